@@ -1,0 +1,1 @@
+//! Metrics exposition: model, encoders, parsers, and the HTTP server every daemon uses.

@@ -1,0 +1,93 @@
+//! The seam between the query engine and whatever holds the samples.
+//!
+//! A storage first tells which series match, with their labels in order, then delivers samples of any range of them as
+//! flat columns. Series whose samples have equal timestamps share one timestamp column (the same `Arc`), so that the
+//! engine finds window bounds once for all of them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use model::{FloatHistogram, Labels, Matcher, Timestamp};
+
+/// What a query asks of the storage.
+#[derive(Clone, Debug)]
+pub struct SelectRequest<'a> {
+    /// Conditions on the labels, all of which must hold.
+    pub matchers: &'a [Matcher],
+    /// First and last timestamp of interest, both included, in milliseconds.
+    pub mint: Timestamp,
+    /// See `mint`.
+    pub maxt: Timestamp,
+    /// Only labels are wanted, never samples (series and label APIs).
+    pub labels_only: bool,
+}
+
+/// Something that holds samples.
+pub trait Storage: Send + Sync {
+    /// The series that match and may have samples in the range.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    fn select<'a>(&'a self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection + 'a>, StorageError>;
+}
+
+/// Series that match a request, in label order, each label set once.
+pub trait Selection: Send + Sync {
+    /// Label sets in ascending order.
+    fn labels(&self) -> &[Labels];
+
+    /// Samples with timestamps in `mint..=maxt` of the series `range` (indexes into [`Selection::labels`]), one entry a
+    /// series, in order. May be called from several threads, for overlapping ranges and for any part of the requested time.
+    ///
+    /// # Errors
+    /// When samples cannot be read.
+    fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError>;
+
+    /// What the user should know about the answer: parts that could not be read.
+    fn warnings(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// The samples of one series in a time range. A timestamp has a float or a histogram, never both.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    /// Float samples, staleness markers included.
+    pub floats: Column<f64>,
+    /// Histogram samples, staleness markers included.
+    pub histograms: Column<Arc<FloatHistogram>>,
+}
+
+/// Timestamps in ascending order and a value for each.
+#[derive(Clone, Debug)]
+pub struct Column<V> {
+    /// Timestamps in milliseconds, shared between series that were sampled together.
+    pub timestamps: Arc<[Timestamp]>,
+    /// As many values.
+    pub values: Vec<V>,
+    /// As many start timestamps (0 where unknown), if any is known.
+    pub start_timestamps: Option<Arc<[Timestamp]>>,
+}
+
+impl<V> Default for Column<V> {
+    fn default() -> Self {
+        Self { timestamps: Arc::from([]), values: Vec::new(), start_timestamps: None }
+    }
+}
+
+impl<V> Column<V> {
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+/// The storage could not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StorageError(pub String);

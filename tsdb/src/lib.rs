@@ -1,0 +1,1 @@
+//! The retention store: head, write-ahead log, blocks, index, compaction, retention.
