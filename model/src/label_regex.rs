@@ -134,7 +134,7 @@ pub fn translate_re2(pattern: &str) -> String {
                 // `\_`, `\-`, `\"`: RE2 lets any punctuation be escaped
                 match next {
                     Some(p @ ('_' | '"' | '\'' | '/' | ',' | ':' | ';' | '=' | '@' | '!' | '%' | '`' | '<' | '>')) => {
-                        out.push(p)
+                        out.push(p);
                     }
                     Some(other) => {
                         out.push('\\');
