@@ -1,0 +1,8 @@
+//! OpenMetrics text 0.0.1 and 1.0.0.
+
+mod encode;
+mod parse;
+
+pub(super) use encode::push_float;
+pub use encode::{Created, encode};
+pub use parse::Parser;
