@@ -12,10 +12,13 @@ mod exec;
 mod lexer;
 mod parser;
 mod printf;
+mod time;
 mod value;
 
 pub use exec::{Caller, Functions, Limits};
 pub use parser::Template;
+pub use printf::printf;
+pub use time::Time;
 pub use value::{Object, Value};
 
 /// A template that does not parse, or fails while it runs. The text names template, line and place as Go's does.

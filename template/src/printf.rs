@@ -38,8 +38,8 @@ struct Spec {
     precision: Option<usize>,
 }
 
-/// `fmt.Sprintf`.
-pub(crate) fn printf(format: &str, args: &[Value]) -> String {
+/// Go's `fmt.Sprintf` for template values.
+pub fn printf(format: &str, args: &[Value]) -> String {
     let mut out = String::new();
     let mut args = args.iter();
     let mut chars = format.chars().peekable();

@@ -69,6 +69,12 @@ fn parse_float(text: &str) -> Option<f64> {
 }
 
 impl Node {
+    /// Whether a plain scalar reads as something else than text.
+    pub(crate) fn is_typed(&self) -> bool {
+        let text = self.as_str().unwrap_or_default();
+        self.is_null() || parse_bool(text).is_some() || parse_int(text).is_some() || parse_float(text).is_some()
+    }
+
     fn wrong<T>(&self, wanted: &str) -> Result<T, Error> {
         Err(self.error(format!("cannot unmarshal {} into {wanted}", self.describe())))
     }
@@ -379,6 +385,15 @@ mod tests {
     fn untyped_values_keep_their_kind() {
         let value: serde_json::Value = crate::from_str("{a: 1, b: 1.5, c: yes, d: 'yes', e: [x], f: ~}").unwrap();
         assert_eq!(value.to_string(), r#"{"a":1,"b":1.5,"c":true,"d":"yes","e":["x"],"f":null}"#);
+    }
+
+    #[test]
+    fn written_trees_read_back() {
+        let text = "a: [1, 'yes', \"x: y\", [], {}]\nb:\n  c: {d: [{e: f, g: 'h\\n'}, z]}\n  'k 1': \"l\\nm\"\n";
+        let node = Node::parse(text).unwrap();
+        let shown = node.to_yaml();
+        let again: serde_json::Value = crate::from_str(&shown).unwrap_or_else(|e| panic!("{e}\n{shown}"));
+        assert_eq!(again, node.read::<serde_json::Value>().unwrap(), "{shown}");
     }
 
     #[test]

@@ -359,3 +359,78 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     }
     Some(out)
 }
+
+impl Node {
+    /// Writes the tree as YAML in block style.
+    pub fn to_yaml(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out, 0);
+        out
+    }
+
+    fn write(&self, out: &mut String, indent: usize) {
+        let pad = |out: &mut String, n: usize| out.extend(std::iter::repeat_n(' ', n));
+        match &self.kind {
+            Kind::Scalar { .. } => {
+                self.write_scalar(out);
+                out.push('\n');
+            }
+            Kind::Sequence(items) if items.is_empty() => out.push_str("[]\n"),
+            Kind::Mapping(entries) if entries.is_empty() => out.push_str("{}\n"),
+            Kind::Sequence(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        pad(out, indent);
+                    }
+                    out.push_str("- ");
+                    item.write(out, indent + 2);
+                }
+            }
+            Kind::Mapping(entries) => {
+                for (at, (key, value)) in entries.iter().enumerate() {
+                    if at > 0 {
+                        pad(out, indent);
+                    }
+                    key.write_scalar(out);
+                    out.push(':');
+                    let (nested, deeper) = match &value.kind {
+                        Kind::Sequence(items) => (!items.is_empty(), indent),
+                        Kind::Mapping(entries) => (!entries.is_empty(), indent + 2),
+                        Kind::Scalar { .. } => (false, indent),
+                    };
+                    if nested {
+                        out.push('\n');
+                        pad(out, deeper);
+                    } else {
+                        out.push(' ');
+                    }
+                    value.write(out, deeper);
+                }
+            }
+        }
+    }
+
+    fn write_scalar(&self, out: &mut String) {
+        let Kind::Scalar { text, plain } = &self.kind else { return };
+        let simple = |c: char| c.is_ascii_alphanumeric() || "_-./<>".contains(c);
+        let looks_typed = || Node { line: 0, column: 0, kind: Kind::Scalar { text: text.clone(), plain: true } }.is_typed();
+        if (*plain && !text.contains(['\n', '#', ':', '\'', '"']))
+            || (!text.is_empty() && text.chars().all(simple) && !text.starts_with('-') && !looks_typed())
+        {
+            out.push_str(text);
+            return;
+        }
+        out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\t' => out.push_str("\\t"),
+                c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+                c => out.push(c),
+            }
+        }
+        out.push('"');
+    }
+}

@@ -1,0 +1,251 @@
+use std::path::PathBuf;
+
+use common::http::client::HttpClientConfig;
+use model::{Duration, Labels, NameValidation, is_valid_label_name, quote};
+use serde::Deserialize;
+use url::Url;
+
+use super::{Base, http_client};
+
+/// Targets with labels in common.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TargetGroup {
+    /// The addresses and other labels of each target.
+    pub targets: Vec<Labels>,
+    /// Labels of all of them.
+    pub labels: Labels,
+    /// What tells the group from others of the same source.
+    pub source: String,
+}
+
+/// Where targets come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DiscoveryConfig {
+    /// Written in the file.
+    Static(Vec<TargetGroup>),
+    /// Read from files.
+    File(FileDiscovery),
+    /// Read from a URL.
+    Http(HttpDiscovery),
+    /// A mechanism that this version does not have: the key it stood under.
+    Unsupported(String),
+}
+
+/// `file_sd_configs`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileDiscovery {
+    /// Paths, the last part of which may have a `*`.
+    pub files: Vec<PathBuf>,
+    /// Time between readings beside those that a change causes.
+    pub refresh_interval: Duration,
+}
+
+/// `http_sd_configs`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpDiscovery {
+    /// Where target groups are fetched from.
+    pub url: Url,
+    /// Time between requests.
+    pub refresh_interval: Duration,
+    /// How requests are made.
+    pub http_client: HttpClientConfig,
+}
+
+/// Mechanisms of the ecosystem that this version does not have.
+const OTHER_MECHANISMS: [&str; 31] = [
+    "aws", "azure", "consul", "digitalocean", "dns", "docker", "dockerswarm", "ec2", "ecs", "elasticache", "eureka", "gce", "hetzner",
+    "ionos", "kubernetes", "kuma", "lightsail", "linode", "marathon", "msk", "nerve", "nomad", "oci", "openstack",
+    "outscale", "ovhcloud", "puppetdb", "rds", "scaleway", "serverset", "stackit",
+];
+const MORE_MECHANISMS: [&str; 3] = ["triton", "uyuni", "vultr"];
+
+#[derive(Deserialize)]
+#[serde(default, rename = "struct")]
+#[derive(Default)]
+struct WrittenGroup {
+    targets: Vec<String>,
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename = "file.plain")]
+struct WrittenFile {
+    files: Vec<String>,
+    refresh_interval: Duration,
+}
+
+impl Default for WrittenFile {
+    fn default() -> Self {
+        Self { files: Vec::new(), refresh_interval: Duration::from_secs(300) }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename = "http.plain")]
+struct WrittenHttp {
+    url: String,
+    refresh_interval: Duration,
+}
+
+impl Default for WrittenHttp {
+    fn default() -> Self {
+        Self { url: String::new(), refresh_interval: Duration::from_secs(60) }
+    }
+}
+
+impl DiscoveryConfig {
+    /// Reads the `static_configs` and `*_sd_configs` keys of a mapping.
+    pub(super) fn read_all(node: &yaml::Node, base: &Base) -> Result<Vec<Self>, yaml::Error> {
+        let yaml::Kind::Mapping(entries) = &node.kind else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for (key, list) in entries {
+            let name = key.as_str().unwrap_or_default();
+            let items = items_of(list, name)?;
+            match name {
+                "static_configs" => {
+                    let groups = items.iter().enumerate().map(|(at, item)| read_group(item, at.to_string())).collect::<Result<_, _>>()?;
+                    all.push(Self::Static(groups));
+                }
+                "file_sd_configs" => {
+                    for item in items {
+                        all.push(Self::File(FileDiscovery::read(item, base)?));
+                    }
+                }
+                "http_sd_configs" => {
+                    for item in items {
+                        all.push(Self::Http(HttpDiscovery::read(item, base)?));
+                    }
+                }
+                other => {
+                    let mechanism = other.trim_end_matches("_sd_configs");
+                    if !OTHER_MECHANISMS.contains(&mechanism) && !MORE_MECHANISMS.contains(&mechanism) {
+                        return Err(key.error(format!("field {other} not found in type config.ScrapeConfig")));
+                    }
+                    all.extend(items.iter().map(|_| Self::Unsupported(other.to_owned())));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn items_of<'a>(list: &'a yaml::Node, name: &str) -> Result<&'a [yaml::Node], yaml::Error> {
+    let items = match &list.kind {
+        yaml::Kind::Sequence(items) => items.as_slice(),
+        _ if list.is_null() => &[],
+        _ => return Err(list.error(format!("{name} must be a list"))),
+    };
+    match items.iter().find(|item| item.is_null()) {
+        Some(empty) => Err(empty.error(format!("empty or null section in {name}"))),
+        None => Ok(items),
+    }
+}
+
+fn read_group(node: &yaml::Node, source: String) -> Result<TargetGroup, yaml::Error> {
+    let written: WrittenGroup = node.read()?;
+    if let Some(bad) = written.targets.iter().find(|t| t.contains('/')) {
+        return Err(node.error(format!("{} is not a valid hostname", quote(bad))));
+    }
+    if let Some(bad) = written.labels.keys().find(|name| !is_valid_label_name(name, NameValidation::Utf8)) {
+        return Err(node.error(format!("{} is not a valid label name", quote(bad))));
+    }
+    Ok(TargetGroup {
+        targets: written.targets.iter().map(|t| Labels::from_pairs([("__address__", t)])).collect(),
+        labels: Labels::from_pairs(written.labels),
+        source,
+    })
+}
+
+/// Reads the target groups of a document as files and HTTP answers hold them (a list of `targets` and `labels`).
+///
+/// # Errors
+/// When it is no such list; the place is named.
+pub fn read_groups(node: &yaml::Node, source: &str) -> Result<Vec<TargetGroup>, yaml::Error> {
+    if node.is_null() || matches!(&node.kind, yaml::Kind::Mapping(entries) if entries.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let yaml::Kind::Sequence(items) = &node.kind else {
+        return Err(node.error("expected a list of target groups"));
+    };
+    items
+        .iter()
+        .enumerate()
+        .map(|(at, item)| if item.is_null() { Err(item.error("nil target group item found")) } else { read_group(item, format!("{source}:{at}")) })
+        .collect()
+}
+
+impl FileDiscovery {
+    fn read(node: &yaml::Node, base: &Base) -> Result<Self, yaml::Error> {
+        let written: WrittenFile = node.read()?;
+        if written.files.is_empty() {
+            return Err(node.error("file service discovery config must contain at least one path name"));
+        }
+        for path in &written.files {
+            if !valid_pattern(path) {
+                return Err(node.error(format!("path name {} is not valid for file discovery", quote(path))));
+            }
+        }
+        let files = written.files.iter().map(|f| base.join(f)).collect();
+        Ok(Self { files, refresh_interval: written.refresh_interval })
+    }
+}
+
+/// `*` only in the last part, and a known ending.
+fn valid_pattern(path: &str) -> bool {
+    let ending = path.rsplit_once('.').map_or("", |(_, e)| e);
+    let star_in_folder = path.rsplit_once('/').is_some_and(|(folder, _)| folder.contains('*'));
+    let stem = path.strip_suffix(ending).unwrap_or(path);
+    matches!(ending, "json" | "yml" | "yaml" | "JSON" | "YML" | "YAML") && !star_in_folder && stem.matches('*').count() <= 1
+}
+
+impl HttpDiscovery {
+    fn read(node: &yaml::Node, base: &Base) -> Result<Self, yaml::Error> {
+        let (http_client, rest) = http_client::split(node, base)?;
+        let written: WrittenHttp = rest.read()?;
+        if written.url.is_empty() {
+            return Err(node.error("URL is missing"));
+        }
+        let no_scheme = || node.error("URL scheme must be 'http' or 'https'");
+        if !written.url.contains("://") {
+            return Err(no_scheme());
+        }
+        let host = written.url.split("://").nth(1).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
+        if !written.url.starts_with("http://") && !written.url.starts_with("https://") {
+            return Err(no_scheme());
+        }
+        if host.is_empty() {
+            return Err(node.error("host is missing in URL"));
+        }
+        let url = Url::parse(&written.url).map_err(|e| node.error(format!("parse {}: {e}", quote(&written.url))))?;
+        Ok(Self { url, refresh_interval: written.refresh_interval, http_client })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_patterns() {
+        for (path, valid) in [
+            ("a.json", true),
+            ("x/*.yml", true),
+            ("x/a*.yaml", true),
+            ("*/a.yml", false),
+            ("a.txt", false),
+            ("x/**.yml", false),
+        ] {
+            assert_eq!(valid_pattern(path), valid, "{path}");
+        }
+    }
+
+    #[test]
+    fn groups_of_files_are_read() {
+        let node = yaml::Node::parse(r#"[{"targets": ["a:1", "b:2"], "labels": {"x": "y"}}]"#).unwrap();
+        let groups = read_groups(&node, "f").unwrap();
+        assert_eq!(groups[0].targets[1].value("__address__"), "b:2");
+        assert_eq!((groups[0].labels.value("x"), groups[0].source.as_str()), ("y", "f:0"));
+        assert!(read_groups(&yaml::Node::parse("{a: b}").unwrap(), "f").is_err());
+        assert!(read_groups(&yaml::Node::parse("[{targets: ['http://x']}]").unwrap(), "f").is_err());
+    }
+}

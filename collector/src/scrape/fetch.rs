@@ -1,0 +1,190 @@
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use common::exposition::{Format, FormatKind};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+
+use crate::config::{ScrapeConfig, ScrapeProtocol};
+
+/// A page larger than this is refused even where no limit is configured: a target must not fill the memory.
+pub const HARD_BODY_LIMIT: u64 = 512 << 20;
+
+/// A page as fetched.
+#[derive(Debug)]
+pub struct Page {
+    /// The bytes, decompressed.
+    pub body: Bytes,
+    /// What they are written in.
+    pub format: FormatKind,
+}
+
+/// Why a page could not be had. The texts are what the targets page shows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// No connection, no answer in time, a broken answer.
+    #[error("{0}")]
+    Request(String),
+    /// Another status than 200.
+    #[error("server returned HTTP status {0}")]
+    Status(String),
+    /// Larger than the limit.
+    #[error("body size limit exceeded")]
+    TooLarge,
+    /// The body does not decompress.
+    #[error("cannot decompress the page: {0}")]
+    Compression(String),
+    /// No format of ours, and none configured to fall back to.
+    #[error("received unsupported Content-Type {0:?} and no fallback_scrape_protocol specified for target")]
+    ContentType(String),
+}
+
+/// The headers of a job's requests.
+pub fn headers(config: &ScrapeConfig, timeout: Duration) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let text = |value: String| HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("*/*"));
+    headers.insert(ACCEPT, text(accept(&config.scrape_protocols, &config.metric_name_escaping_scheme)));
+    let encoding = if config.enable_compression { "gzip" } else { "identity" };
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Firewatch/", env!("CARGO_PKG_VERSION"))));
+    let mut seconds = String::new();
+    model::format_float_json(timeout.as_secs_f64(), &mut seconds);
+    headers.insert("X-Prometheus-Scrape-Timeout-Seconds", text(seconds));
+    headers
+}
+
+/// The `Accept` header: each format with a falling weight, anything at last.
+fn accept(protocols: &[ScrapeProtocol], escaping: &str) -> String {
+    let mut parts = Vec::new();
+    let mut weight = protocols.len() + 1;
+    for protocol in protocols {
+        let escaping = if protocol.knows_escaping() { format!(";escaping={escaping}") } else { String::new() };
+        parts.push(format!("{}{escaping};q=0.{weight}", protocol.media_type()));
+        weight -= 1;
+    }
+    parts.push(format!("*/*;q=0.{weight}"));
+    parts.join(",")
+}
+
+/// Fetches a page. The caller bounds the time.
+///
+/// # Errors
+/// See [`FetchError`].
+pub async fn fetch(request: reqwest::RequestBuilder, config: &ScrapeConfig) -> Result<Page, FetchError> {
+    let limit = if config.limits.body_size.0 == 0 { HARD_BODY_LIMIT } else { config.limits.body_size.0 };
+    let mut response = request.send().await.map_err(|e| FetchError::Request(describe(&e)))?;
+    let status = response.status();
+    if status != http::StatusCode::OK {
+        let reason = status.canonical_reason().unwrap_or_default();
+        return Err(FetchError::Status(format!("{} {reason}", status.as_u16())));
+    }
+    let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
+    let format = format_of(&content_type, config.fallback_scrape_protocol)?;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| FetchError::Request(describe(&e)))? {
+        // compressed bytes above the limit cannot become fewer
+        if (body.len() + chunk.len()) as u64 > limit {
+            return Err(FetchError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let body = body.freeze();
+    let body = if encoding.eq_ignore_ascii_case("gzip") { gunzip(&body, limit)? } else { body };
+    Ok(Page { body, format })
+}
+
+fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<FormatKind, FetchError> {
+    if let Some(format) = Format::from_content_type(content_type) {
+        return Ok(format);
+    }
+    match fallback {
+        Some(ScrapeProtocol::PrometheusProto) => Ok(FormatKind::Protobuf),
+        Some(ScrapeProtocol::PrometheusText0_0_4) => Ok(FormatKind::Text0_0_4),
+        Some(ScrapeProtocol::PrometheusText1_0_0) => Ok(FormatKind::Text1_0_0),
+        Some(ScrapeProtocol::OpenMetricsText0_0_1) => Ok(FormatKind::OpenMetrics0_0_1),
+        Some(ScrapeProtocol::OpenMetricsText1_0_0) => Ok(FormatKind::OpenMetrics1_0_0),
+        None => Err(FetchError::ContentType(content_type.to_owned())),
+    }
+}
+
+/// The innermost reason, as that is what tells a user something (`Connection refused`).
+pub(crate) fn describe(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "context deadline exceeded".into();
+    }
+    let url = error.url().map(|u| format!("Get {}: ", model::quote(u.as_str()))).unwrap_or_default();
+    let mut source: &dyn std::error::Error = error;
+    while let Some(inner) = source.source() {
+        source = inner;
+    }
+    format!("{url}{source}")
+}
+
+/// Decompresses gzip in one go: pages are small, and the trailer tells their size.
+fn gunzip(compressed: &[u8], limit: u64) -> Result<Bytes, FetchError> {
+    let tail = compressed.last_chunk::<4>().ok_or_else(|| FetchError::Compression("unexpected end of file".into()))?;
+    let mut size = u64::from(u32::from_le_bytes(*tail));
+    // deflate cannot do better than about 1:1030; a trailer that claims more is wrong or that of the last of several members
+    size = size.clamp(64, (compressed.len() as u64).saturating_mul(1100).max(64));
+    if size > limit {
+        return Err(FetchError::TooLarge);
+    }
+    let mut decompressor = libdeflater::Decompressor::new();
+    let mut out = Vec::new();
+    loop {
+        out.resize(size as usize, 0);
+        match decompressor.gzip_decompress(compressed, &mut out) {
+            Ok(len) => {
+                out.truncate(len);
+                return Ok(out.into());
+            }
+            Err(libdeflater::DecompressionError::InsufficientSpace) if size < limit => size = (size * 2).min(limit),
+            Err(libdeflater::DecompressionError::InsufficientSpace) => return Err(FetchError::TooLarge),
+            Err(libdeflater::DecompressionError::BadData) => {
+                return Err(FetchError::Compression("gzip: invalid or truncated data".into()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn pages_decompress_up_to_the_limit() {
+        let page = b"up 1\n".repeat(1000);
+        assert_eq!(gunzip(&gzip(&page), 1 << 20).unwrap(), page);
+        assert_eq!(gunzip(&gzip(&page), 1000), Err(FetchError::TooLarge));
+        assert_eq!(gunzip(&gzip(b""), 1000).unwrap(), &b""[..]);
+    }
+
+    #[test]
+    fn bombs_and_broken_data_are_refused() {
+        let mut bomb = gzip(&vec![0; 10 << 20]);
+        let at = bomb.len() - 4;
+        bomb[at..].copy_from_slice(&1u32.to_le_bytes());
+        assert!(gunzip(&bomb, 1 << 20).is_err());
+        assert!(matches!(gunzip(b"not gzip at all", 1 << 20), Err(FetchError::Compression(_))));
+        let whole = gzip(b"up 1\n");
+        assert!(gunzip(&whole[..whole.len() / 2], 1 << 20).is_err());
+        assert!(gunzip(b"", 1 << 20).is_err());
+    }
+
+    #[test]
+    fn formats_are_asked_for_in_order() {
+        let list = [ScrapeProtocol::OpenMetricsText1_0_0, ScrapeProtocol::PrometheusText0_0_4];
+        assert_eq!(
+            accept(&list, "allow-utf-8"),
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+        );
+    }
+}

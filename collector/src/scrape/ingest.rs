@@ -1,0 +1,515 @@
+//! From a page to stored samples: one commit a scrape, whole or not at all.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use common::exposition::{Entry, FormatKind, HistogramEntry, ParseError, ParseOptions, Sample, labels_of};
+use common::exposition::{openmetrics, protobuf, text};
+use common::metrics::NativeHistogram;
+use model::{Labels, METRIC_NAME, NameValidation, STALE_NAN, Timestamp, is_valid_label_name, quote};
+use tsdb::{HistogramSample, SeriesRef};
+
+use super::fetch::{FetchError, Page};
+use super::page_cache::{Finder, Line, PageCache};
+use super::report::{Report, ReportSeries};
+use super::target::{LabelMerge, Target};
+use crate::config::ScrapeConfig;
+use crate::relabel;
+use crate::storage::{Batch, Refusals, Store};
+
+/// Samples may be this far ahead of the clock.
+const MAX_AHEAD_MILLIS: i64 = 10 * 60 * 1000;
+
+/// Why a page that was fetched is not stored. The texts are what the targets page shows.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The page could not be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The page is not well-formed.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// More samples than allowed.
+    #[error("sample limit exceeded")]
+    SampleLimit,
+    /// A series breaks a rule for names or labels.
+    #[error("{0}")]
+    Labels(String),
+    /// The store did not take it.
+    #[error("storage: {0}")]
+    Storage(String),
+}
+
+/// What a target's scrapes leave behind for the next one.
+#[derive(Debug)]
+pub(super) struct Ingest {
+    config: Arc<ScrapeConfig>,
+    target: Arc<Target>,
+    merge: LabelMerge,
+    cache: PageCache,
+    /// Whether the series of the cache have been marked as ended.
+    ended: bool,
+    reports: ReportSeries,
+}
+
+/// Counts of one page.
+#[derive(Debug, Default)]
+struct Counts {
+    scraped: usize,
+    kept: usize,
+    new: usize,
+}
+
+impl Ingest {
+    pub(super) fn new(config: Arc<ScrapeConfig>, target: Arc<Target>) -> Self {
+        let merge = LabelMerge::new(&target.labels, config.honor_labels);
+        Self { config, target, merge, cache: PageCache::default(), ended: true, reports: ReportSeries::default() }
+    }
+
+    /// Stores a page, or the fact that there is none, with the series about the scrape itself.
+    pub(super) fn scrape(
+        &mut self,
+        store: &Store,
+        time: Timestamp,
+        started: Instant,
+        fetched: Result<Page, FetchError>,
+    ) -> (Result<(), IngestError>, Refusals) {
+        let body_size = fetched.as_ref().ok().map(|page| page.body.len());
+        let stored = match fetched {
+            Ok(page) => self.page(store, time, started, &page),
+            Err(error) => Err(error.into()),
+        };
+        match stored {
+            Ok(refusals) => (Ok(()), refusals),
+            Err((error, counts)) => {
+                let too_large = matches!(error, IngestError::Fetch(FetchError::TooLarge));
+                let report = Report {
+                    up: false,
+                    duration: started.elapsed(),
+                    counts: (counts.scraped, counts.kept, counts.new),
+                    body_size: if too_large { Some(-1.0) } else { body_size.map(|b| b as f64) },
+                };
+                let mut batch = store.batch();
+                self.mark_ended(&mut batch, time);
+                self.reports.append(&mut batch, &self.merge, &self.config, &self.target, time, &report);
+                match batch.commit() {
+                    Ok(refusals) => (Err(error), refusals),
+                    Err(fault) => (Err(IngestError::Storage(fault)), Refusals::default()),
+                }
+            }
+        }
+    }
+
+    /// Marks all series of the target as ended at `time`: it is gone.
+    pub(super) fn end(&mut self, store: &Store, time: Timestamp) -> Result<(), IngestError> {
+        let mut batch = store.batch();
+        self.mark_ended(&mut batch, time);
+        self.reports.end(&mut batch, time);
+        batch.commit().map(|_| ()).map_err(IngestError::Storage)
+    }
+
+    fn mark_ended(&mut self, batch: &mut Batch<'_>, time: Timestamp) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let track = self.config.track_timestamps_staleness;
+        for line in self.cache.lines() {
+            match line {
+                Line::Series(series) => batch.sample(*series, time, STALE_NAN),
+                Line::Timed(series) if track => batch.sample(*series, time, STALE_NAN),
+                Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Comment => {}
+            }
+        }
+    }
+
+    fn page(
+        &mut self,
+        store: &Store,
+        time: Timestamp,
+        started: Instant,
+        page: &Page,
+    ) -> Result<Refusals, (IngestError, Counts)> {
+        let mut batch = store.batch();
+        let cache = std::mem::take(&mut self.cache);
+        let options = ParseOptions {
+            classic_histograms: self.config.always_scrape_classic_histograms,
+            ignore_native_histograms: !self.config.scrape_native_histograms,
+        };
+        let mut reading = Reading {
+            config: &self.config,
+            target: &self.target,
+            merge: &self.merge,
+            time,
+            batch: &mut batch,
+            refs: Vec::with_capacity(cache.len()),
+            values: Vec::with_capacity(cache.len()),
+            counts: Counts::default(),
+            finder: Finder::new(&cache),
+            cache: &cache,
+            at: 0,
+            fresh: None,
+        };
+        let read = match page.format {
+            FormatKind::Text0_0_4 | FormatKind::Text1_0_0 => reading.run(&mut text::Parser::new(&page.body)),
+            FormatKind::OpenMetrics0_0_1 | FormatKind::OpenMetrics1_0_0 => {
+                reading.run(&mut openmetrics::Parser::new(&page.body))
+            }
+            FormatKind::Protobuf => reading.run(&mut protobuf::Parser::new(&page.body, options)),
+        };
+        let Reading { refs, values, counts, fresh, .. } = reading;
+        if let Err(error) = read {
+            self.cache = cache;
+            return Err((error, counts));
+        }
+        batch.row(time, &refs, &values);
+        let previous = match fresh {
+            None => {
+                self.cache = cache;
+                None
+            }
+            Some(Fresh { mut cache: lines, seen }) => {
+                lines.shrink();
+                self.cache = lines;
+                Some((cache, seen))
+            }
+        };
+        if let Some((old, seen)) = previous
+            && !self.ended
+        {
+            for line in old.lines() {
+                let series = match line {
+                    Line::Series(series) => series,
+                    Line::Timed(series) if self.config.track_timestamps_staleness => series,
+                    Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Comment => continue,
+                };
+                if !seen.contains(series) {
+                    batch.sample(*series, time, STALE_NAN);
+                }
+            }
+        }
+        let report = Report {
+            up: true,
+            duration: started.elapsed(),
+            counts: (counts.scraped, counts.kept, counts.new),
+            body_size: Some(page.body.len() as f64),
+        };
+        self.reports.append(&mut batch, &self.merge, &self.config, &self.target, time, &report);
+        match batch.commit() {
+            Ok(refusals) => {
+                self.ended = false;
+                if refusals.unknown_series > 0 {
+                    // the store has forgotten series that were cached: the next page is resolved anew
+                    self.cache = PageCache::default();
+                    self.reports = ReportSeries::default();
+                }
+                Ok(refusals)
+            }
+            Err(fault) => Err((IngestError::Storage(fault), counts)),
+        }
+    }
+}
+
+/// A parser that can be told what it will probably find.
+trait PageParser<'p> {
+    /// Reads the next line as a sample of this series, if it is one.
+    fn sample_of(&mut self, series: &[u8]) -> Result<Option<Sample<'_>>, ParseError>;
+    /// Skips the next line if it is this one.
+    fn skip_line(&mut self, line: &[u8]) -> bool;
+    /// Reads whatever comes.
+    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ParseError>;
+    /// What is left of the page, for formats with lines.
+    fn rest(&self) -> &'p [u8];
+}
+
+macro_rules! line_parsers {
+    ($($format:ident),*) => {$(
+        impl<'p> PageParser<'p> for $format::Parser<'p> {
+            #[inline]
+            fn sample_of(&mut self, series: &[u8]) -> Result<Option<Sample<'_>>, ParseError> {
+                self.sample_of(series)
+            }
+            #[inline]
+            fn skip_line(&mut self, line: &[u8]) -> bool {
+                self.skip_line(line)
+            }
+            fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ParseError> {
+                self.next_entry()
+            }
+            fn rest(&self) -> &'p [u8] {
+                self.rest()
+            }
+        }
+    )*};
+}
+
+line_parsers!(text, openmetrics);
+
+impl<'p> PageParser<'p> for protobuf::Parser<'p> {
+    fn sample_of(&mut self, _: &[u8]) -> Result<Option<Sample<'_>>, ParseError> {
+        Ok(None)
+    }
+
+    fn skip_line(&mut self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ParseError> {
+        self.next_entry()
+    }
+
+    fn rest(&self) -> &'p [u8] {
+        &[]
+    }
+}
+
+/// A page while it is read.
+struct Reading<'a, 'b, 'c> {
+    config: &'a ScrapeConfig,
+    target: &'a Target,
+    merge: &'a LabelMerge,
+    time: Timestamp,
+    batch: &'b mut Batch<'c>,
+    /// Samples at the time of the scrape.
+    refs: Vec<SeriesRef>,
+    values: Vec<f64>,
+    counts: Counts,
+    cache: &'a PageCache,
+    finder: Finder<'a>,
+    /// The line of the cache that is expected next.
+    at: usize,
+    /// The lines of this page, once it differs from the last one.
+    fresh: Option<Fresh>,
+}
+
+struct Fresh {
+    cache: PageCache,
+    seen: HashSet<SeriesRef>,
+}
+
+impl Reading<'_, '_, '_> {
+    fn run<'p>(&mut self, parser: &mut impl PageParser<'p>) -> Result<(), IngestError> {
+        loop {
+            if let Some((text, line)) = self.cache.get(self.at) {
+                if line == Line::Comment {
+                    if parser.skip_line(text) {
+                        self.at += 1;
+                        if let Some(fresh) = &mut self.fresh {
+                            fresh.cache.push(text, line);
+                        }
+                        continue;
+                    }
+                } else if let Some(sample) = parser.sample_of(text)? {
+                    self.at += 1;
+                    let line = self.remember(text, line);
+                    self.sample(line, &sample)?;
+                    continue;
+                }
+            }
+            let before = parser.rest();
+            match parser.next_entry()? {
+                None => break,
+                Some(Entry::Sample(sample)) => {
+                    let line = self.line_of(sample.series, sample.timestamp)?;
+                    self.sample(line, &sample)?;
+                }
+                Some(Entry::Histogram(histogram)) => self.histogram(&histogram)?,
+                Some(entry) => {
+                    self.metadata(&entry);
+                    let text = &before[..before.len() - parser.rest().len()];
+                    self.comment(text.strip_suffix(b"\n").unwrap_or(text));
+                }
+            }
+        }
+        if self.at < self.cache.len() {
+            self.fresh();
+        }
+        Ok(())
+    }
+
+    /// The cache of this page: what has been read so far, all of it as expected, comes from the old one.
+    fn fresh(&mut self) -> &mut Fresh {
+        let (cache, at) = (self.cache, self.at);
+        self.fresh.get_or_insert_with(|| {
+            let head = cache.head(at);
+            let seen = head
+                .lines()
+                .iter()
+                .filter_map(|line| match line {
+                    Line::Series(series) | Line::Timed(series) => Some(*series),
+                    Line::Dropped | Line::Repeated | Line::Comment => None,
+                })
+                .collect();
+            Fresh { cache: head, seen }
+        })
+    }
+
+    /// Notes a line in the cache of this page, if one is being made. A series that was there already is refused.
+    fn remember(&mut self, text: &[u8], line: Line) -> Line {
+        let Some(fresh) = &mut self.fresh else { return line };
+        let line = match line {
+            Line::Series(series) | Line::Timed(series) if !fresh.seen.insert(series) => Line::Repeated,
+            other => other,
+        };
+        fresh.cache.push(text, line);
+        line
+    }
+
+    /// What a line that was not expected leads to.
+    fn line_of(&mut self, series: &[u8], timestamp: Option<Timestamp>) -> Result<Line, IngestError> {
+        self.fresh();
+        let line = match self.finder.find(series, self.at) {
+            Some(found) => {
+                let (_, line) = self.cache.get(found).expect("the finder gives lines of the cache");
+                self.at = found + 1;
+                match line {
+                    // the first of two lines may be gone
+                    Line::Repeated => self.resolve(series, timestamp)?,
+                    line => line,
+                }
+            }
+            None => {
+                self.counts.new += 1;
+                self.resolve(series, timestamp)?
+            }
+        };
+        Ok(self.remember(series, line))
+    }
+
+    fn resolve(&mut self, series: &[u8], timestamp: Option<Timestamp>) -> Result<Line, IngestError> {
+        let Some(labels) = self.labels(series)? else { return Ok(Line::Dropped) };
+        let series = self.batch.series(&labels).map_err(IngestError::Storage)?;
+        Ok(if timestamp.is_some() && self.config.honor_timestamps { Line::Timed(series) } else { Line::Series(series) })
+    }
+
+    /// The labels a series of the page is stored under; `None` if relabelling drops it.
+    fn labels(&self, series: &[u8]) -> Result<Option<Labels>, IngestError> {
+        let page = labels_of(series).map_err(|e| IngestError::Labels(e.to_string()))?;
+        let mut builder = self.merge.merge(&page);
+        let names = self.config.metric_name_validation_scheme;
+        if !relabel::apply(&mut builder, &self.config.metric_relabel_configs, names) {
+            return Ok(None);
+        }
+        let labels = builder.build();
+        if labels.is_empty() {
+            return Ok(None);
+        }
+        check_names(&labels, names).map_err(IngestError::Labels)?;
+        check_limits(&labels, self.config).map_err(IngestError::Labels)?;
+        Ok(Some(labels))
+    }
+
+    #[inline]
+    fn sample(&mut self, line: Line, sample: &Sample<'_>) -> Result<(), IngestError> {
+        self.counts.scraped += 1;
+        let series = match line {
+            Line::Series(series) | Line::Timed(series) => series,
+            Line::Repeated => {
+                self.batch.refusals.duplicate += 1;
+                return Ok(());
+            }
+            Line::Dropped | Line::Comment => return Ok(()),
+        };
+        self.count()?;
+        match sample.timestamp.filter(|_| self.config.honor_timestamps) {
+            None => {
+                self.refs.push(series);
+                self.values.push(sample.value);
+            }
+            Some(at) if self.in_bounds(at) => self.batch.sample(series, at, sample.value),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) -> Result<(), IngestError> {
+        self.counts.kept += 1;
+        let limit = self.config.limits.samples;
+        if limit > 0 && self.counts.kept as u64 > limit { Err(IngestError::SampleLimit) } else { Ok(()) }
+    }
+
+    fn in_bounds(&mut self, at: Timestamp) -> bool {
+        let fine = at <= self.time + MAX_AHEAD_MILLIS;
+        if !fine {
+            self.batch.refusals.out_of_bounds += 1;
+        }
+        fine
+    }
+
+    fn histogram(&mut self, entry: &HistogramEntry<'_>) -> Result<(), IngestError> {
+        let line = self.line_of(entry.series, entry.timestamp)?;
+        self.counts.scraped += 1;
+        let (Line::Series(series) | Line::Timed(series)) = line else { return Ok(()) };
+        self.count()?;
+        let at = entry.timestamp.filter(|_| self.config.honor_timestamps).unwrap_or(self.time);
+        if self.in_bounds(at) {
+            let histogram = match &entry.histogram {
+                NativeHistogram::Integer(h) => HistogramSample::Integer(Arc::new(h.clone())),
+                NativeHistogram::Float(h) => HistogramSample::Float(Arc::new(h.clone())),
+            };
+            self.batch.histogram(series, at, histogram);
+        }
+        Ok(())
+    }
+
+    fn metadata(&self, entry: &Entry<'_>) {
+        match entry {
+            Entry::Type { family, metric_type } => self.target.metadata.set(family, |m| m.metric_type = *metric_type),
+            Entry::Help { family, help } => self.target.metadata.set(family, |m| m.help = help.as_ref().into()),
+            Entry::Unit { family, unit } => self.target.metadata.set(family, |m| m.unit = (*unit).into()),
+            Entry::Comment(_) | Entry::Sample(_) | Entry::Histogram(_) => {}
+        }
+    }
+
+    /// Notes the line of a comment. Formats without lines have none.
+    fn comment(&mut self, text: &[u8]) {
+        if text.is_empty() {
+            return;
+        }
+        self.fresh();
+        if let Some(found) = self.finder.find(text, self.at) {
+            self.at = found + 1;
+        }
+        self.remember(text, Line::Comment);
+    }
+}
+
+fn check_names(labels: &Labels, names: NameValidation) -> Result<(), String> {
+    let metric = labels.metric_name();
+    if metric.is_empty() {
+        return Err("missing metric name (__name__ label)".into());
+    }
+    let valid = model::is_valid_metric_name(metric, names)
+        && labels.iter().all(|(name, _)| name == METRIC_NAME || is_valid_label_name(name, names));
+    if valid { Ok(()) } else { Err(format!("invalid metric name or label names: {labels}")) }
+}
+
+fn check_limits(labels: &Labels, config: &ScrapeConfig) -> Result<(), String> {
+    let limits = &config.limits;
+    let metric: String = labels.metric_name().chars().take(50).collect();
+    let count = labels.len() as u64;
+    if limits.labels > 0 && count > limits.labels {
+        return Err(format!("label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {})", limits.labels));
+    }
+    for (name, value) in labels {
+        let short: String = name.chars().take(50).collect();
+        if limits.label_name_length > 0 && name.len() as u64 > limits.label_name_length {
+            return Err(format!(
+                "label_name_length_limit exceeded (metric: {metric}, label name: {short}, length: {}, limit: {})",
+                name.len(),
+                limits.label_name_length
+            ));
+        }
+        if limits.label_value_length > 0 && value.len() as u64 > limits.label_value_length {
+            let shown: String = value.chars().take(50).collect();
+            return Err(format!(
+                "label_value_length_limit exceeded (metric: {metric}, label name: {short}, value: {}, length: {}, limit: {})",
+                quote(&shown),
+                value.len(),
+                limits.label_value_length
+            ));
+        }
+    }
+    Ok(())
+}

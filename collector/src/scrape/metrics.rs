@@ -1,0 +1,77 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::fetch::FetchError;
+use super::ingest::IngestError;
+use crate::storage::Refusals;
+
+/// A counter of the collector's own page.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The count.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What scraping counts about itself.
+#[derive(Debug, Default)]
+pub struct ScrapeMetrics {
+    /// Scrapes that were stored.
+    pub scrapes: Counter,
+    /// Scrapes that failed.
+    pub failures: Counter,
+    /// `prometheus_target_scrapes_exceeded_body_size_limit_total`.
+    pub exceeded_body_size: Counter,
+    /// `prometheus_target_scrapes_exceeded_sample_limit_total`.
+    pub exceeded_samples: Counter,
+    /// `prometheus_target_scrape_pool_exceeded_label_limits_total`.
+    pub exceeded_labels: Counter,
+    /// `prometheus_target_scrape_pool_exceeded_target_limit_total`.
+    pub exceeded_targets: Counter,
+    /// `prometheus_target_scrapes_sample_out_of_order_total`.
+    pub out_of_order: Counter,
+    /// `prometheus_target_scrapes_sample_duplicate_timestamp_total`.
+    pub duplicates: Counter,
+    /// `prometheus_target_scrapes_sample_out_of_bounds_total`.
+    pub out_of_bounds: Counter,
+    /// `prometheus_target_sync_failed_total`.
+    pub sync_failed: Counter,
+    /// Scrapes that panicked.
+    pub panics: Counter,
+    /// Nanoseconds spent in scrapes.
+    pub nanos: Counter,
+}
+
+impl ScrapeMetrics {
+    pub(super) fn note(&self, result: &Result<(), IngestError>, refusals: &Refusals, took: Duration) {
+        self.nanos.add(took.as_nanos() as u64);
+        match result {
+            Ok(()) => self.scrapes.inc(),
+            Err(error) => {
+                self.failures.inc();
+                match error {
+                    IngestError::Fetch(FetchError::TooLarge) => self.exceeded_body_size.inc(),
+                    IngestError::SampleLimit => self.exceeded_samples.inc(),
+                    IngestError::Labels(text) if text.contains("limit exceeded") => self.exceeded_labels.inc(),
+                    _ => {}
+                }
+            }
+        }
+        self.out_of_order.add(refusals.out_of_order as u64);
+        self.duplicates.add(refusals.duplicate as u64);
+        self.out_of_bounds.add(refusals.out_of_bounds as u64);
+    }
+}

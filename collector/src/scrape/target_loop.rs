@@ -1,0 +1,169 @@
+//! The life of one target: when it is scraped, and what is left when it goes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::http::client::HttpClient;
+use model::{Timestamp, now_millis};
+use reqwest::Method;
+use tokio_util::sync::CancellationToken;
+
+use super::fetch::{self, FetchError, Page};
+use super::ingest::Ingest;
+use super::metrics::ScrapeMetrics;
+use super::target::Target;
+use crate::config::ScrapeConfig;
+use crate::storage::Store;
+
+/// Scrapes start at most this late without their samples carrying it, so that timestamps compress (upstream's tolerance).
+const ALIGNMENT_TOLERANCE_MILLIS: i64 = 2;
+
+/// How the loop of a target ends.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    /// The server stops: nothing more is written.
+    pub(super) shutdown: CancellationToken,
+    /// The target is gone, or goes on under a changed configuration: its series are marked as ended. Markers for series that
+    /// have got newer samples by then are refused by the store.
+    pub(super) gone: CancellationToken,
+}
+
+pub(super) struct TargetLoop {
+    pub(super) target: Arc<Target>,
+    pub(super) config: Arc<ScrapeConfig>,
+    pub(super) client: Arc<HttpClient>,
+    pub(super) store: Store,
+    pub(super) metrics: Arc<ScrapeMetrics>,
+    pub(super) ends: Ends,
+    /// A number of this server, which spreads the scrapes of several servers.
+    pub(super) seed: u64,
+}
+
+enum Wake {
+    Scrape,
+    Gone,
+    Stop,
+}
+
+impl TargetLoop {
+    /// Runs until the target is gone or the server stops. Cancelling the future between scrapes loses nothing.
+    pub(super) async fn run(self) {
+        let interval = self.target.interval.millis();
+        let mut ingest = Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target));
+        let mut due = first_scrape(now_millis(), interval, self.target.hash() ^ self.seed);
+        loop {
+            match self.wait_until(due).await {
+                Wake::Stop => return,
+                Wake::Gone => return self.end(ingest, due).await,
+                Wake::Scrape => {}
+            }
+            let now = now_millis();
+            // after a pause of the machine, go on with the grid instead of catching up
+            due += (now - due) / interval * interval;
+            let tolerance = ALIGNMENT_TOLERANCE_MILLIS.min(interval / 100);
+            let time = if now - due <= tolerance { due } else { now };
+            match self.scrape(ingest, time).await {
+                Some(back) => ingest = back,
+                None => return,
+            }
+            due += interval;
+        }
+    }
+
+    async fn wait_until(&self, due: Timestamp) -> Wake {
+        let wait = Duration::from_millis((due - now_millis()).max(0).unsigned_abs());
+        tokio::select! {
+            biased;
+            () = self.ends.shutdown.cancelled() => Wake::Stop,
+            () = self.ends.gone.cancelled() => Wake::Gone,
+            () = tokio::time::sleep(wait) => Wake::Scrape,
+        }
+    }
+
+    /// One scrape. The bookkeeping comes back unless the server stops in the middle.
+    async fn scrape(&self, mut ingest: Ingest, time: Timestamp) -> Option<Ingest> {
+        let started = Instant::now();
+        let fetched = tokio::select! {
+            biased;
+            () = self.ends.shutdown.cancelled() => return None,
+            page = self.fetch() => page,
+        };
+        let store = self.store.clone();
+        // parsing a large page takes milliseconds, which other targets should not wait for
+        let work = tokio::task::spawn_blocking(move || {
+            let result = ingest.scrape(&store, time, started, fetched);
+            (ingest, result)
+        });
+        let (ingest, (result, refusals)) = match work.await {
+            Ok(done) => done,
+            Err(fault) => {
+                tracing::error!(target = %self.target.url, %fault, "a scrape panicked; the target starts anew");
+                self.metrics.panics.inc();
+                (Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target)), (Ok(()), crate::storage::Refusals::default()))
+            }
+        };
+        self.metrics.note(&result, &refusals, started.elapsed());
+        let mut status = self.target.status.lock();
+        status.up = Some(result.is_ok());
+        status.last_scrape = time;
+        status.last_duration = started.elapsed();
+        status.last_error = result.err().map(|e| e.to_string()).unwrap_or_default();
+        if !status.last_error.is_empty() {
+            tracing::debug!(scrape_pool = %self.config.job_name, target = %self.target.url, err = %status.last_error, "Scrape failed");
+        }
+        drop(status);
+        Some(ingest)
+    }
+
+    async fn fetch(&self) -> Result<Page, FetchError> {
+        let timeout = self.target.timeout.as_std();
+        let request = async {
+            let request = self
+                .client
+                .request(Method::GET, &self.target.url)
+                .await
+                .map_err(|e| FetchError::Request(e.to_string()))?
+                .headers(fetch::headers(&self.config, timeout));
+            fetch::fetch(request, &self.config).await
+        };
+        tokio::time::timeout(timeout, request)
+            .await
+            .unwrap_or_else(|_| Err(FetchError::Request(format!("Get {}: context deadline exceeded", model::quote(&self.target.url)))))
+    }
+
+    /// The target is gone. It may come back under the same labels, so the markers wait for two intervals and a tenth; they carry
+    /// the time of the first scrape that did not happen.
+    async fn end(self, mut ingest: Ingest, missed: Timestamp) {
+        let interval = self.target.interval.as_std();
+        tokio::select! {
+            () = self.ends.shutdown.cancelled() => return,
+            () = tokio::time::sleep(interval * 2 + interval / 10) => {}
+        }
+        let store = self.store.clone();
+        let ended = tokio::task::spawn_blocking(move || ingest.end(&store, missed)).await;
+        if let Ok(Err(error)) = ended {
+            tracing::warn!(target = %self.target.url, %error, "cannot mark the series of a target as ended");
+        }
+    }
+}
+
+/// When a target is first scraped: at its own place within the interval, the same in every run.
+fn first_scrape(now: Timestamp, interval: i64, hash: u64) -> Timestamp {
+    let offset = (hash % interval.unsigned_abs()) as i64;
+    let start = now - now.rem_euclid(interval) + offset;
+    if start < now { start + interval } else { start }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_scrapes_lie_within_one_interval_on_the_targets_grid() {
+        for (now, hash) in [(1_000_000, 0), (1_000_123, 7), (999_999, 14_999), (0, u64::MAX)] {
+            let first = first_scrape(now, 15_000, hash);
+            assert!((now..now + 15_000).contains(&first), "{now} {hash} {first}");
+            assert_eq!(first.rem_euclid(15_000), (hash % 15_000) as i64);
+        }
+    }
+}
