@@ -102,14 +102,14 @@ impl FromStr for Duration {
 }
 
 impl fmt::Display for Duration {
-    /// Writes as Prometheus' `model.Duration`: years, weeks and days only where they divide without rest.
+    /// Writes as Prometheus' `model.Duration`: years and weeks only where they divide without rest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == 0 {
             return f.write_str("0s");
         }
         let mut rest = self.0;
         for (at, (unit, millis)) in UNITS.iter().enumerate() {
-            let exact_only = at < 3;
+            let exact_only = at < 2;
             if exact_only && rest % millis != 0 {
                 continue;
             }
@@ -155,10 +155,10 @@ mod tests {
             ("5m", 300_000, "5m"),
             ("1h", 3_600_000, "1h"),
             ("4d", 4 * 86_400_000, "4d"),
-            ("4d1h", 4 * 86_400_000 + 3_600_000, "97h"),
+            ("4d1h", 4 * 86_400_000 + 3_600_000, "4d1h"),
             ("14d", 14 * 86_400_000, "2w"),
             ("3w", 21 * 86_400_000, "3w"),
-            ("3w2d1h", 23 * 86_400_000 + 3_600_000, "553h"),
+            ("3w2d1h", 23 * 86_400_000 + 3_600_000, "23d1h"),
             ("10y", 3650 * 86_400_000, "10y"),
             ("1h30m", 5_400_000, "1h30m"),
         ] {
