@@ -10,7 +10,6 @@ mod target;
 mod target_loop;
 mod target_metadata;
 
-pub(crate) use fetch::describe;
 pub use fetch::{FetchError, HARD_BODY_LIMIT};
 pub use ingest::IngestError;
 pub use metrics::{Counter, ScrapeMetrics};

@@ -1,8 +1,10 @@
 //! `http_sd_configs`: target groups as JSON from a URL.
 
-use common::http::client::HttpClient;
-use reqwest::Method;
+use common::http::client::Client;
+use reqwest::{Method, Request};
 use url::Url;
+
+use http::header::{ACCEPT, HeaderValue};
 
 use super::Slot;
 use crate::config::{HttpDiscovery, TargetGroup, read_groups};
@@ -12,7 +14,7 @@ const MAX_BODY: usize = 256 << 20;
 
 /// Runs for ever; cancelling loses nothing.
 pub(super) async fn run(config: HttpDiscovery, slot: Slot) {
-    let client = match config.http_client.build() {
+    let client = match crate::client::build(&config.http_client) {
         Ok(client) => client,
         Err(error) => {
             tracing::error!(url = %config.url, %error, "cannot set up HTTP discovery");
@@ -32,15 +34,12 @@ pub(super) async fn run(config: HttpDiscovery, slot: Slot) {
     }
 }
 
-async fn fetch(client: &HttpClient, config: &HttpDiscovery) -> Result<Vec<TargetGroup>, String> {
-    let request = client
-        .request(Method::GET, config.url.as_str())
-        .await
-        .map_err(|e| e.to_string())?
-        .header("Accept", "application/json")
-        .header("User-Agent", concat!("Firewatch/", env!("CARGO_PKG_VERSION")))
-        .header("X-Prometheus-Refresh-Interval-Seconds", config.refresh_interval.as_secs_f64().to_string());
-    let mut response = request.send().await.map_err(|e| crate::scrape::describe(&e))?;
+async fn fetch(client: &Client, config: &HttpDiscovery) -> Result<Vec<TargetGroup>, String> {
+    let mut request = Request::new(Method::GET, config.url.clone());
+    let refresh = HeaderValue::from_str(&config.refresh_interval.as_secs_f64().to_string());
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    request.headers_mut().insert("x-prometheus-refresh-interval-seconds", refresh.map_err(|e| e.to_string())?);
+    let mut response = client.execute(request).await.map_err(|e| e.to_string())?;
     let status = response.status();
     if status != http::StatusCode::OK {
         return Err(format!("server returned HTTP status {status}"));
@@ -50,7 +49,7 @@ async fn fetch(client: &HttpClient, config: &HttpDiscovery) -> Result<Vec<Target
         return Err(format!("unsupported content type {}", model::quote(content_type)));
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| crate::scrape::describe(&e))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| e.to_string())? {
         if body.len() + chunk.len() > MAX_BODY {
             return Err(format!("the answer is larger than {MAX_BODY} bytes"));
         }

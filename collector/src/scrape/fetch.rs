@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::exposition::{Format, FormatKind};
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use common::http::client::Client;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::Request;
 
 use crate::config::{ScrapeConfig, ScrapeProtocol};
 
@@ -45,7 +47,6 @@ pub fn headers(config: &ScrapeConfig, timeout: Duration) -> HeaderMap {
     headers.insert(ACCEPT, text(accept(&config.scrape_protocols, &config.metric_name_escaping_scheme)));
     let encoding = if config.enable_compression { "gzip" } else { "identity" };
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Firewatch/", env!("CARGO_PKG_VERSION"))));
     let mut seconds = String::new();
     model::format_float_json(timeout.as_secs_f64(), &mut seconds);
     headers.insert("X-Prometheus-Scrape-Timeout-Seconds", text(seconds));
@@ -69,9 +70,9 @@ fn accept(protocols: &[ScrapeProtocol], escaping: &str) -> String {
 ///
 /// # Errors
 /// See [`FetchError`].
-pub async fn fetch(request: reqwest::RequestBuilder, config: &ScrapeConfig) -> Result<Page, FetchError> {
+pub async fn fetch(client: &Client, request: Request, config: &ScrapeConfig) -> Result<Page, FetchError> {
     let limit = if config.limits.body_size.0 == 0 { HARD_BODY_LIMIT } else { config.limits.body_size.0 };
-    let mut response = request.send().await.map_err(|e| FetchError::Request(describe(&e)))?;
+    let mut response = client.execute(request).await.map_err(|e| FetchError::Request(e.to_string()))?;
     let status = response.status();
     if status != http::StatusCode::OK {
         let reason = status.canonical_reason().unwrap_or_default();
@@ -81,7 +82,7 @@ pub async fn fetch(request: reqwest::RequestBuilder, config: &ScrapeConfig) -> R
     let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
     let format = format_of(&content_type, config.fallback_scrape_protocol)?;
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| FetchError::Request(describe(&e)))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| FetchError::Request(e.to_string()))? {
         // compressed bytes above the limit cannot become fewer
         if (body.len() + chunk.len()) as u64 > limit {
             return Err(FetchError::TooLarge);
@@ -105,19 +106,6 @@ fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<For
         Some(ScrapeProtocol::OpenMetricsText1_0_0) => Ok(FormatKind::OpenMetrics1_0_0),
         None => Err(FetchError::ContentType(content_type.to_owned())),
     }
-}
-
-/// The innermost reason, as that is what tells a user something (`Connection refused`).
-pub(crate) fn describe(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "context deadline exceeded".into();
-    }
-    let url = error.url().map(|u| format!("Get {}: ", model::quote(u.as_str()))).unwrap_or_default();
-    let mut source: &dyn std::error::Error = error;
-    while let Some(inner) = source.source() {
-        source = inner;
-    }
-    format!("{url}{source}")
 }
 
 /// Decompresses gzip in one go: pages are small, and the trailer tells their size.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use common::http::client::HttpClient;
+use common::http::client::Client;
 use model::Labels;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -92,9 +92,7 @@ impl ScrapeManager {
         let mut clients = HashMap::new();
         for config in configs {
             if jobs.get(&config.job_name).is_none_or(|job| *job.config != *config) {
-                let client = config
-                    .http_client
-                    .build()
+                let client = crate::client::build(&config.http_client)
                     .map_err(|e| format!("job {}: {e}", model::quote(&config.job_name)))?;
                 clients.insert(config.job_name.as_str(), client);
             }
@@ -108,14 +106,14 @@ impl ScrapeManager {
         });
         for config in configs {
             if let Some(client) = clients.remove(config.job_name.as_str()) {
-                let job = self.start(Arc::new(config.clone()), Arc::new(client));
+                let job = self.start(Arc::new(config.clone()), client);
                 jobs.insert(config.job_name.clone(), job);
             }
         }
         Ok(())
     }
 
-    fn start(&self, config: Arc<ScrapeConfig>, client: Arc<HttpClient>) -> Job {
+    fn start(&self, config: Arc<ScrapeConfig>, client: Client) -> Job {
         let gone = self.shutdown.child_token();
         let view = Arc::new(PoolView::default());
         let pool = Pool {
@@ -145,7 +143,7 @@ impl ScrapeManager {
 /// One job at work.
 struct Pool {
     config: Arc<ScrapeConfig>,
-    client: Arc<HttpClient>,
+    client: Client,
     store: Store,
     metrics: Arc<ScrapeMetrics>,
     shutdown: CancellationToken,
@@ -225,7 +223,7 @@ impl Pool {
                 let work = TargetLoop {
                     target: Arc::clone(&target),
                     config: Arc::clone(&self.config),
-                    client: Arc::clone(&self.client),
+                    client: self.client.clone(),
                     store: self.store.clone(),
                     metrics: Arc::clone(&self.metrics),
                     ends: Ends { shutdown: self.shutdown.clone(), gone: gone.clone() },

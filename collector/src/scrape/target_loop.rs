@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::http::client::HttpClient;
+use common::http::client::Client;
 use model::{Timestamp, now_millis};
-use reqwest::Method;
+use reqwest::{Method, Request, Url};
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, FetchError, Page};
@@ -31,7 +31,7 @@ pub(super) struct Ends {
 pub(super) struct TargetLoop {
     pub(super) target: Arc<Target>,
     pub(super) config: Arc<ScrapeConfig>,
-    pub(super) client: Arc<HttpClient>,
+    pub(super) client: Client,
     pub(super) store: Store,
     pub(super) metrics: Arc<ScrapeMetrics>,
     pub(super) ends: Ends,
@@ -118,13 +118,10 @@ impl TargetLoop {
     async fn fetch(&self) -> Result<Page, FetchError> {
         let timeout = self.target.timeout.as_std();
         let request = async {
-            let request = self
-                .client
-                .request(Method::GET, &self.target.url)
-                .await
-                .map_err(|e| FetchError::Request(e.to_string()))?
-                .headers(fetch::headers(&self.config, timeout));
-            fetch::fetch(request, &self.config).await
+            let url = Url::parse(&self.target.url).map_err(|e| FetchError::Request(format!("{}: {e}", self.target.url)))?;
+            let mut request = Request::new(Method::GET, url);
+            *request.headers_mut() = fetch::headers(&self.config, timeout);
+            fetch::fetch(&self.client, request, &self.config).await
         };
         tokio::time::timeout(timeout, request)
             .await

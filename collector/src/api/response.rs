@@ -1,0 +1,138 @@
+//! The envelope of every API answer.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::StatusCode;
+use serde::Serialize;
+
+/// Why a request is not answered, as upstream sorts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorType {
+    /// The request is wrong.
+    BadData,
+    /// The query failed while it ran.
+    Execution,
+    /// The client went away.
+    Canceled,
+    /// The query took too long.
+    Timeout,
+    /// The server is at fault.
+    Internal,
+    /// Not now, or not on this server.
+    Unavailable,
+    /// There is no such thing.
+    NotFound,
+}
+
+/// A request that is not answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiError {
+    /// The kind of fault.
+    pub kind: ErrorType,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// The answer of an API function.
+pub type ApiResult = Result<Response, ApiError>;
+
+impl ApiError {
+    /// A wrong request.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self { kind: ErrorType::BadData, message: message.into() }
+    }
+
+    /// A wrong parameter.
+    pub fn parameter(name: &str, fault: impl std::fmt::Display) -> Self {
+        Self::bad(format!("invalid parameter {}: {fault}", model::quote(name)))
+    }
+
+    /// A fault of the server.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self { kind: ErrorType::Internal, message: message.into() }
+    }
+
+    fn parts(&self) -> (StatusCode, &'static str) {
+        match self.kind {
+            ErrorType::BadData => (StatusCode::BAD_REQUEST, "bad_data"),
+            ErrorType::Execution => (StatusCode::UNPROCESSABLE_ENTITY, "execution"),
+            // 499 has no name: nginx's "client closed request"
+            ErrorType::Canceled => (StatusCode::from_u16(499).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), "canceled"),
+            ErrorType::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
+            ErrorType::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            ErrorType::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            ErrorType::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<T>,
+    #[serde(rename = "errorType", skip_serializing_if = "Option::is_none")]
+    error_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    infos: &'a [String],
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, name) = self.parts();
+        let envelope: Envelope<'_, ()> = Envelope {
+            status: "error",
+            data: None,
+            error_type: Some(name),
+            error: Some(&self.message),
+            warnings: &[],
+            infos: &[],
+        };
+        let mut response = json(&envelope);
+        *response.status_mut() = status;
+        response
+    }
+}
+
+/// A good answer.
+pub fn success<T: Serialize>(data: T) -> Response {
+    success_with(data, &[])
+}
+
+/// A good answer with warnings.
+pub fn success_with<T: Serialize>(data: T, warnings: &[String]) -> Response {
+    json(&Envelope { status: "success", data: Some(data), error_type: None, error: None, warnings, infos: &[] })
+}
+
+/// A good answer whose data is JSON already.
+pub fn success_raw(data: &[u8], warnings: &[String], infos: &[String]) -> Response {
+    let mut body = Vec::with_capacity(data.len() + 64);
+    body.extend_from_slice(b"{\"status\":\"success\",\"data\":");
+    body.extend_from_slice(data);
+    for (name, texts) in [("warnings", warnings), ("infos", infos)] {
+        if !texts.is_empty() {
+            body.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            body.extend_from_slice(&serde_json::to_vec(texts).unwrap_or_default());
+        }
+    }
+    body.push(b'}');
+    json_bytes(body)
+}
+
+fn json<T: Serialize>(value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => json_bytes(body),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn json_bytes(body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
