@@ -3,5 +3,12 @@
 //!
 //! This crate knows nothing of storage, queries or any daemon. Nothing in it is global: no registry, no default client.
 
+pub mod daemon;
 pub mod exposition;
+pub mod flags;
+pub mod http;
+pub mod logging;
 pub mod metrics;
+pub mod secret;
+pub mod selfmetrics;
+pub mod yaml;

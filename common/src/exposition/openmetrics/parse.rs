@@ -111,7 +111,7 @@ impl<'a> Parser<'a> {
         let Some((from, end)) = self.word(at) else { return Ok(None) };
         let token = &self.input[from..end];
         match parse_value(token) {
-            Some(seconds) if seconds.is_finite() => Ok(Some(((seconds * 1000.0) as i64, end))),
+            Some(seconds) if seconds.is_finite() => Ok(Some((whole_millis(seconds), end))),
             _ => Err((from, ParseErrorKind::Timestamp(String::from_utf8_lossy(token).into_owned()))),
         }
     }
@@ -213,6 +213,13 @@ impl<'a> Parser<'a> {
     }
 }
 
+/// Milliseconds, fractions cut off as upstream does, except where they are only the error of the multiplication.
+fn whole_millis(seconds: f64) -> i64 {
+    let millis = seconds * 1000.0;
+    let nearest = millis.round();
+    if (millis - nearest).abs() < 1e-3 { nearest as i64 } else { millis as i64 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +301,13 @@ mod tests {
         ] {
             let lines = shown(page.as_bytes());
             assert_eq!(lines.last().map(String::as_str), Some(expected), "{page:?}");
+        }
+    }
+
+    #[test]
+    fn seconds_become_the_milliseconds_they_were() {
+        for (seconds, millis) in [(2162045249.561, 2162045249561), (1.0009, 1000), (-0.5, -500), (1e30, i64::MAX)] {
+            assert_eq!(whole_millis(seconds), millis, "{seconds}");
         }
     }
 

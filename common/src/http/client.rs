@@ -1,0 +1,11 @@
+//! The one HTTP client configuration of scrapes, discovery, remote endpoints and notifiers: Prometheus' `HTTPClientConfig`.
+
+mod config;
+mod connection;
+mod credentials;
+mod tls;
+
+pub use config::{
+    Authorization, BasicAuth, ClientConfigError, HeaderValues, HttpClientConfig, OAuth2, TlsConfig, TlsVersion,
+};
+pub use connection::{Client, ClientError, ClientOptions};

@@ -1,0 +1,175 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{NoProxy, Proxy, redirect};
+
+use super::config::{HttpClientConfig, ProxyConfig, TlsConfig};
+use super::credentials::{TokenSource, apply};
+use super::tls::client_config;
+use crate::http::server::FileStamp;
+
+/// Why a client cannot be built or a request not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A file of the configuration cannot be read.
+    #[error("unable to read {what} {}: {error}", path.display())]
+    File {
+        /// What it is for.
+        what: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The TLS settings do not work.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The proxy settings do not work.
+    #[error("proxy: {0}")]
+    Proxy(String),
+    /// A value cannot stand in a header.
+    #[error("the value of header {0} is not allowed in a header")]
+    Header(String),
+    /// The token server gave no token.
+    #[error("oauth2: no token from {url}: {reason}")]
+    Token {
+        /// The token server.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The request failed.
+    #[error("{}", chain(.0))]
+    Request(#[from] reqwest::Error),
+}
+
+/// The causes of an error in one line: reqwest's own text holds the first only.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// What a client is used for.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The `User-Agent` header.
+    pub user_agent: String,
+}
+
+/// A client with Prometheus' configuration. Cheap to clone; clones share connections.
+///
+/// Certificates are loaded again, and connections made anew, when their files change; credentials are read for each request.
+/// Responses are not decompressed.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: HttpClientConfig,
+    options: ClientOptions,
+    current: ArcSwap<Connected>,
+    token: TokenSource,
+}
+
+#[derive(Debug)]
+struct Connected {
+    client: reqwest::Client,
+    stamps: Vec<FileStamp>,
+}
+
+impl Client {
+    /// Builds a client from a validated configuration. Reads its certificates.
+    pub fn new(config: HttpClientConfig, options: ClientOptions) -> Result<Self, ClientError> {
+        let current = ArcSwap::from_pointee(connect(&config, &options)?);
+        Ok(Self(Arc::new(Inner { config, options, current, token: TokenSource::default() })))
+    }
+
+    /// Sends a request with the configured credentials and headers. Dropping the future cancels the request.
+    pub async fn execute(&self, mut request: reqwest::Request) -> Result<reqwest::Response, ClientError> {
+        let inner = &*self.0;
+        let client = inner.client()?;
+        let token = match &inner.config.oauth2 {
+            Some(oauth2) => Some(inner.token.header(oauth2, &inner.options.user_agent).await?),
+            None => None,
+        };
+        apply(&inner.config, token.as_deref(), request.headers_mut())?;
+        Ok(client.execute(request).await?)
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &HttpClientConfig {
+        &self.0.config
+    }
+}
+
+impl Inner {
+    fn client(&self) -> Result<reqwest::Client, ClientError> {
+        let current = self.current.load();
+        if current.stamps == stamps(&self.config.tls_config) {
+            return Ok(current.client.clone());
+        }
+        let new = connect(&self.config, &self.options)?;
+        let client = new.client.clone();
+        self.current.store(Arc::new(new));
+        Ok(client)
+    }
+}
+
+fn stamps(tls: &TlsConfig) -> Vec<FileStamp> {
+    let files = [&tls.ca_file, &tls.cert_file, &tls.key_file];
+    files.into_iter().filter(|f| !f.as_os_str().is_empty()).map(|f| FileStamp::of(f)).collect()
+}
+
+fn connect(config: &HttpClientConfig, options: &ClientOptions) -> Result<Connected, ClientError> {
+    let stamps = stamps(&config.tls_config);
+    let (http2, redirects) = (config.enable_http2, config.follow_redirects);
+    let client = build(&config.tls_config, config.proxy(), http2, redirects, &options.user_agent)?;
+    Ok(Connected { client, stamps })
+}
+
+pub(super) fn build(
+    tls: &TlsConfig,
+    proxy: ProxyConfig<'_>,
+    http2: bool,
+    follow_redirects: bool,
+    user_agent: &str,
+) -> Result<reqwest::Client, ClientError> {
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(client_config(tls, http2)?)
+        .user_agent(user_agent)
+        .redirect(if follow_redirects { redirect::Policy::limited(10) } else { redirect::Policy::none() })
+        .referer(false)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(15))
+        .pool_idle_timeout(Duration::from_secs(300));
+    if !http2 {
+        builder = builder.http1_only();
+    }
+    let fault = |error: &dyn std::fmt::Display| ClientError::Proxy(error.to_string());
+    if let Some(url) = proxy.url {
+        let mut headers = HeaderMap::new();
+        for (name, values) in proxy.connect_header {
+            let header = HeaderName::from_bytes(name.as_bytes()).map_err(|e| fault(&e))?;
+            for value in values {
+                let mut value = HeaderValue::from_str(value.expose()).map_err(|e| fault(&e))?;
+                value.set_sensitive(true);
+                headers.append(&header, value);
+            }
+        }
+        let to = Proxy::all(url.clone()).map_err(|e| fault(&e))?;
+        let to = to.no_proxy(NoProxy::from_string(proxy.no_proxy)).headers(headers);
+        builder = builder.no_proxy().proxy(to);
+    } else if !proxy.from_environment {
+        builder = builder.no_proxy();
+    }
+    Ok(builder.build()?)
+}

@@ -1,0 +1,196 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::config::{TlsConfig, TlsVersion};
+use super::connection::ClientError;
+
+/// A rustls configuration of these settings; reads the files.
+pub(super) fn client_config(tls: &TlsConfig, http2: bool) -> Result<ClientConfig, ClientError> {
+    let provider = Arc::new(ring::default_provider());
+    let min = tls.min_version.unwrap_or(TlsVersion::Tls12);
+    let max = tls.max_version.unwrap_or(TlsVersion::Tls13);
+    let all = [(TlsVersion::Tls12, &rustls::version::TLS12), (TlsVersion::Tls13, &rustls::version::TLS13)];
+    let versions: Vec<_> = all.into_iter().filter(|(v, _)| (min..=max).contains(v)).map(|(_, v)| v).collect();
+    let wrong = |what: &str, error: &dyn std::fmt::Display| ClientError::Tls(format!("{what}: {error}"));
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&versions)
+        .map_err(|e| wrong("TLS versions", &e))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier(tls, provider)?);
+    let cert = pem(&tls.cert, &tls.cert_file, "certificate")?;
+    let key = pem(tls.key.expose(), &tls.key_file, "key")?;
+    let mut config = match (cert, key) {
+        (Some(cert), Some(key)) => {
+            let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&cert).collect();
+            let certs = certs.map_err(|e| wrong("client certificate", &e))?;
+            let key = PrivateKeyDer::from_pem_slice(&key).map_err(|e| wrong("client key", &e))?;
+            builder.with_client_auth_cert(certs, key).map_err(|e| wrong("client certificate and key", &e))?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if http2 {
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+    }
+    Ok(config)
+}
+
+fn pem(inline: &str, file: &Path, what: &str) -> Result<Option<Vec<u8>>, ClientError> {
+    if !inline.is_empty() {
+        return Ok(Some(inline.as_bytes().to_vec()));
+    }
+    if file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    std::fs::read(file).map(Some).map_err(|error| ClientError::File { what: what.to_owned(), path: file.into(), error })
+}
+
+fn verifier(tls: &TlsConfig, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
+    if tls.insecure_skip_verify {
+        return Ok(Arc::new(AnyServer(provider)));
+    }
+    let mut roots = RootCertStore::empty();
+    match pem(&tls.ca, &tls.ca_file, "CA")? {
+        Some(pem) => {
+            for cert in CertificateDer::pem_slice_iter(&pem) {
+                let cert = cert.map_err(|e| ClientError::Tls(format!("CA: {e}")))?;
+                roots.add(cert).map_err(|e| ClientError::Tls(format!("CA: {e}")))?;
+            }
+            if roots.is_empty() {
+                return Err(ClientError::Tls("CA: no certificate found".to_owned()));
+            }
+        }
+        None => {
+            for cert in rustls_native_certs::load_native_certs().certs {
+                // a certificate of the system that rustls does not take is one authority less
+                roots.add(cert).ok();
+            }
+        }
+    }
+    if roots.is_empty() {
+        // a machine without authorities can still talk plain HTTP
+        return Ok(Arc::new(NoAuthorities(provider)));
+    }
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|e| ClientError::Tls(format!("CA: {e}")))?;
+    if tls.server_name.is_empty() {
+        return Ok(inner);
+    }
+    let name = ServerName::try_from(tls.server_name.clone())
+        .map_err(|e| ClientError::Tls(format!("server_name {:?}: {e}", tls.server_name)))?;
+    Ok(Arc::new(NamedServer { inner, name }))
+}
+
+macro_rules! signatures_by {
+    ($self:ident, $algorithms:expr) => {
+        fn verify_tls12_signature(
+            &$self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            rustls::crypto::verify_tls12_signature(message, cert, dss, &$algorithms.signature_verification_algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &$self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            rustls::crypto::verify_tls13_signature(message, cert, dss, &$algorithms.signature_verification_algorithms)
+        }
+
+        fn supported_verify_schemes(&$self) -> Vec<SignatureScheme> {
+            $algorithms.signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
+
+/// Takes any certificate (`insecure_skip_verify`).
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    signatures_by!(self, self.0);
+}
+
+/// Takes none: there is no authority to check against.
+#[derive(Debug)]
+struct NoAuthorities(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoAuthorities {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Err(rustls::CertificateError::UnknownIssuer.into())
+    }
+
+    signatures_by!(self, self.0);
+}
+
+/// Asks for the configured name instead of the host's.
+#[derive(Debug)]
+struct NamedServer {
+    inner: Arc<WebPkiServerVerifier>,
+    name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for NamedServer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}

@@ -1,0 +1,119 @@
+use std::path::PathBuf;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::metrics::Page;
+
+/// Reads the `process_*` metrics of this process.
+#[derive(Clone, Debug)]
+pub struct ProcessCollector {
+    /// Where procfs is mounted.
+    pub procfs: PathBuf,
+}
+
+impl Default for ProcessCollector {
+    fn default() -> Self {
+        Self { procfs: PathBuf::from("/proc") }
+    }
+}
+
+/// Appends the `process_*` metrics of this process.
+pub fn collect_process(page: &mut Page) {
+    ProcessCollector::default().collect(page);
+}
+
+impl ProcessCollector {
+    /// Appends what can be read; a missing file leaves out its metrics.
+    pub fn collect(&self, page: &mut Page) {
+        let own = self.procfs.join("self");
+        let text = |name: &str| std::fs::read_to_string(own.join(name)).unwrap_or_default();
+        let stat = text("stat");
+        // the command's name stands in parentheses and may hold any character
+        let after = stat.rfind(')').map_or("", |at| &stat[at + 1..]);
+        let fields: Vec<&str> = after.split_ascii_whitespace().collect();
+        let number = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok());
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        if let (Some(user), Some(system)) = (number(11), number(12)) {
+            let help = "Total user and system CPU time spent in seconds.";
+            page.counter("process_cpu_seconds_total", help, &[], (user + system) / ticks);
+        }
+        if let Some(bytes) = number(20) {
+            page.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", &[], bytes);
+        }
+        if let Some(pages) = number(21) {
+            let bytes = pages * rustix::param::page_size() as f64;
+            page.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", &[], bytes);
+        }
+        if let (Some(start), Some(boot)) = (number(19), self.boot_time()) {
+            let help = "Start time of the process since unix epoch in seconds.";
+            page.gauge("process_start_time_seconds", help, &[], boot + start / ticks);
+        }
+        if let Ok(fds) = std::fs::read_dir(own.join("fd")) {
+            // one of them is the folder being read
+            let open = fds.count().saturating_sub(1);
+            page.gauge("process_open_fds", "Number of open file descriptors.", &[], open as f64);
+        }
+        let limit = |resource| getrlimit(resource).current.map_or(u64::MAX as f64, |limit| limit as f64);
+        page.gauge("process_max_fds", "Maximum number of open file descriptors.", &[], limit(Resource::Nofile));
+        let help = "Maximum amount of virtual memory available in bytes.";
+        page.gauge("process_virtual_memory_max_bytes", help, &[], limit(Resource::As));
+        if let Some((received, sent)) = network_octets(&text("net/netstat")) {
+            let help = "Number of bytes received by the process over the network.";
+            page.counter("process_network_receive_bytes_total", help, &[], received);
+            let help = "Number of bytes sent by the process over the network.";
+            page.counter("process_network_transmit_bytes_total", help, &[], sent);
+        }
+    }
+
+    fn boot_time(&self) -> Option<f64> {
+        let stat = std::fs::read_to_string(self.procfs.join("stat")).ok()?;
+        stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+    }
+}
+
+/// `InOctets` and `OutOctets` of the line `IpExt`.
+fn network_octets(netstat: &str) -> Option<(f64, f64)> {
+    let mut lines = netstat.lines().filter_map(|l| l.strip_prefix("IpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let of = |wanted: &str| {
+        let mut pairs = names.split_ascii_whitespace().zip(values.split_ascii_whitespace());
+        pairs.find(|(name, _)| *name == wanted)?.1.parse().ok()
+    };
+    Some((of("InOctets")?, of("OutOctets")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_from_procfs() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("self");
+        std::fs::create_dir_all(own.join("net")).unwrap();
+        std::fs::create_dir_all(own.join("fd/0")).unwrap();
+        std::fs::create_dir_all(own.join("fd/1")).unwrap();
+        let ticks = rustix::param::clock_ticks_per_second();
+        let numbers = format!("S 1 1 1 0 -1 0 0 0 0 0 {} {} 0 0 20 0 1 0 {} 4096 3 0", 2 * ticks, ticks, 50 * ticks);
+        std::fs::write(own.join("stat"), format!("7 (a ) b) {numbers}")).unwrap();
+        std::fs::write(own.join("net/netstat"), "IpExt: InNoRoutes InOctets OutOctets\nIpExt: 1 20 30\n").unwrap();
+        std::fs::write(folder.path().join("stat"), "cpu 1\nbtime 1000\n").unwrap();
+        let mut page = Page::new();
+        ProcessCollector { procfs: folder.path().into() }.collect(&mut page);
+        let (families, _) = page.families();
+        let value = |name: &str| {
+            let family = families.iter().find(|f| f.name == name);
+            family.map(|f| format!("{:?}", f.samples().next().unwrap().value))
+        };
+        for (name, expected) in [
+            ("process_cpu_seconds_total", 3.0),
+            ("process_start_time_seconds", 1050.0),
+            ("process_virtual_memory_bytes", 4096.0),
+            ("process_open_fds", 1.0),
+            ("process_network_receive_bytes_total", 20.0),
+            ("process_network_transmit_bytes_total", 30.0),
+        ] {
+            assert_eq!(value(name), Some(format!("Float({expected:?})")), "{name}");
+        }
+    }
+}
