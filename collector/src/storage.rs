@@ -1,12 +1,14 @@
 //! Where samples go and come from: the store behind the collector's own terms, and behind PromQL's.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::{Labels, Timestamp};
+use promql::storage::{Column, Samples, SelectRequest, Selection, Storage, StorageError};
 use tsdb::{AppendError, Appender, Db, HistogramSample, SeriesRef};
 
 /// The store of the collector.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Store {
     db: Arc<Db>,
 }
@@ -55,18 +57,18 @@ impl Store {
     }
 
     /// A commit to be filled.
-    pub(crate) fn batch(&self) -> Batch<'_> {
+    pub(crate) fn batch(&self) -> Batch {
         Batch { appender: self.db.appender(), refusals: Refusals::default() }
     }
 }
 
 /// A commit being filled: samples that the store refuses are counted, the others are stored together or not at all.
-pub(crate) struct Batch<'a> {
-    appender: Appender<'a>,
+pub(crate) struct Batch {
+    appender: Appender,
     pub(crate) refusals: Refusals,
 }
 
-impl Batch<'_> {
+impl Batch {
     /// The reference of a series, created if need be.
     pub(crate) fn series(&mut self, labels: &Labels) -> Result<SeriesRef, String> {
         self.appender.series(labels).map_err(|e| e.to_string())
@@ -81,7 +83,7 @@ impl Batch<'_> {
 
     /// Float samples of many series at one time.
     pub(crate) fn row(&mut self, time: Timestamp, series: &[SeriesRef], values: &[f64]) {
-        for error in self.appender.append_row(time, series, values) {
+        for (_, error) in self.appender.append_row(time, series, values).refused {
             self.refusals.note(&error);
         }
     }
@@ -94,8 +96,45 @@ impl Batch<'_> {
     }
 
     /// Stores it. The samples are acknowledged: they survive the end of the process.
-    pub(crate) fn commit(self) -> Result<Refusals, String> {
-        self.appender.commit().map_err(|e| e.to_string())?;
+    pub(crate) fn commit(mut self) -> Result<Refusals, String> {
+        let report = self.appender.commit().map_err(|e| e.to_string())?;
+        // others were faster, or the batch itself had two for one time
+        self.refusals.duplicate += report.refused;
         Ok(self.refusals)
     }
+}
+
+impl Storage for Store {
+    fn select<'a>(&'a self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection + 'a>, StorageError> {
+        let selection = self
+            .db
+            .select(request.matchers, request.mint, request.maxt)
+            .map_err(|e| StorageError(e.to_string()))?;
+        Ok(Box::new(Selected(selection)))
+    }
+}
+
+struct Selected(tsdb::Selection);
+
+impl Selection for Selected {
+    fn labels(&self) -> &[Labels] {
+        self.0.labels()
+    }
+
+    fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError> {
+        let samples = self.0.read(range, mint, maxt).map_err(|e| StorageError(e.to_string()))?;
+        Ok(samples
+            .into_iter()
+            .map(|series| Samples { floats: column(series.floats), histograms: column(series.histograms) })
+            .collect())
+    }
+
+    fn warnings(&self) -> &[String] {
+        self.0.warnings()
+    }
+}
+
+/// The same column in PromQL's type; nothing is copied.
+fn column<V>(column: tsdb::Column<V>) -> Column<V> {
+    Column { timestamps: column.timestamps, values: column.values, start_timestamps: column.start_timestamps }
 }

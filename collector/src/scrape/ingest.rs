@@ -109,7 +109,7 @@ impl Ingest {
         batch.commit().map(|_| ()).map_err(IngestError::Storage)
     }
 
-    fn mark_ended(&mut self, batch: &mut Batch<'_>, time: Timestamp) {
+    fn mark_ended(&mut self, batch: &mut Batch, time: Timestamp) {
         if self.ended {
             return;
         }
@@ -265,12 +265,12 @@ impl<'p> PageParser<'p> for protobuf::Parser<'p> {
 }
 
 /// A page while it is read.
-struct Reading<'a, 'b, 'c> {
+struct Reading<'a, 'b> {
     config: &'a ScrapeConfig,
     target: &'a Target,
     merge: &'a LabelMerge,
     time: Timestamp,
-    batch: &'b mut Batch<'c>,
+    batch: &'b mut Batch,
     /// Samples at the time of the scrape.
     refs: Vec<SeriesRef>,
     values: Vec<f64>,
@@ -288,7 +288,7 @@ struct Fresh {
     seen: HashSet<SeriesRef>,
 }
 
-impl Reading<'_, '_, '_> {
+impl Reading<'_, '_> {
     fn run<'p>(&mut self, parser: &mut impl PageParser<'p>) -> Result<(), IngestError> {
         loop {
             if let Some((text, line)) = self.cache.get(self.at) {

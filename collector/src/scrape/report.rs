@@ -38,7 +38,7 @@ pub(super) struct ReportSeries {
 impl ReportSeries {
     pub(super) fn append(
         &mut self,
-        batch: &mut Batch<'_>,
+        batch: &mut Batch,
         merge: &LabelMerge,
         config: &ScrapeConfig,
         target: &Target,
@@ -74,7 +74,7 @@ impl ReportSeries {
     }
 
     /// Marks the series as ended.
-    pub(super) fn end(&self, batch: &mut Batch<'_>, time: Timestamp) {
+    pub(super) fn end(&self, batch: &mut Batch, time: Timestamp) {
         for series in &self.refs {
             batch.sample(*series, time, STALE_NAN);
         }

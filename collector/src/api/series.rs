@@ -1,0 +1,139 @@
+//! Series, label names and label values.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use model::{Labels, Matcher, Timestamp};
+use promql::storage::{SelectRequest, Storage};
+use tsdb::Answer;
+
+use super::params::{MAX_TIME, MIN_TIME, Params};
+use super::response::{ApiError, ApiResult, success_with};
+use super::Server;
+
+const TRUNCATED: &str = "results truncated due to limit";
+
+struct Range {
+    from: Timestamp,
+    to: Timestamp,
+    limit: usize,
+}
+
+impl Range {
+    fn read(params: &Params) -> Result<Self, ApiError> {
+        let (from, to) = (params.time("start", MIN_TIME)?, params.time("end", MAX_TIME)?);
+        Ok(Self { from, to, limit: params.limit()? })
+    }
+}
+
+/// `/api/v1/series`
+pub(super) async fn series(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+    if params.all("match[]").next().is_none() {
+        return Err(ApiError::bad("no match[] parameter provided"));
+    }
+    let (range, selectors) = (Range::read(&params)?, params.selectors()?);
+    blocking(move || {
+        let (mut found, mut warnings) = (BTreeSet::new(), Vec::new());
+        for matchers in &selectors {
+            let request = SelectRequest { matchers, mint: range.from, maxt: range.to, labels_only: true };
+            let selection = server.store.select(&request).map_err(|e| ApiError::internal(e.to_string()))?;
+            found.extend(selection.labels().iter().cloned());
+            warnings.extend_from_slice(selection.warnings());
+        }
+        let mut series: Vec<Labels> = found.into_iter().collect();
+        if range.limit > 0 && series.len() > range.limit {
+            series.truncate(range.limit);
+            warnings.push(TRUNCATED.to_owned());
+        }
+        Ok(success_with(series, &warnings))
+    })
+    .await
+}
+
+/// `/api/v1/labels`
+pub(super) async fn labels(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+    let (range, selectors) = (Range::read(&params)?, params.selectors()?);
+    let names = move |matchers: &[Matcher]| server.store.db().label_names(matchers, range.from, range.to, None);
+    blocking(move || gather(&selectors, range.limit, names)).await
+}
+
+/// `/api/v1/label/NAME/values`
+pub(super) async fn label_values(
+    State(server): State<Arc<Server>>,
+    Path(name): Path<String>,
+    params: Params,
+) -> ApiResult {
+    let name = unescape(&name);
+    if name.is_empty() {
+        return Err(ApiError::bad("invalid label name: \"\""));
+    }
+    let (range, selectors) = (Range::read(&params)?, params.selectors()?);
+    let values = move |matchers: &[Matcher]| server.store.db().label_values(&name, matchers, range.from, range.to, None);
+    blocking(move || gather(&selectors, range.limit, values)).await
+}
+
+/// A name as the "values" escaping scheme puts it into a path (`U__a_2e_b` for `a.b`), or as it is.
+fn unescape(name: &str) -> String {
+    let Some(escaped) = name.strip_prefix("U__") else { return name.to_owned() };
+    let mut out = String::new();
+    let mut rest = escaped;
+    while let Some(at) = rest.find('_') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('_') {
+            out.push('_');
+            rest = after;
+            continue;
+        }
+        let code = rest.split_once('_').and_then(|(hex, after)| {
+            let c = u32::from_str_radix(hex, 16).ok().and_then(char::from_u32)?;
+            Some((c, after))
+        });
+        let Some((c, after)) = code else { return name.to_owned() };
+        out.push(c);
+        rest = after;
+    }
+    out + rest
+}
+
+/// What any of the selectors gives, or everything without one.
+fn gather(
+    selectors: &[Vec<Matcher>],
+    limit: usize,
+    ask: impl Fn(&[Matcher]) -> Result<Answer, tsdb::ReadError>,
+) -> ApiResult {
+    let (mut found, mut warnings) = (BTreeSet::new(), Vec::new());
+    let everything = [Vec::new()];
+    for matchers in if selectors.is_empty() { &everything } else { selectors } {
+        let answer = ask(matchers).map_err(|e| ApiError::internal(e.to_string()))?;
+        found.extend(answer.values);
+        warnings.extend(answer.warnings);
+    }
+    let mut values: Vec<String> = found.into_iter().collect();
+    if limit > 0 && values.len() > limit {
+        values.truncate(limit);
+        warnings.push(TRUNCATED.to_owned());
+    }
+    Ok(success_with(values, &warnings))
+}
+
+/// Runs work that reads the store off the threads that serve connections.
+pub(super) async fn blocking(work: impl FnOnce() -> ApiResult + Send + 'static) -> ApiResult {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ApiError::internal("the request panicked")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_names_are_understood() {
+        for (escaped, name) in [("job", "job"), ("U__a_2e_b", "a.b"), ("U__a__b", "a_b"), ("U__a_zz_b", "U__a_zz_b")] {
+            assert_eq!(unescape(escaped), name);
+        }
+    }
+}
