@@ -1,1 +1,41 @@
-//! The retention store: head, write-ahead log, blocks, index, compaction, retention.
+//! A store for samples: a head in memory backed by a write-ahead log, and immutable blocks on disk.
+//!
+//! Synchronous, and all that is shared is behind [`Db`]. It knows labels, samples and matchers; scraping, queries and
+//! HTTP belong to others. Files lie in one folder, [`FOLDER`], of the folder a database is opened in.
+//!
+//! What an [`Appender`] commits has been written to the log with `write(2)` when [`Appender::commit`] returns, and is
+//! visible to later [`Db::select`] calls as a whole. Selections are of one moment: they do not see later commits, and keep
+//! what they need alive.
+
+mod appender;
+mod block;
+mod compact;
+mod db;
+mod durable;
+mod encoding;
+mod error;
+mod exemplars;
+mod head;
+mod lock;
+mod maintain;
+mod metrics;
+mod options;
+mod piece;
+mod postings;
+mod replay;
+mod retention;
+mod sample;
+mod select;
+mod status;
+mod tombstones;
+mod wal;
+
+pub use appender::{Appender, CommitReport, RowReport};
+pub use block::{BlockMeta, BlockStats, Compaction, Parent, Ulid, UlidError};
+pub use db::{Answer, Db, FOLDER};
+pub use error::{AppendError, CommitError, Conflict, FileError, MaintainError, OpenError, ReadError};
+pub use metrics::Metrics;
+pub use options::{Clock, Options};
+pub use sample::{Column, Exemplar, HistogramSample, RawSamples, SeriesRef, SeriesSamples};
+pub use select::Selection;
+pub use status::{NamedCount, Status};

@@ -1,0 +1,366 @@
+use std::sync::Arc;
+
+use model::{Labels, Metadata, Timestamp};
+
+use crate::db::Inner;
+use crate::error::{AppendError, CommitError};
+use crate::head::{Entry, RowOutcome};
+use crate::sample::{Exemplar, HistogramSample, SeriesRef};
+use crate::wal::RecordBuilder;
+
+/// A transaction: samples put together here become visible and durable with [`Appender::commit`], or never.
+///
+/// Ordering is checked when a sample is added, against what is committed, and again at the commit, against what others
+/// have committed meanwhile and what this transaction has before it; what is refused then is counted only.
+pub struct Appender {
+    db: Arc<Inner>,
+    transaction: u64,
+    /// The oldest sample taken in order; found with the first sample.
+    min_valid: Option<Timestamp>,
+    rows: Vec<Row>,
+    series: Vec<u32>,
+    values: Vec<f64>,
+    /// Start timestamps, as many as values, if there is any.
+    starts: Vec<Timestamp>,
+    histograms: Vec<(u32, Timestamp, Timestamp, HistogramSample)>,
+    metadata: Vec<(u32, Metadata)>,
+    exemplars: Vec<(u32, Labels, Exemplar)>,
+}
+
+#[derive(Clone, Copy)]
+struct Row {
+    time: Timestamp,
+    len: usize,
+}
+
+/// What became of a row's samples when they were added.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowReport {
+    /// Samples that were refused, by their index in the row; the others are part of the transaction.
+    pub refused: Vec<(usize, AppendError)>,
+}
+
+/// What a commit wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitReport {
+    /// Float samples taken, those out of order included.
+    pub floats: usize,
+    /// Histogram samples taken, those out of order included.
+    pub histograms: usize,
+    /// Of both, those out of order.
+    pub out_of_order: usize,
+    /// Samples refused at the commit.
+    pub refused: usize,
+    /// Exemplars taken.
+    pub exemplars: usize,
+}
+
+impl Appender {
+    pub(crate) fn new(db: Arc<Inner>) -> Self {
+        let transaction = db.begin();
+        Self {
+            db,
+            transaction,
+            min_valid: None,
+            rows: Vec::new(),
+            series: Vec::new(),
+            values: Vec::new(),
+            starts: Vec::new(),
+            histograms: Vec::new(),
+            metadata: Vec::new(),
+            exemplars: Vec::new(),
+        }
+    }
+
+    /// The series with these labels, which is created if there is none. It stays even if the transaction is dropped, but
+    /// shows in no query before it has samples.
+    ///
+    /// # Errors
+    /// [`AppendError::EmptyLabels`], [`AppendError::TooManySeries`].
+    pub fn series(&mut self, labels: &Labels) -> Result<SeriesRef, AppendError> {
+        if labels.is_empty() {
+            return Err(AppendError::EmptyLabels);
+        }
+        self.db.series(labels, self.transaction).map(|id| SeriesRef(u64::from(id)))
+    }
+
+    /// The labels of a series; `None` if the reference is no longer good.
+    pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
+        self.db.labels(u32::try_from(series.0).ok()?)
+    }
+
+    /// Adds a float sample.
+    ///
+    /// # Errors
+    /// By the rules of [`AppendError`]. A sample the series has already is no error and does nothing.
+    pub fn append(&mut self, series: SeriesRef, time: Timestamp, value: f64) -> Result<(), AppendError> {
+        self.append_with_start(series, 0, time, value)
+    }
+
+    /// Adds a float sample with the time from which it counts; 0 if that is unknown.
+    ///
+    /// # Errors
+    /// As [`Appender::append`].
+    pub fn append_with_start(
+        &mut self,
+        series: SeriesRef,
+        start: Timestamp,
+        time: Timestamp,
+        value: f64,
+    ) -> Result<(), AppendError> {
+        let id = id_of(series)?;
+        let mut error = None;
+        self.check(time, &[id], &[value], |_, e| error = Some(e));
+        if let Some(error) = error {
+            return Err(error);
+        }
+        if start != 0 && self.starts.is_empty() {
+            self.starts.resize(self.values.len(), 0);
+        }
+        if start != 0 || !self.starts.is_empty() {
+            self.starts.push(start);
+        }
+        self.series.push(id);
+        self.values.push(value);
+        match self.rows.last_mut() {
+            Some(row) if row.time == time => row.len += 1,
+            _ => self.rows.push(Row { time, len: 1 }),
+        }
+        Ok(())
+    }
+
+    /// Adds a sample of one timestamp to each of some series, which is cheapest when they are the same in the same order
+    /// as the time before: the series of one scrape.
+    pub fn append_row(&mut self, time: Timestamp, series: &[SeriesRef], values: &[f64]) -> RowReport {
+        debug_assert_eq!(series.len(), values.len());
+        let mut report = RowReport::default();
+        let from = self.series.len();
+        self.series.extend(series.iter().map(|s| u32::try_from(s.0).unwrap_or(0)));
+        let ids = std::mem::take(&mut self.series);
+        self.check(time, &ids[from..], values, |at, error| {
+            let error = match error {
+                AppendError::UnknownSeries(_) => AppendError::UnknownSeries(series[at]),
+                other => other,
+            };
+            report.refused.push((at, error));
+        });
+        self.series = ids;
+        if report.refused.is_empty() {
+            self.values.extend_from_slice(values);
+        } else {
+            let mut refused = report.refused.iter().map(|r| r.0).peekable();
+            self.series.truncate(from);
+            for (at, (id, value)) in series.iter().zip(values).enumerate() {
+                if refused.next_if_eq(&at).is_none() {
+                    self.series.push(id.0 as u32);
+                    self.values.push(*value);
+                }
+            }
+        }
+        if !self.starts.is_empty() {
+            self.starts.resize(self.values.len(), 0);
+        }
+        let len = self.series.len() - from;
+        if len > 0 {
+            self.rows.push(Row { time, len });
+        }
+        report
+    }
+
+    /// Adds a native histogram.
+    ///
+    /// # Errors
+    /// By the rules of [`AppendError`].
+    pub fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        time: Timestamp,
+        sample: HistogramSample,
+    ) -> Result<(), AppendError> {
+        self.append_histogram_with_start(series, 0, time, sample)
+    }
+
+    /// Adds a native histogram with the time from which it counts; 0 if that is unknown.
+    ///
+    /// # Errors
+    /// By the rules of [`AppendError`].
+    pub fn append_histogram_with_start(
+        &mut self,
+        series: SeriesRef,
+        start: Timestamp,
+        time: Timestamp,
+        sample: HistogramSample,
+    ) -> Result<(), AppendError> {
+        let id = id_of(series)?;
+        if !sample.is_stale() {
+            sample.check().map_err(AppendError::InvalidHistogram)?;
+        }
+        let mut groups = self.db.groups.lock();
+        let min_valid =
+            *self.min_valid.get_or_insert_with(|| self.db.enter(self.transaction, groups.bounds.appendable(time)));
+        let checked = groups.check_histogram(id, time, &sample, min_valid, self.transaction);
+        drop(groups);
+        if let Err(error) = checked {
+            self.db.count_refused(&error);
+            return Err(error);
+        }
+        self.histograms.push((id, time, start, sample));
+        Ok(())
+    }
+
+    /// Adds an exemplar of a series.
+    ///
+    /// # Errors
+    /// [`AppendError::UnknownSeries`], [`AppendError::ExemplarOutOfOrder`], [`AppendError::ExemplarTooLong`].
+    pub fn append_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) -> Result<(), AppendError> {
+        let id = id_of(series)?;
+        let labels = self.db.labels(id).ok_or(AppendError::UnknownSeries(series))?;
+        match self.db.exemplars.lock().check(&labels, &exemplar) {
+            Ok(true) => self.exemplars.push((id, labels, exemplar)),
+            Ok(false) => {}
+            Err(error) => {
+                self.db.count_refused(&error);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what the series' metric is.
+    ///
+    /// # Errors
+    /// [`AppendError::UnknownSeries`].
+    pub fn set_metadata(&mut self, series: SeriesRef, metadata: Metadata) -> Result<(), AppendError> {
+        let id = id_of(series)?;
+        if !self.db.groups.lock().contains(id) {
+            return Err(AppendError::UnknownSeries(series));
+        }
+        if self.db.metadata.lock().get(&id) != Some(&metadata) {
+            self.metadata.push((id, metadata));
+        }
+        Ok(())
+    }
+
+    /// Number of samples added so far.
+    pub fn len(&self) -> usize {
+        self.values.len() + self.histograms.len()
+    }
+
+    /// Whether no sample has been added.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn check(&mut self, time: Timestamp, ids: &[u32], values: &[f64], mut refuse: impl FnMut(usize, AppendError)) {
+        let db = &self.db;
+        let mut groups = db.groups.lock();
+        let min_valid =
+            *self.min_valid.get_or_insert_with(|| db.enter(self.transaction, groups.bounds.appendable(time)));
+        groups.check_row(time, ids, values, min_valid, self.transaction, |at, error| {
+            db.count_refused(&error);
+            refuse(at, error);
+        });
+    }
+
+    /// Writes the transaction to the log and makes it visible, as a whole.
+    ///
+    /// # Errors
+    /// When the log cannot be written; then nothing of the transaction is visible.
+    pub fn commit(mut self) -> Result<CommitReport, CommitError> {
+        let mut record = RecordBuilder::default();
+        for (row, series, values, starts) in self.each_row() {
+            record.row(row.time, series, values, starts);
+        }
+        record.histograms(&self.histograms, false);
+        record.metadata(self.metadata.iter().map(|(id, m)| (*id, m)));
+        let exemplars: Vec<(u32, Exemplar)> = self.exemplars.iter().map(|(id, _, e)| (*id, e.clone())).collect();
+        record.exemplars(&exemplars);
+        if record.is_empty() {
+            return Ok(CommitReport::default());
+        }
+
+        let mut report = CommitReport::default();
+        let min_valid = self.min_valid.unwrap_or(Timestamp::MIN);
+        let db = Arc::clone(&self.db);
+        let mut groups = db.groups.lock();
+        let fresh: Vec<(u32, Labels)> = if groups.unlogged.is_empty() {
+            Vec::new()
+        } else {
+            let others = self.histograms.iter().map(|h| h.0).chain(self.metadata.iter().map(|m| m.0));
+            let ids = self.series.iter().copied().chain(others).chain(self.exemplars.iter().map(|e| e.0));
+            ids.filter_map(|id| Some((id, groups.unlogged.remove(&id)?))).collect()
+        };
+        if !fresh.is_empty() {
+            let body = std::mem::take(&mut record.bytes);
+            record.series(fresh.iter().map(|(id, labels)| (*id, labels)));
+            record.bytes.extend_from_slice(&body);
+        }
+        if let Err(error) = db.log(&record) {
+            groups.unlogged.extend(fresh);
+            return Err(error);
+        }
+        if groups.unlogged.is_empty() {
+            groups.unlogged.shrink_to_fit();
+        }
+        let mut floats = RowOutcome::default();
+        for (row, series, values, starts) in self.each_row() {
+            let outcome = groups.push_row(row.time, series, values, starts, min_valid);
+            floats.in_order += outcome.in_order;
+            floats.out_of_order += outcome.out_of_order;
+            report.refused += outcome.refused;
+        }
+        let mut histograms = RowOutcome::default();
+        for (id, time, start, sample) in std::mem::take(&mut self.histograms) {
+            let outcome = groups.push_histogram(id, Entry { time, start, sample }, min_valid);
+            histograms.in_order += outcome.in_order;
+            histograms.out_of_order += outcome.out_of_order;
+            report.refused += outcome.refused;
+        }
+        drop(groups);
+
+        for (id, metadata) in std::mem::take(&mut self.metadata) {
+            db.metadata.lock().insert(id, metadata);
+        }
+        if !self.exemplars.is_empty() {
+            let mut store = db.exemplars.lock();
+            for (_, labels, exemplar) in std::mem::take(&mut self.exemplars) {
+                report.exemplars += usize::from(store.push(&labels, exemplar));
+            }
+        }
+        report.floats = floats.in_order + floats.out_of_order;
+        report.histograms = histograms.in_order + histograms.out_of_order;
+        report.out_of_order = floats.out_of_order + histograms.out_of_order;
+        let counters = &db.counters;
+        counters.commits.add(1);
+        counters.floats_appended.add(report.floats as u64);
+        counters.histograms_appended.add(report.histograms as u64);
+        counters.out_of_order_floats_appended.add(floats.out_of_order as u64);
+        counters.out_of_order_histograms_appended.add(histograms.out_of_order as u64);
+        counters.out_of_order_refused.add(report.refused as u64);
+        counters.exemplars_appended.add(report.exemplars as u64);
+        if db.options.wal_fsync_interval.is_zero() {
+            db.sync_wal()?;
+        }
+        Ok(report)
+    }
+
+    fn each_row(&self) -> impl Iterator<Item = (Row, &[u32], &[f64], Option<&[Timestamp]>)> {
+        let mut from = 0;
+        self.rows.iter().map(move |row| {
+            let range = from..from + row.len;
+            from = range.end;
+            let starts = self.starts.get(range.clone()).filter(|s| s.iter().any(|t| *t != 0));
+            (*row, &self.series[range.clone()], &self.values[range], starts)
+        })
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        self.db.end(self.transaction);
+    }
+}
+
+fn id_of(series: SeriesRef) -> Result<u32, AppendError> {
+    u32::try_from(series.0).map_err(|_| AppendError::UnknownSeries(series))
+}

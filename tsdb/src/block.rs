@@ -1,0 +1,16 @@
+//! Immutable blocks: a folder with `meta.json`, `index`, `data` and perhaps `tombstones`. `docs/format.md` has the bytes.
+
+mod index_reader;
+mod index_writer;
+mod meta;
+mod pages;
+mod reader;
+mod tombstone_file;
+mod ulid;
+mod writer;
+
+pub use meta::{BlockMeta, BlockStats, Compaction, Parent};
+pub use ulid::{Ulid, UlidError};
+
+pub(crate) use reader::{Block, BlockSelection};
+pub(crate) use writer::{BlockWriter, TEMPORARY};

@@ -1,0 +1,366 @@
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::{Labels, Timestamp};
+use parking_lot::Mutex;
+
+use crate::block::index_writer::{DELTAS, FOOTER, MAGIC, RUNS, STRIDE, TimesEntry};
+use crate::block::pages::PageReader;
+use crate::encoding::varint::Reader;
+use crate::error::{Damaged, ReadError};
+use crate::postings::LabelIndex;
+
+/// A block's index: a footer in memory, tables that are read when they are first needed and can be dropped again, the
+/// rest read piece by piece.
+pub(crate) struct IndexReader {
+    file: PageReader,
+    sections: [u64; 5],
+    series: u32,
+    tables: Mutex<Option<Arc<Tables>>>,
+}
+
+/// What a query needs all of.
+pub(crate) struct Tables {
+    text: String,
+    /// End of each symbol in `text`.
+    ends: Vec<u32>,
+    /// By name, ascending by value: value, offset and length of the posting list.
+    labels: HashMap<u32, Vec<(u32, u64, u32)>>,
+    /// Offset of each [`STRIDE`]th series, and of its columns in the data file; one more entry for the end.
+    series: Vec<(u64, u64)>,
+    pub(crate) times: Vec<TimesPlace>,
+}
+
+/// A timestamp column and where it lies in the data file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimesPlace {
+    pub(crate) entry: TimesEntry,
+    pub(crate) offset: u64,
+}
+
+/// A value column and where it lies in the data file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ColumnPlace {
+    pub(crate) histogram: bool,
+    pub(crate) times: u32,
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+}
+
+/// A series as the index has it.
+pub(crate) struct SeriesEntry {
+    pub(crate) labels: Labels,
+    pub(crate) columns: Vec<ColumnPlace>,
+}
+
+const WHAT: &str = "block index";
+
+impl IndexReader {
+    pub(crate) fn open(file: PageReader) -> Result<Self, ReadError> {
+        let damaged = |e: Damaged| e.in_file(file.path());
+        let start = file.len().checked_sub(FOOTER as u64).ok_or_else(|| damaged(Damaged(WHAT)))?;
+        let footer = file.read(start, FOOTER, WHAT)?;
+        let mut reader = Reader::new(&footer, WHAT);
+        let mut sections = [0; 5];
+        for section in &mut sections {
+            *section = reader.fixed_u64().map_err(damaged)?;
+        }
+        let series = reader.fixed_u64().map_err(damaged)?;
+        let ascend = sections.windows(2).all(|w| w[0] <= w[1]) && sections[4] <= start;
+        if reader.rest != MAGIC || series > u64::from(u32::MAX) || !ascend {
+            return Err(damaged(Damaged(WHAT)));
+        }
+        Ok(Self { file, sections, series: series as u32, tables: Mutex::new(None) })
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.file.path()
+    }
+
+    /// The tables, read if they are not in memory.
+    pub(crate) fn tables(&self) -> Result<Arc<Tables>, ReadError> {
+        let mut tables = self.tables.lock();
+        if let Some(tables) = &*tables {
+            return Ok(Arc::clone(tables));
+        }
+        let end = self.file.len() - FOOTER as u64;
+        let bytes = self.file.read(self.sections[1], (end - self.sections[1]) as usize, WHAT)?;
+        let fresh = Arc::new(self.parse(&bytes).map_err(|e| e.in_file(self.path()))?);
+        *tables = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    /// Frees the tables until they are needed again.
+    pub(crate) fn unload(&self) {
+        *self.tables.lock() = None;
+    }
+
+    /// Bytes of the tables in memory.
+    pub(crate) fn loaded_bytes(&self) -> usize {
+        self.tables.lock().as_ref().map_or(0, |t| {
+            t.text.len()
+                + t.ends.len() * 4
+                + t.labels.values().map(|v| v.len() * 16).sum::<usize>()
+                + t.times.len() * 40
+        })
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Tables, Damaged> {
+        let section = |at: usize| -> Result<Reader<'_>, Damaged> {
+            let from = (self.sections[at] - self.sections[1]) as usize;
+            Ok(Reader::new(bytes.get(from..).ok_or(Damaged(WHAT))?, WHAT))
+        };
+        let mut reader = section(1)?;
+        let count = reader.count(bytes.len())?;
+        let mut text = String::new();
+        let mut ends = Vec::with_capacity(count);
+        let mut start = 0;
+        for _ in 0..count {
+            let shared = reader.count(text.len() - start)?;
+            // cut and joined as bytes, since a character may be cut
+            let mut symbol = text.as_bytes()[start..start + shared].to_vec();
+            symbol.extend_from_slice(reader.bytes()?);
+            start = text.len();
+            text.push_str(std::str::from_utf8(&symbol).map_err(|_| Damaged(WHAT))?);
+            ends.push(u32::try_from(text.len()).map_err(|_| Damaged(WHAT))?);
+        }
+        text.shrink_to_fit();
+
+        let mut reader = section(2)?;
+        let mut labels = HashMap::new();
+        let (mut name, mut offset) = (0u32, self.sections[0]);
+        for _ in 0..reader.count(count)? {
+            name = name.checked_add(reader.u32()?).filter(|n| (*n as usize) < count).ok_or(Damaged(WHAT))?;
+            let mut values = Vec::new();
+            let mut value = 0u32;
+            for _ in 0..reader.count(count)? {
+                value = value.checked_add(reader.u32()?).filter(|v| (*v as usize) < count).ok_or(Damaged(WHAT))?;
+                let len = reader.u32()?;
+                values.push((value, offset, len));
+                offset += u64::from(len);
+            }
+            labels.insert(name, values);
+        }
+
+        let mut reader = section(3)?;
+        let mut series = Vec::new();
+        let (mut index, mut data) = (0u64, 0u64);
+        for _ in 0..(self.series as usize).div_ceil(STRIDE) {
+            index = index.checked_add(reader.varint()?).filter(|i| *i <= self.sections[0]).ok_or(Damaged(WHAT))?;
+            data = data.checked_add(reader.varint()?).ok_or(Damaged(WHAT))?;
+            series.push((index, data));
+        }
+        series.push((self.sections[0], 0));
+
+        let mut reader = section(4)?;
+        let mut offset = reader.varint()?;
+        let mut min = 0i64;
+        let mut times = Vec::new();
+        for _ in 0..reader.count(bytes.len())? {
+            let rows = reader.u32()?;
+            min = min.wrapping_add(reader.signed()?);
+            let max = min.wrapping_add(reader.varint()? as i64);
+            let len = reader.u32()?;
+            times.push(TimesPlace { entry: TimesEntry { rows, min, max, len }, offset });
+            offset = offset.checked_add(u64::from(len)).ok_or(Damaged(WHAT))?;
+        }
+        Ok(Tables { text, ends, labels, series, times })
+    }
+
+    /// Calls `each` with those of the series `ids` (ascending) that have a column whose timestamps overlap
+    /// `min_time..=max_time`; columns that do not are left out.
+    pub(crate) fn series(
+        &self,
+        tables: &Tables,
+        ids: &[u32],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        mut each: impl FnMut(u32, SeriesEntry),
+    ) -> Result<(), ReadError> {
+        for run in ids.chunk_by(|a, b| *a as usize / STRIDE == *b as usize / STRIDE) {
+            let at = run[0] as usize / STRIDE;
+            let Some([(from, data), (to, _)]) = tables.series.get(at..at + 2) else {
+                return Err(Damaged(WHAT).in_file(self.path()));
+            };
+            let bytes = self.file.read(*from, to.saturating_sub(*from) as usize, WHAT)?;
+            let mut reader = Reader::new(&bytes, WHAT);
+            let mut offset = *data;
+            let mut wanted = run.iter().copied().peekable();
+            let mut id = (at * STRIDE) as u32;
+            while wanted.peek().is_some() {
+                let take = wanted.next_if_eq(&id).is_some();
+                let entry = tables.entry(&mut reader, &mut offset, take, min_time, max_time);
+                if let Some(entry) = entry.map_err(|e| e.in_file(self.path()))? {
+                    each(id, entry);
+                }
+                id += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, place: (u64, u32)) -> Result<Vec<u32>, ReadError> {
+        let bytes = self.file.read(place.0, place.1 as usize, WHAT)?;
+        take_postings(&bytes, self.series).map_err(|e| e.in_file(self.path()))
+    }
+}
+
+impl Tables {
+    pub(crate) fn text(&self, symbol: u32) -> &str {
+        let start = symbol.checked_sub(1).map_or(0, |s| self.ends[s as usize]);
+        &self.text[start as usize..self.ends[symbol as usize] as usize]
+    }
+
+    fn find(&self, text: &str) -> Option<u32> {
+        let (mut from, mut to) = (0, self.ends.len() as u32);
+        while from < to {
+            let middle = from.midpoint(to);
+            match self.text(middle).cmp(text) {
+                std::cmp::Ordering::Less => from = middle + 1,
+                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Greater => to = middle,
+            }
+        }
+        None
+    }
+
+    /// Reads one series; `None` if it is not wanted or has no column in the range.
+    fn entry(
+        &self,
+        reader: &mut Reader<'_>,
+        offset: &mut u64,
+        wanted: bool,
+        min_time: Timestamp,
+        max_time: Timestamp,
+    ) -> Result<Option<SeriesEntry>, Damaged> {
+        let pairs = reader.count(reader.rest.len())?;
+        let mut symbols = Vec::with_capacity(if wanted { pairs } else { 0 });
+        for _ in 0..pairs {
+            let pair = (reader.u32()?, reader.u32()?);
+            if wanted {
+                if pair.0.max(pair.1) as usize >= self.ends.len() {
+                    return Err(Damaged(WHAT));
+                }
+                symbols.push(pair);
+            }
+        }
+        let mut columns = Vec::new();
+        for _ in 0..reader.count(reader.rest.len())? {
+            let head = reader.varint()?;
+            let len = reader.u32()?;
+            if wanted {
+                let times = u32::try_from(head >> 1).map_err(|_| Damaged(WHAT))?;
+                let range = self.times.get(times as usize).ok_or(Damaged(WHAT))?.entry;
+                if range.min <= max_time && range.max >= min_time {
+                    columns.push(ColumnPlace { histogram: head & 1 != 0, times, offset: *offset, len });
+                }
+            }
+            *offset += u64::from(len);
+        }
+        if columns.is_empty() {
+            return Ok(None);
+        }
+        let labels = symbols.iter().map(|(n, v)| (self.text(*n), self.text(*v)));
+        Ok(Some(SeriesEntry { labels: Labels::from_sorted(labels), columns }))
+    }
+}
+
+/// Reads what `put_postings` wrote; numbers must be below `series`.
+fn take_postings(bytes: &[u8], series: u32) -> Result<Vec<u32>, Damaged> {
+    let mut reader = Reader::new(bytes, "postings");
+    let mut ids = Vec::new();
+    let mut next = 0u64;
+    let mut room = |next: &mut u64, gap: u64, len: u64| -> Result<(), Damaged> {
+        let from = next.saturating_add(gap);
+        let to = from.saturating_add(len);
+        if to > u64::from(series) {
+            return Err(Damaged("postings"));
+        }
+        ids.extend(from as u32..to as u32);
+        *next = to;
+        Ok(())
+    };
+    match reader.byte()? {
+        DELTAS => {
+            for _ in 0..reader.count(bytes.len())? {
+                room(&mut next, reader.varint()?, 1)?;
+            }
+        }
+        RUNS => {
+            while !reader.is_empty() {
+                room(&mut next, reader.varint()?, reader.varint()?)?;
+            }
+        }
+        _ => return Err(reader.damaged()),
+    }
+    Ok(ids)
+}
+
+/// An index whose tables are in memory.
+pub(crate) struct LoadedIndex<'a> {
+    pub(crate) reader: &'a IndexReader,
+    pub(crate) tables: &'a Tables,
+}
+
+impl LabelIndex for LoadedIndex<'_> {
+    type Error = ReadError;
+
+    fn all(&self) -> Result<Vec<u32>, ReadError> {
+        Ok((0..self.reader.series).collect())
+    }
+
+    fn with_value(&self, name: &str, value: &str) -> Result<Vec<u32>, ReadError> {
+        let place = || {
+            let values = self.tables.labels.get(&self.tables.find(name)?)?;
+            let value = self.tables.find(value)?;
+            let at = values.binary_search_by_key(&value, |v| v.0).ok()?;
+            Some((values[at].1, values[at].2))
+        };
+        place().map_or(Ok(Vec::new()), |place| self.reader.list(place))
+    }
+
+    fn with_values(
+        &self,
+        name: &str,
+        prefix: &str,
+        keep: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<Vec<u32>>, ReadError> {
+        let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
+        let Some(values) = values else { return Ok(Vec::new()) };
+        // values ascend, so those with the prefix lie together
+        let from = values.partition_point(|v| self.tables.text(v.0) < prefix);
+        let with_prefix = values[from..].iter().take_while(|v| self.tables.text(v.0).starts_with(prefix));
+        let wanted: Vec<(u64, u32)> = with_prefix.filter(|v| keep(self.tables.text(v.0))).map(|v| (v.1, v.2)).collect();
+        wanted.into_iter().map(|place| self.reader.list(place)).collect()
+    }
+
+    fn names(&self) -> Result<Vec<String>, ReadError> {
+        Ok(self.tables.labels.keys().map(|n| self.tables.text(*n).to_owned()).collect())
+    }
+
+    fn values(&self, name: &str) -> Result<Vec<String>, ReadError> {
+        let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
+        Ok(values.into_iter().flatten().map(|v| self.tables.text(v.0).to_owned()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::index_writer::put_postings;
+
+    proptest::proptest! {
+        #[test]
+        fn postings_read_back(ids: std::collections::BTreeSet<u16>) {
+            let ids: Vec<u32> = ids.into_iter().map(u32::from).collect();
+            let mut out = Vec::new();
+            put_postings(&ids, &mut out);
+            proptest::prop_assert_eq!(take_postings(&out, 65_536), Ok(ids));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = take_postings(&bytes, 1000);
+        }
+    }
+}

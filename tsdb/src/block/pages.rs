@@ -1,0 +1,168 @@
+//! Files in pages of 8 KiB that each end with a checksum, so that any part of a file is checked when it is read and a
+//! damaged byte costs its page only. The last page is as long as it needs to be.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Damaged, FileError, ReadError};
+
+const PAGE: usize = 8192;
+const CHECKSUM: usize = 4;
+const PAYLOAD: usize = PAGE - CHECKSUM;
+
+/// CRC-32 of the page's number (u64, little endian) and its payload: a page in another's place is noticed.
+fn checksum(page: u64, payload: &[u8]) -> [u8; CHECKSUM] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&page.to_le_bytes());
+    hasher.update(payload);
+    hasher.finalize().to_le_bytes()
+}
+
+/// Writes a file from front to back.
+pub(crate) struct PageWriter {
+    path: PathBuf,
+    file: File,
+    /// Whole pages that have not been written yet, then the payload of the current page.
+    buffer: Vec<u8>,
+    /// Where the current page's payload begins in `buffer`.
+    current: usize,
+    page: u64,
+}
+
+impl PageWriter {
+    pub(crate) fn create(path: &Path) -> Result<Self, FileError> {
+        let file = File::create_new(path).map_err(FileError::at("create", path))?;
+        Ok(Self { path: path.to_owned(), file, buffer: Vec::new(), current: 0, page: 0 })
+    }
+
+    /// Bytes of payload so far: the offset the next byte will have.
+    pub(crate) fn offset(&self) -> u64 {
+        self.page * PAYLOAD as u64 + (self.buffer.len() - self.current) as u64
+    }
+
+    pub(crate) fn write(&mut self, mut bytes: &[u8]) -> Result<(), FileError> {
+        while !bytes.is_empty() {
+            let room = PAYLOAD - (self.buffer.len() - self.current);
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() - self.current == PAYLOAD {
+                self.close_page();
+                if self.buffer.len() >= 32 * PAGE {
+                    self.flush()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn close_page(&mut self) {
+        let sum = checksum(self.page, &self.buffer[self.current..]);
+        self.buffer.extend_from_slice(&sum);
+        self.current = self.buffer.len();
+        self.page += 1;
+    }
+
+    fn flush(&mut self) -> Result<(), FileError> {
+        self.file.write_all(&self.buffer).map_err(FileError::at("write", &self.path))?;
+        self.buffer.clear();
+        self.current = 0;
+        Ok(())
+    }
+
+    /// Writes what is left and makes the file durable.
+    pub(crate) fn finish(mut self) -> Result<(), FileError> {
+        if self.buffer.len() > self.current {
+            self.close_page();
+        }
+        self.flush()?;
+        self.file.sync_all().map_err(FileError::at("sync", &self.path))
+    }
+}
+
+/// Reads any part of a file; every page that is touched is checked.
+pub(crate) struct PageReader {
+    path: PathBuf,
+    file: File,
+    len: u64,
+}
+
+impl PageReader {
+    pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
+        let file = File::open(path).map_err(FileError::at("open", path))?;
+        let physical = file.metadata().map_err(FileError::at("read", path))?.len();
+        let rest = (physical % PAGE as u64).saturating_sub(CHECKSUM as u64);
+        Ok(Self { path: path.to_owned(), file, len: physical / PAGE as u64 * PAYLOAD as u64 + rest })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of payload.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Reads `len` bytes at `offset`; `what` names them in errors.
+    pub(crate) fn read(&self, offset: u64, len: usize, what: &'static str) -> Result<Vec<u8>, ReadError> {
+        let damaged = || Damaged(what).in_file(&self.path);
+        let end = offset.checked_add(len as u64).filter(|end| *end <= self.len).ok_or_else(damaged)?;
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        let (first, last) = (offset / PAYLOAD as u64, (end - 1) / PAYLOAD as u64);
+        let in_last = (self.len - last * PAYLOAD as u64).min(PAYLOAD as u64) as usize;
+        let mut bytes = vec![0; (last - first) as usize * PAGE + in_last + CHECKSUM];
+        self.file.read_exact_at(&mut bytes, first * PAGE as u64).map_err(FileError::at("read", &self.path))?;
+        let mut to = 0;
+        for (at, page) in (first..=last).enumerate() {
+            let from = at * PAGE;
+            let page_len = if page == last { in_last } else { PAYLOAD };
+            let (payload, sum) = bytes[from..from + page_len + CHECKSUM].split_at(page_len);
+            if sum != checksum(page, payload) {
+                return Err(damaged());
+            }
+            // payloads move together
+            bytes.copy_within(from..from + page_len, to);
+            to += page_len;
+        }
+        let skip = (offset - first * PAYLOAD as u64) as usize;
+        bytes.truncate(skip + len);
+        bytes.drain(..skip);
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn parts_read_back_and_a_flipped_byte_costs_its_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let bytes: Vec<u8> = (0..3 * PAYLOAD + 100).map(|i| (i * i / 7) as u8).collect();
+        let mut writer = PageWriter::create(&path).unwrap();
+        for part in bytes.chunks(1000) {
+            writer.write(part).unwrap();
+        }
+        assert_eq!(writer.offset(), bytes.len() as u64);
+        writer.finish().unwrap();
+        let reader = PageReader::open(&path).unwrap();
+        assert_eq!(reader.len(), bytes.len() as u64);
+        for (offset, len) in [(0, 10), (PAYLOAD - 1, 2), (5, 3 * PAYLOAD), (3 * PAYLOAD, 100), (bytes.len(), 0)] {
+            assert_eq!(reader.read(offset as u64, len, "x").unwrap(), bytes[offset..offset + len], "{offset} {len}");
+        }
+        assert!(reader.read(bytes.len() as u64, 1, "x").is_err());
+        let mut stored = fs::read(&path).unwrap();
+        stored[PAGE + 17] ^= 1;
+        fs::write(&path, &stored).unwrap();
+        let reader = PageReader::open(&path).unwrap();
+        assert!(reader.read(PAYLOAD as u64, 1, "x").is_err());
+        assert!(reader.read(0, PAYLOAD, "x").is_ok() && reader.read(2 * PAYLOAD as u64, PAYLOAD, "x").is_ok());
+    }
+}

@@ -1,0 +1,205 @@
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use model::{Labels, Matcher, Timestamp};
+use parking_lot::Mutex;
+
+use crate::block::index_reader::{ColumnPlace, IndexReader, LoadedIndex, Tables};
+use crate::block::meta::BlockMeta;
+use crate::block::pages::PageReader;
+use crate::block::tombstone_file;
+use crate::encoding::{histogram, timestamps};
+use crate::error::{Damaged, MaintainError, ReadError};
+use crate::head::{Entry, take_starts};
+use crate::piece::{Piece, Values};
+use crate::postings;
+use crate::tombstones::{Interval, Tombstones};
+
+pub(crate) const INDEX: &str = "index";
+pub(crate) const DATA: &str = "data";
+pub(crate) const DATA_MAGIC: &[u8; 8] = b"FWCOLUM1";
+
+/// An open block.
+pub(crate) struct Block {
+    pub(crate) dir: PathBuf,
+    pub(crate) meta: BlockMeta,
+    index: IndexReader,
+    data: PageReader,
+    tombstones: Mutex<Arc<Tombstones>>,
+    pub(crate) bytes: u64,
+}
+
+impl Block {
+    pub(crate) fn open(dir: &Path) -> Result<Self, ReadError> {
+        let meta = BlockMeta::read(dir)?;
+        let index = IndexReader::open(PageReader::open(&dir.join(INDEX))?)?;
+        let data = PageReader::open(&dir.join(DATA))?;
+        if data.read(0, DATA_MAGIC.len().min(data.len() as usize), "block data")? != DATA_MAGIC {
+            return Err(Damaged("block data").in_file(data.path()));
+        }
+        let tombstones = Mutex::new(Arc::new(tombstone_file::read(dir)?));
+        let bytes = crate::durable::dir_size(dir);
+        Ok(Self { dir: dir.to_owned(), meta, index, data, tombstones, bytes })
+    }
+
+    /// The meta with the number of series that have deleted ranges now.
+    pub(crate) fn meta(&self) -> BlockMeta {
+        let mut meta = self.meta.clone();
+        meta.stats.num_tombstones = self.tombstones.lock().len() as u64;
+        meta
+    }
+
+    /// The series that match and have samples in the range, and their labels in order.
+    pub(crate) fn select(
+        self: &Arc<Self>,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+    ) -> Result<(BlockSelection, Vec<Labels>), ReadError> {
+        let tables = self.index.tables()?;
+        let ids = postings::select(&LoadedIndex { reader: &self.index, tables: &tables }, matchers)?;
+        let deleted = Arc::clone(&self.tombstones.lock());
+        let mut selection = BlockSelection {
+            block: Arc::clone(self),
+            ids: Vec::with_capacity(ids.len()),
+            columns: Vec::with_capacity(ids.len()),
+            times: (0..tables.times.len()).map(|_| OnceLock::new()).collect(),
+            tables: Arc::clone(&tables),
+            deleted,
+        };
+        let mut labels = Vec::with_capacity(ids.len());
+        self.index.series(&tables, &ids, min_time, max_time, |id, entry| {
+            selection.ids.push(id);
+            selection.columns.push(entry.columns.into());
+            labels.push(entry.labels);
+        })?;
+        Ok((selection, labels))
+    }
+
+    /// Calls `each` with the index.
+    pub(crate) fn with_index<T>(
+        &self,
+        each: impl FnOnce(&LoadedIndex<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let tables = self.index.tables()?;
+        each(&LoadedIndex { reader: &self.index, tables: &tables })
+    }
+
+    /// Deletes samples of the matching series; durable when it returns. Says whether any series was concerned.
+    pub(crate) fn delete(
+        self: &Arc<Self>,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+    ) -> Result<bool, MaintainError> {
+        let (selection, _) = self.select(matchers, min_time, max_time)?;
+        if selection.ids.is_empty() {
+            return Ok(false);
+        }
+        let mut tombstones = self.tombstones.lock();
+        let mut changed = Tombstones::clone(&tombstones);
+        for id in &selection.ids {
+            changed.add(*id, Interval { min: min_time, max: max_time });
+        }
+        tombstone_file::write(&self.dir, &changed)?;
+        *tombstones = Arc::new(changed);
+        Ok(true)
+    }
+
+    pub(crate) fn has_tombstones(&self) -> bool {
+        !self.tombstones.lock().is_empty()
+    }
+
+    pub(crate) fn index_bytes(&self) -> usize {
+        self.index.loaded_bytes()
+    }
+
+    pub(crate) fn unload_index(&self) {
+        self.index.unload();
+    }
+}
+
+/// The series of a block that match a request.
+pub(crate) struct BlockSelection {
+    block: Arc<Block>,
+    ids: Vec<u32>,
+    columns: Vec<Box<[ColumnPlace]>>,
+    /// Timestamp columns that have been read.
+    times: Vec<OnceLock<Arc<[Timestamp]>>>,
+    tables: Arc<Tables>,
+    deleted: Arc<Tombstones>,
+}
+
+impl BlockSelection {
+    pub(crate) fn path(&self) -> &Path {
+        self.block.data.path()
+    }
+
+    pub(crate) fn tombstones(&self, at: usize) -> &[Interval] {
+        self.deleted.get(self.ids[at])
+    }
+
+    fn times(&self, number: u32) -> Result<&Arc<[Timestamp]>, ReadError> {
+        let slot = &self.times[number as usize];
+        if let Some(times) = slot.get() {
+            return Ok(times);
+        }
+        let place = self.tables.times[number as usize];
+        let bytes = self.block.data.read(place.offset, place.entry.len as usize, "timestamp column")?;
+        let times = timestamps::decode(&bytes, place.entry.rows as usize).map_err(|e| e.in_file(self.path()))?;
+        Ok(slot.get_or_init(|| times.into()))
+    }
+
+    /// Appends the float samples of a series.
+    pub(crate) fn pieces<'a>(
+        &'a self,
+        at: usize,
+        min_time: Timestamp,
+        max_time: Timestamp,
+        out: &mut Vec<Piece<'a>>,
+    ) -> Result<(), ReadError> {
+        for column in self.overlapping(at, false, min_time, max_time) {
+            let times = Arc::clone(self.times(column.times)?);
+            let bytes = self.block.data.read(column.offset, column.len as usize, "value column")?;
+            let (starts, values) = take_starts(&bytes, times.len()).map_err(|e| e.in_file(self.path()))?;
+            let values = Values::Encoded(values.to_vec());
+            out.extend(Piece::new(times, values, starts, min_time, max_time));
+        }
+        Ok(())
+    }
+
+    /// Appends the histogram samples of a series.
+    pub(crate) fn histograms(
+        &self,
+        at: usize,
+        min_time: Timestamp,
+        max_time: Timestamp,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), ReadError> {
+        for column in self.overlapping(at, true, min_time, max_time) {
+            let times = self.times(column.times)?;
+            let bytes = self.block.data.read(column.offset, column.len as usize, "histogram column")?;
+            let damaged = |e: Damaged| e.in_file(self.path());
+            let (starts, rest) = take_starts(&bytes, times.len()).map_err(damaged)?;
+            let samples = histogram::decode(rest, times.len()).map_err(damaged)?;
+            let starts = starts.unwrap_or_else(|| vec![0; times.len()]);
+            let entries = times.iter().zip(starts).zip(samples);
+            let entries = entries.map(|((time, start), sample)| Entry { time: *time, start, sample });
+            out.extend(entries.filter(|e| (min_time..=max_time).contains(&e.time)));
+        }
+        Ok(())
+    }
+
+    fn overlapping(
+        &self,
+        at: usize,
+        histogram: bool,
+        min_time: Timestamp,
+        max_time: Timestamp,
+    ) -> impl Iterator<Item = &ColumnPlace> {
+        self.columns[at].iter().filter(move |column| {
+            let range = self.tables.times[column.times as usize].entry;
+            column.histogram == histogram && range.min <= max_time && range.max >= min_time
+        })
+    }
+}

@@ -1,0 +1,210 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::Timestamp;
+
+use crate::HistogramSample;
+use crate::block::Ulid;
+use crate::block::index_writer::{ColumnEntry, IndexWriter, TimesEntry};
+use crate::block::meta::{self, BlockMeta, BlockStats, Compaction};
+use crate::block::pages::PageWriter;
+use crate::block::reader::{DATA, DATA_MAGIC, INDEX};
+use crate::durable;
+use crate::encoding::{floats, histogram, timestamps};
+use crate::error::{FileError, MaintainError};
+use crate::head::put_starts;
+use crate::sample::{Column, RawSamples};
+use crate::select::Selection;
+
+/// What the folder of a block is called while it is written; found later, it is removed.
+pub(crate) const TEMPORARY: &str = ".tmp";
+/// A column has no more rows than this, so that reading a short range of a long block decodes little.
+const ROWS: usize = 8192;
+/// Series that are read and encoded at a time.
+const BATCH: usize = 512;
+
+/// Writes a selection as a block.
+pub(crate) struct BlockWriter<'a> {
+    /// The folder of all blocks.
+    pub(crate) dir: &'a Path,
+    pub(crate) min_time: Timestamp,
+    /// End of the range, not included.
+    pub(crate) max_time: Timestamp,
+    pub(crate) compaction: Compaction,
+    pub(crate) now: Timestamp,
+}
+
+/// Timestamp columns, each once.
+#[derive(Default)]
+struct TimesTable {
+    /// By encoded bytes.
+    known: HashMap<Box<[u8]>, u32>,
+    entries: Vec<TimesEntry>,
+    bytes: Vec<Box<[u8]>>,
+    /// The columns seen last, by address; the `Arc` keeps the address theirs.
+    recent: Vec<(Arc<[Timestamp]>, Vec<u32>)>,
+}
+
+impl TimesTable {
+    /// Numbers of the column's parts of [`ROWS`] rows.
+    fn parts(&mut self, times: &Arc<[Timestamp]>) -> Vec<u32> {
+        if let Some((_, parts)) = self.recent.iter().find(|(t, _)| Arc::ptr_eq(t, times)) {
+            return parts.clone();
+        }
+        let parts: Vec<u32> = times.chunks(ROWS).map(|part| self.part(part)).collect();
+        if self.recent.len() == 64 {
+            self.recent.remove(0);
+        }
+        self.recent.push((Arc::clone(times), parts.clone()));
+        parts
+    }
+
+    fn part(&mut self, times: &[Timestamp]) -> u32 {
+        let mut key = Vec::new();
+        timestamps::encode(times, &mut key);
+        // a regular column's bytes do not tell its length
+        let len = key.len();
+        key.extend_from_slice(&(times.len() as u32).to_le_bytes());
+        if let Some(number) = self.known.get(&key[..]) {
+            return *number;
+        }
+        let number = self.entries.len() as u32;
+        self.entries.push(TimesEntry {
+            rows: times.len() as u32,
+            min: times[0],
+            max: times[times.len() - 1],
+            len: len as u32,
+        });
+        self.bytes.push(key[..len].into());
+        self.known.insert(key.into(), number);
+        number
+    }
+}
+
+/// One series, encoded but for its timestamps.
+struct Encoded {
+    floats: Vec<Vec<u8>>,
+    histograms: Vec<Vec<u8>>,
+}
+
+impl BlockWriter<'_> {
+    /// Writes the samples of the block's range and returns the finished folder and its meta; `None` if there are none.
+    pub(crate) fn write(self, selection: &Selection) -> Result<Option<BlockMeta>, MaintainError> {
+        let ulid = Ulid::new(self.now);
+        let temporary = self.dir.join(format!("{ulid}{TEMPORARY}"));
+        fs::create_dir_all(&temporary).map_err(FileError::at("create", &temporary))?;
+        let result = self.write_files(selection, ulid, &temporary);
+        if !matches!(result, Ok(Some(_))) {
+            // best effort: what stays is removed at the next start
+            let _ = fs::remove_dir_all(&temporary);
+        }
+        result
+    }
+
+    fn write_files(
+        &self,
+        selection: &Selection,
+        ulid: Ulid,
+        temporary: &Path,
+    ) -> Result<Option<BlockMeta>, MaintainError> {
+        let mut data = PageWriter::create(&temporary.join(DATA))?;
+        data.write(DATA_MAGIC)?;
+        let mut index = IndexWriter::create(&temporary.join(INDEX), selection.labels())?;
+        let mut times = TimesTable::default();
+        let mut stats = BlockStats::default();
+        let count = selection.labels().len();
+        for from in (0..count).step_by(BATCH) {
+            let range = from..(from + BATCH).min(count);
+            let samples = selection.read_raw(range.clone(), self.min_time, self.max_time - 1)?;
+            let encoded = encode_all(&samples);
+            for ((at, samples), encoded) in range.zip(&samples).zip(encoded) {
+                let start = data.offset();
+                let mut columns = Vec::new();
+                let kinds = [
+                    (false, &samples.floats.timestamps, encoded.floats),
+                    (true, &samples.histograms.timestamps, encoded.histograms),
+                ];
+                for (histogram, timestamps, parts) in kinds {
+                    if parts.is_empty() {
+                        continue;
+                    }
+                    for (bytes, times) in parts.into_iter().zip(times.parts(timestamps)) {
+                        data.write(&bytes)?;
+                        columns.push(ColumnEntry { histogram, times, len: bytes.len() as u32 });
+                    }
+                }
+                if columns.is_empty() {
+                    continue;
+                }
+                index.add(&selection.labels()[at], &columns, start)?;
+                stats.num_series += 1;
+                stats.num_chunks += columns.len() as u64;
+                stats.num_float_samples += samples.floats.len() as u64;
+                stats.num_histogram_samples += samples.histograms.len() as u64;
+            }
+        }
+        stats.num_samples = stats.num_float_samples + stats.num_histogram_samples;
+        if stats.num_samples == 0 {
+            return Ok(None);
+        }
+        let times_offset = data.offset();
+        for bytes in &times.bytes {
+            data.write(bytes)?;
+        }
+        data.finish()?;
+        index.finish(&times.entries, times_offset)?;
+        let mut compaction = self.compaction.clone();
+        if compaction.sources.is_empty() {
+            compaction.sources.push(ulid);
+        }
+        let (min_time, max_time) = (self.min_time, self.max_time);
+        let meta = BlockMeta { ulid, min_time, max_time, stats, compaction, version: meta::VERSION };
+        let path = temporary.join(meta::FILE);
+        durable::write_file(&path, &meta.to_json().map_err(FileError::at("write", &path))?)?;
+        durable::sync_dir(temporary)?;
+        let finished: PathBuf = self.dir.join(ulid.to_string());
+        fs::rename(temporary, &finished).map_err(FileError::at("rename", temporary))?;
+        durable::sync_dir(self.dir)?;
+        Ok(Some(meta))
+    }
+}
+
+/// Encodes on all cores; the order is that of the samples.
+fn encode_all(samples: &[RawSamples]) -> Vec<Encoded> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let share = samples.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let mut parts = samples.chunks(share);
+        let first = parts.next().unwrap_or_default();
+        let others: Vec<_> =
+            parts.map(|part| scope.spawn(move || part.iter().map(encode).collect::<Vec<_>>())).collect();
+        let mut encoded: Vec<Encoded> = first.iter().map(encode).collect();
+        for other in others {
+            match other.join() {
+                Ok(part) => encoded.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        encoded
+    })
+}
+
+fn encode(samples: &RawSamples) -> Encoded {
+    let floats = parts(&samples.floats, |values: &[f64], out| floats::encode_best(values, out));
+    let histograms =
+        parts(&samples.histograms, |values: &[HistogramSample], out| histogram::encode(values.iter(), out));
+    Encoded { floats, histograms }
+}
+
+fn parts<V>(column: &Column<V>, encode: impl Fn(&[V], &mut Vec<u8>)) -> Vec<Vec<u8>> {
+    let part = |(at, values): (usize, &[V])| {
+        let mut out = Vec::new();
+        let starts = column.start_timestamps.as_deref().map(|s| &s[at * ROWS..at * ROWS + values.len()]);
+        put_starts(starts.filter(|s| s.iter().any(|t| *t != 0)).unwrap_or_default(), &mut out);
+        encode(values, &mut out);
+        out
+    };
+    column.values.chunks(ROWS).enumerate().map(part).collect()
+}

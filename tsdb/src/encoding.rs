@@ -1,0 +1,8 @@
+//! Columns as bytes. Every encoding is bit-exact, for NaN payloads too.
+
+pub(crate) mod bitpack;
+pub(crate) mod floats;
+pub(crate) mod histogram;
+pub(crate) mod integers;
+pub(crate) mod timestamps;
+pub(crate) mod varint;

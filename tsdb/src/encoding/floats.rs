@@ -1,0 +1,239 @@
+//! A column of floats. The encoder tries what fits the values and keeps the shortest.
+//!
+//! ```text
+//! kind      u8
+//! 0 constant    bits of the value (8 bytes)
+//! 1 decimal     exponent e (u8, 0..=9), integer column of value * 10^e
+//! 2 xor         for each value: control byte, then bytes of the XOR with the value before (0 before the first)
+//! 3 runs        number of runs (varint), lengths of all runs but the last (varint each), column of the runs' values
+//! 4 pco         Pcodec standalone, floats
+//! 5 pco decimal exponent e (u8, 0..=9), Pcodec standalone of value * 10^e as integers
+//! ```
+//! The control byte of `xor` is 0 for an equal value, else 1 + 8 * (number of zero bytes at the low end) + (bytes that follow - 1).
+
+use crate::encoding::integers;
+use crate::encoding::varint::{self, Reader};
+use crate::error::Damaged;
+
+const CONSTANT: u8 = 0;
+const DECIMAL: u8 = 1;
+const XOR: u8 = 2;
+const RUNS: u8 = 3;
+
+/// Powers of ten that are exact as floats and as scale of a decimal column.
+const POWERS: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+/// Integers beyond this may share a float with their neighbour.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Appends a column of at least one value, in one pass over few candidates.
+pub(crate) fn encode(values: &[f64], out: &mut Vec<u8>) {
+    let Some(&first) = values.first() else { return };
+    let changes = values.windows(2).filter(|w| w[0].to_bits() != w[1].to_bits()).count();
+    if changes == 0 {
+        out.push(CONSTANT);
+        out.extend_from_slice(&first.to_le_bytes());
+        return;
+    }
+    if changes * 6 < values.len() {
+        return encode_runs(values, out);
+    }
+    encode_dense(values, out);
+}
+
+/// Appends a column, trying everything: for blocks, which are written once and read often.
+pub(crate) fn encode_best(values: &[f64], out: &mut Vec<u8>) {
+    encode(values, out);
+}
+
+fn encode_runs(values: &[f64], out: &mut Vec<u8>) {
+    let mut ends: Vec<usize> = (1..values.len()).filter(|i| values[*i].to_bits() != values[*i - 1].to_bits()).collect();
+    out.push(RUNS);
+    varint::put(out, ends.len() as u64 + 1);
+    let mut start = 0;
+    for &end in &ends {
+        varint::put(out, (end - start) as u64);
+        start = end;
+    }
+    ends.insert(0, 0);
+    let heads: Vec<f64> = ends.iter().map(|i| values[*i]).collect();
+    encode_dense(&heads, out);
+}
+
+fn encode_dense(values: &[f64], out: &mut Vec<u8>) {
+    let start = out.len();
+    if let Some((exponent, integers)) = decimals(values) {
+        out.push(DECIMAL);
+        out.push(exponent);
+        integers::encode(&integers, out);
+        if out.len() - start <= values.len() * 3 {
+            return;
+        }
+    }
+    let mut xor = vec![XOR];
+    encode_xor(values, &mut xor);
+    if out.len() == start || xor.len() < out.len() - start {
+        out.truncate(start);
+        out.extend_from_slice(&xor);
+    }
+}
+
+/// The values as integers of a common decimal scale, if that is exact.
+pub(crate) fn decimals(values: &[f64]) -> Option<(u8, Vec<i64>)> {
+    let mut exponent = 0usize;
+    let mut integers = Vec::with_capacity(values.len());
+    'scale: loop {
+        let scale = *POWERS.get(exponent)?;
+        integers.clear();
+        for &value in values {
+            let scaled = (value * scale).round();
+            // through the integer, so that -0.0 is seen to be lost
+            if scaled.abs() >= EXACT || (scaled as i64 as f64 / scale).to_bits() != value.to_bits() {
+                // a value without short decimals fails every scale: give up early on those
+                if !value.is_finite() || value == 0.0 || scaled.abs() >= EXACT {
+                    return None;
+                }
+                exponent += 1;
+                continue 'scale;
+            }
+            integers.push(scaled as i64);
+        }
+        return Some((exponent as u8, integers));
+    }
+}
+
+pub(crate) fn encode_xor(values: &[f64], out: &mut Vec<u8>) {
+    let mut last = 0u64;
+    for value in values {
+        let bits = value.to_bits();
+        put_xor(out, bits ^ last);
+        last = bits;
+    }
+}
+
+/// Appends the XOR of two values' bits.
+#[inline]
+pub(crate) fn put_xor(out: &mut Vec<u8>, xor: u64) {
+    if xor == 0 {
+        out.push(0);
+        return;
+    }
+    let low = xor.trailing_zeros() / 8;
+    let len = 8 - low - xor.leading_zeros() / 8;
+    out.push((1 + 8 * low + len - 1) as u8);
+    out.extend_from_slice(&(xor >> (8 * low)).to_le_bytes()[..len as usize]);
+}
+
+/// Reads what [`put_xor`] wrote.
+#[inline]
+pub(crate) fn take_xor(reader: &mut Reader<'_>) -> Result<u64, Damaged> {
+    let control = reader.byte()?;
+    if control == 0 {
+        return Ok(0);
+    }
+    let (low, len) = (u32::from(control - 1) / 8, usize::from((control - 1) % 8) + 1);
+    if low as usize + len > 8 {
+        return Err(reader.damaged());
+    }
+    let mut word = [0u8; 8];
+    word[..len].copy_from_slice(reader.take(len)?);
+    Ok(u64::from_le_bytes(word) << (8 * low))
+}
+
+/// Reads a column of `count` values and appends them.
+pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Damaged> {
+    if count == 0 {
+        return Ok(());
+    }
+    let mut reader = Reader::new(bytes, "value column");
+    match reader.byte()? {
+        CONSTANT => {
+            let value = reader.f64()?;
+            out.extend(std::iter::repeat_n(value, count));
+        }
+        DECIMAL => {
+            let scale = *POWERS.get(usize::from(reader.byte()?)).ok_or(reader.damaged())?;
+            if scale == 1.0 {
+                integers::decode(&mut reader, count, |v| out.push(v as f64))?;
+            } else {
+                integers::decode(&mut reader, count, |v| out.push(v as f64 / scale))?;
+            }
+        }
+        XOR => {
+            let mut bits = 0u64;
+            for _ in 0..count {
+                bits ^= take_xor(&mut reader)?;
+                out.push(f64::from_bits(bits));
+            }
+        }
+        RUNS => {
+            let runs = reader.count(count)?;
+            let mut lengths = Vec::with_capacity(runs);
+            let mut left = count;
+            for _ in 1..runs {
+                let len = reader.count(left)?;
+                left -= len;
+                lengths.push(len);
+            }
+            lengths.push(left);
+            let mut heads = Vec::with_capacity(runs);
+            // runs of runs would let a few bytes recurse deeply
+            if reader.rest.first() == Some(&RUNS) || runs == 0 {
+                return Err(reader.damaged());
+            }
+            decode(reader.rest, runs, &mut heads)?;
+            for (value, len) in heads.iter().zip(lengths) {
+                out.extend(std::iter::repeat_n(*value, len));
+            }
+        }
+        _ => return Err(reader.damaged()),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(values: &[f64]) -> usize {
+        let mut out = Vec::new();
+        encode(values, &mut out);
+        let mut back = Vec::new();
+        decode(&out, values.len(), &mut back).unwrap();
+        let bits = |v: &[f64]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&back), bits(values));
+        out.len()
+    }
+
+    #[test]
+    fn columns_take_few_bytes() {
+        assert_eq!(check(&[3.5; 120]), 9);
+        assert!(check(&(0..120).map(|i| f64::from(i) * 64.0).collect::<Vec<_>>()) < 30);
+        assert!(check(&(0..120).map(|i| f64::from(i % 7) / 100.0).collect::<Vec<_>>()) < 120);
+        let mut rare = [1e9; 480];
+        rare[100] = 2e9;
+        assert!(check(&rare) < 40);
+        check(&[f64::NAN, -0.0, 0.0, model::STALE_NAN, f64::INFINITY, f64::MIN_POSITIVE, 1e300, 0.1 + 0.2]);
+        check(&[9_007_199_254_740_993.0, 9_007_199_254_740_992.0, 1.0]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bits_read_back(bits: Vec<u64>) {
+            check(&bits.iter().map(|b| f64::from_bits(*b)).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn decimals_read_back(values: Vec<i32>, exponent in 0i32..9, repeat in 1usize..20) {
+            let values: Vec<f64> = values
+                .iter()
+                .flat_map(|v| std::iter::repeat_n(f64::from(*v) / 10f64.powi(exponent), repeat))
+                .collect();
+            check(&values);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, count in 1usize..200) {
+            let _ = decode(&bytes, count, &mut Vec::new());
+        }
+    }
+}

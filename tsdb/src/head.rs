@@ -1,0 +1,21 @@
+//! The samples of the last hours, in memory and in files of the process' own, backed by the write-ahead log.
+
+mod chunk;
+mod group;
+mod groups;
+mod histograms;
+mod out_of_order;
+mod posting_list;
+mod series_index;
+mod snapshot;
+mod spill;
+mod symbols;
+mod tail;
+
+pub(crate) use chunk::{put_starts, take_starts};
+pub(crate) use groups::{Bounds, Groups, RowOutcome};
+pub(crate) use histograms::Entry;
+pub(crate) use series_index::SeriesIndex;
+pub(crate) use snapshot::HeadSnapshot;
+pub(crate) use spill::SpillArea;
+pub(crate) use tail::{put_change, take_change};

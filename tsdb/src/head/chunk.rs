@@ -1,0 +1,171 @@
+use std::sync::Arc;
+
+use model::Timestamp;
+
+use crate::encoding::{floats, integers, timestamps, varint};
+use crate::error::{Damaged, ReadError};
+use crate::head::spill::{SpillArea, Stored};
+use crate::head::tail::TailColumns;
+
+/// Sealed rows of a group: sets of columns, each set with a timestamp column.
+#[derive(Debug)]
+pub(crate) struct HeadChunk {
+    pub(crate) sets: Box<[ChunkSet]>,
+    stored: Stored,
+}
+
+/// Columns of equal timestamps. In the stored bytes at `offset`: for each column and once more the end of its bytes
+/// (u32, from `offset`), then the timestamp column, then the value columns.
+#[derive(Debug)]
+pub(crate) struct ChunkSet {
+    pub(crate) min_time: Timestamp,
+    pub(crate) max_time: Timestamp,
+    pub(crate) rows: u32,
+    offset: u32,
+    /// The series of each column; the same `Arc` as in the chunk before if they are the same.
+    pub(crate) series: Arc<[u32]>,
+}
+
+impl HeadChunk {
+    /// Seals the columns of a tail; `series` names those of the decoded columns, `last` is the series list of the chunk before.
+    pub(crate) fn seal(
+        columns: &mut TailColumns,
+        series: &[u32],
+        last: Option<&Arc<[u32]>>,
+        area: &SpillArea,
+    ) -> Option<Self> {
+        let mut bytes = Vec::new();
+        let mut sets = Vec::new();
+        for (rows, members) in columns.share_rows() {
+            let times: Vec<Timestamp> = match &rows {
+                None => columns.times.clone(),
+                Some(rows) => rows.iter().map(|r| columns.times[*r as usize]).collect(),
+            };
+            let offset = bytes.len();
+            let ids: Vec<u32> = members.iter().map(|at| series[*at]).collect();
+            bytes.resize(offset + (members.len() + 1) * 4, 0);
+            timestamps::encode(&times, &mut bytes);
+            let put_end = |bytes: &mut Vec<u8>, at: usize| {
+                let end = ((bytes.len() - offset) as u32).to_le_bytes();
+                bytes[offset + at * 4..offset + at * 4 + 4].copy_from_slice(&end);
+            };
+            put_end(&mut bytes, 0);
+            for (at, column) in members.iter().enumerate() {
+                let column = &columns.columns[*column];
+                put_value_column(&column.values, &starts_of(column, rows.as_deref()), &mut bytes);
+                put_end(&mut bytes, at + 1);
+            }
+            sets.push(ChunkSet {
+                min_time: times[0],
+                max_time: times[times.len() - 1],
+                rows: times.len() as u32,
+                offset: offset as u32,
+                series: match last {
+                    Some(last) if last[..] == ids => Arc::clone(last),
+                    _ => ids.into(),
+                },
+            });
+        }
+        (!sets.is_empty()).then(|| Self { sets: sets.into(), stored: area.store(&bytes) })
+    }
+
+    pub(crate) fn max_time(&self) -> Timestamp {
+        self.sets.iter().map(|s| s.max_time).max().unwrap_or(Timestamp::MIN)
+    }
+
+    pub(crate) fn min_time(&self) -> Timestamp {
+        self.sets.iter().map(|s| s.min_time).min().unwrap_or(Timestamp::MAX)
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.sets.len() * size_of::<ChunkSet>() + self.stored.heap_bytes()
+    }
+
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.stored.file_bytes()
+    }
+
+    fn damaged(&self, damaged: Damaged) -> ReadError {
+        damaged.in_file(self.stored.path())
+    }
+
+    /// Opens a set for reading.
+    pub(crate) fn open_set(&self, set: usize) -> Result<OpenSet, ReadError> {
+        let ChunkSet { offset, rows, series, .. } = &self.sets[set];
+        let table = self.stored.read(*offset as usize, (series.len() + 1) * 4)?;
+        let ends: Vec<u32> = table.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let from = (series.len() + 1) * 4;
+        let first = ends.first().copied().unwrap_or(0) as usize;
+        let len = first.checked_sub(from).ok_or_else(|| self.damaged(Damaged("chunk")))?;
+        let bytes = self.stored.read(*offset as usize + from, len)?;
+        let times = timestamps::decode(&bytes, *rows as usize).map_err(|e| self.damaged(e))?;
+        Ok(OpenSet { ends, times: times.into() })
+    }
+
+    /// The bytes of a value column.
+    pub(crate) fn column(&self, set: usize, open: &OpenSet, column: usize) -> Result<Vec<u8>, ReadError> {
+        let (from, to) = (open.ends[column], open.ends[column + 1]);
+        let len = to.checked_sub(from).ok_or_else(|| self.damaged(Damaged("chunk")))?;
+        Ok(self.stored.read(self.sets[set].offset as usize + from as usize, len as usize)?)
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.stored.path()
+    }
+}
+
+fn starts_of(column: &crate::head::tail::TailColumn, rows: Option<&[u32]>) -> Vec<Timestamp> {
+    if column.starts.is_empty() {
+        return Vec::new();
+    }
+    let mut starts = vec![0; column.values.len()];
+    for (row, time) in &column.starts {
+        let at = rows.map_or(Ok(*row as usize), |rows| rows.binary_search(row));
+        if let Some(to) = at.ok().and_then(|at| starts.get_mut(at)) {
+            *to = *time;
+        }
+    }
+    starts
+}
+
+/// The parts of a set that are read once.
+#[derive(Debug)]
+pub(crate) struct OpenSet {
+    ends: Vec<u32>,
+    pub(crate) times: Arc<[Timestamp]>,
+}
+
+/// Appends a value column and its start timestamps (none, or one for each value).
+///
+/// ```text
+/// length of the starts (varint), 0 if there are none
+/// starts   an integer column
+/// values   a float column
+/// ```
+pub(crate) fn put_value_column(values: &[f64], starts: &[Timestamp], out: &mut Vec<u8>) {
+    put_starts(starts, out);
+    floats::encode(values, out);
+}
+
+/// Appends start timestamps as [`put_value_column`] does.
+pub(crate) fn put_starts(starts: &[Timestamp], out: &mut Vec<u8>) {
+    if starts.is_empty() {
+        out.push(0);
+    } else {
+        let mut bytes = Vec::new();
+        integers::encode(starts, &mut bytes);
+        varint::put_bytes(out, &bytes);
+    }
+}
+
+/// Takes start timestamps off a column and returns the bytes of the values.
+pub(crate) fn take_starts(bytes: &[u8], count: usize) -> Result<(Option<Vec<Timestamp>>, &[u8]), Damaged> {
+    let mut reader = varint::Reader::new(bytes, "value column");
+    let starts = reader.bytes()?;
+    if starts.is_empty() {
+        return Ok((None, reader.rest));
+    }
+    let mut times = Vec::new();
+    integers::decode(&mut varint::Reader::new(starts, "start timestamps"), count, |t| times.push(t))?;
+    Ok((Some(times), reader.rest))
+}

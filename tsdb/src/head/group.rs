@@ -1,0 +1,240 @@
+use std::sync::Arc;
+
+use model::Timestamp;
+
+use crate::head::chunk::HeadChunk;
+use crate::head::spill::SpillArea;
+use crate::head::tail::Tail;
+
+/// Rows after which a tail is sealed; narrow groups wait longer, since each chunk has its price.
+const ROWS: u32 = 64;
+const ROWS_NARROW: u32 = 120;
+const NARROW: usize = 32;
+
+/// Series that are sampled together for a while. It says where samples lie, not what belongs together: ordering is
+/// checked per column, and a row may come from anywhere and have any of the columns. A series stays in its group until it
+/// leaves the head.
+pub(crate) struct Group {
+    /// The series of each column. The first `live` are those of the last layout, in the order rows come in; behind them
+    /// are columns added since, and columns that had no value for a whole tail.
+    pub(crate) series: Vec<u32>,
+    pub(crate) live: usize,
+    /// Time and value of the last sample of each column's series, wherever it lies.
+    last: Vec<Last>,
+    /// Columns that have a value in the tail, by number.
+    seen: Vec<u64>,
+    /// The latest of all `last` times.
+    max_time: Timestamp,
+    /// The first `live` columns all have a value in the tail.
+    all_seen: bool,
+    /// Some column's series has histograms too: rows need the careful path.
+    pub(crate) careful: bool,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) chunks: Vec<Arc<HeadChunk>>,
+    /// The order of the last row, if it was another than the layout.
+    wish: Option<Vec<u32>>,
+}
+
+/// The newest sample of a series.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Last {
+    pub(crate) time: Timestamp,
+    pub(crate) value: f64,
+}
+
+impl Last {
+    pub(crate) const NEVER: Self = Self { time: Timestamp::MIN, value: 0.0 };
+}
+
+impl Group {
+    pub(crate) fn new() -> Self {
+        Self {
+            series: Vec::new(),
+            live: 0,
+            last: Vec::new(),
+            seen: Vec::new(),
+            max_time: Timestamp::MIN,
+            all_seen: false,
+            careful: false,
+            tail: Arc::default(),
+            chunks: Vec::new(),
+            wish: None,
+        }
+    }
+
+    /// Adds a column and returns its number.
+    pub(crate) fn add(&mut self, series: u32, last: Last) -> u32 {
+        let column = self.series.len();
+        if column == self.series.capacity() {
+            let more = (column / 4).max(1);
+            self.series.reserve_exact(more);
+            self.last.reserve_exact(more);
+        }
+        self.series.push(series);
+        self.last.push(last);
+        self.max_time = self.max_time.max(last.time);
+        if column / 64 == self.seen.len() {
+            self.seen.push(0);
+        }
+        column as u32
+    }
+
+    pub(crate) fn reserve(&mut self, columns: usize) {
+        self.series.reserve_exact(columns);
+        self.last.reserve_exact(columns);
+        self.seen.reserve_exact(columns.div_ceil(64));
+    }
+
+    /// Whether a row of these series at this time is one the fast path takes: exactly the layout, and newer than all.
+    pub(crate) fn is_next_row(&self, time: Timestamp, series: &[u32]) -> bool {
+        time > self.max_time && !self.careful && self.live == series.len() && self.series[..self.live] == *series
+    }
+
+    pub(crate) fn last(&self, column: u32) -> Last {
+        self.last[column as usize]
+    }
+
+    pub(crate) fn max_time(&self) -> Timestamp {
+        self.max_time
+    }
+
+    /// Makes the columns there are the layout, before the first row.
+    pub(crate) fn lay_out(&mut self) {
+        self.live = self.series.len();
+    }
+
+    /// Adds a row for which [`Group::is_next_row`] holds.
+    pub(crate) fn push_row(&mut self, time: Timestamp, values: &[f64], starts: Option<&[Timestamp]>) {
+        let Self { tail, last, seen, all_seen, live, .. } = self;
+        let tail = Arc::make_mut(tail);
+        if *all_seen {
+            tail.push_dense(time, values, |c| last[c].value);
+        } else {
+            tail.push_dense(time, values, |c| if is_set(seen, c) { last[c].value } else { 0.0 });
+        }
+        for (column, last) in last[..*live].iter_mut().enumerate() {
+            last.time = time;
+            last.value = values[column];
+        }
+        if !*all_seen {
+            (0..*live).for_each(|c| set(seen, c));
+            *all_seen = true;
+        }
+        self.max_time = time;
+        self.push_starts(starts.into_iter().flatten().enumerate().map(|(c, s)| (c as u32, *s)));
+    }
+
+    fn push_starts(&mut self, starts: impl Iterator<Item = (u32, Timestamp)>) {
+        for (column, start) in starts.filter(|(_, s)| *s != 0) {
+            Arc::make_mut(&mut self.tail).push_start(column, start);
+        }
+    }
+
+    /// Adds a row of some columns, ascending by column: number, value, start timestamp or 0.
+    pub(crate) fn push_cells(&mut self, time: Timestamp, cells: &[(u32, f64, Timestamp)]) {
+        let before = |c: u32| if is_set(&self.seen, c as usize) { self.last[c as usize].value } else { 0.0 };
+        let changes: Vec<(u32, f64, f64)> = cells.iter().map(|(c, v, _)| (*c, *v, before(*c))).collect();
+        Arc::make_mut(&mut self.tail).push_some(time, self.series.len(), &changes);
+        for (column, value, _) in cells {
+            self.last[*column as usize] = Last { time, value: *value };
+            set(&mut self.seen, *column as usize);
+        }
+        self.max_time = self.max_time.max(time);
+        self.push_starts(cells.iter().map(|(c, _, s)| (*c, *s)));
+    }
+
+    /// The order in which rows come in now, for the next layout.
+    pub(crate) fn wish_order(&mut self, series: &[u32]) {
+        if self.wish.as_deref() != Some(series) {
+            self.wish = Some(series.to_vec());
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.tail.rows() >= if self.series.len() < NARROW { ROWS_NARROW } else { ROWS }
+    }
+
+    /// Turns the tail into a chunk and lays the columns out anew: first those that are in use. Returns whether columns
+    /// have changed their numbers.
+    pub(crate) fn seal(&mut self, area: &SpillArea) -> bool {
+        let tail = std::mem::take(&mut self.tail);
+        let wanted: Vec<u32> = (0..self.series.len() as u32).collect();
+        let last = self.chunks.last().and_then(|c| c.sets.first()).map(|s| &s.series);
+        match tail.decode(self.series.len(), &wanted) {
+            Ok(mut columns) => {
+                if let Some(chunk) = HeadChunk::seal(&mut columns, &self.series, last, area) {
+                    self.chunks.push(Arc::new(chunk));
+                }
+            }
+            // cannot be: these are our own bytes, never out of memory
+            Err(error) => tracing::error!(?error, "rows of the head are lost until the next start"),
+        }
+        let used = |c: &usize| is_set(&self.seen, *c);
+        let (mut order, live) = match self.wish.take() {
+            Some(wish) => {
+                let columns: hashbrown::HashMap<u32, usize> =
+                    self.series.iter().enumerate().map(|(at, s)| (*s, at)).collect();
+                let order: Vec<usize> = wish.iter().filter_map(|s| columns.get(s).copied()).collect();
+                let live = order.len();
+                (order, live)
+            }
+            None => {
+                let order: Vec<usize> = (0..self.series.len()).filter(used).collect();
+                let live = order.len();
+                (order, live)
+            }
+        };
+        let mut placed = vec![false; self.series.len()];
+        order.iter().for_each(|c| placed[*c] = true);
+        order.extend((0..self.series.len()).filter(|c| !placed[*c]));
+        let moved = order.iter().enumerate().any(|(to, from)| to != *from);
+        if moved {
+            self.series = order.iter().map(|c| self.series[*c]).collect();
+            self.last = order.iter().map(|c| self.last[*c]).collect();
+        }
+        self.live = live;
+        self.seen.iter_mut().for_each(|s| *s = 0);
+        self.all_seen = false;
+        moved
+    }
+
+    /// Drops what is older than `min_time`, and the columns `gone` says are not needed. Returns whether columns have
+    /// changed their numbers.
+    pub(crate) fn truncate(&mut self, min_time: Timestamp, gone: impl Fn(u32) -> bool, area: &SpillArea) -> bool {
+        self.chunks.retain(|c| c.max_time() >= min_time);
+        if self.tail.rows() > 0 && self.tail.max_time < min_time {
+            self.tail = Arc::default();
+            self.seen.iter_mut().for_each(|s| *s = 0);
+            self.all_seen = false;
+        }
+        if !self.series.iter().any(|s| gone(*s)) {
+            return false;
+        }
+        if self.tail.rows() > 0 {
+            self.seal(area);
+        }
+        let keep: Vec<usize> = (0..self.series.len()).filter(|c| !gone(self.series[*c])).collect();
+        self.live = keep.iter().filter(|c| **c < self.live).count();
+        self.series = keep.iter().map(|c| self.series[*c]).collect();
+        self.last = keep.iter().map(|c| self.last[*c]).collect();
+        self.seen = vec![0; keep.len().div_ceil(64)];
+        self.max_time = self.last.iter().map(|l| l.time).max().unwrap_or(Timestamp::MIN);
+        true
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.series.capacity() * 4
+            + self.last.capacity() * size_of::<Last>()
+            + self.seen.capacity() * 8
+            + self.tail.heap_bytes()
+            + self.chunks.iter().map(|c| c.heap_bytes()).sum::<usize>()
+    }
+}
+
+fn is_set(bits: &[u64], at: usize) -> bool {
+    bits[at / 64] & 1 << (at % 64) != 0
+}
+
+fn set(bits: &mut [u64], at: usize) {
+    bits[at / 64] |= 1 << (at % 64);
+}

@@ -1,0 +1,513 @@
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::{Labels, Timestamp};
+
+use crate::error::{AppendError, Conflict};
+use crate::head::group::{Group, Last};
+use crate::head::histograms::{Entry, Histograms};
+use crate::head::out_of_order::OutOfOrder;
+use crate::head::spill::SpillArea;
+use crate::{HistogramSample, SeriesRef};
+
+const PAGE: usize = 256;
+
+/// Where a series' float samples lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// No such series.
+    Gone,
+    /// It has no float sample yet.
+    None,
+    /// Group and column.
+    At(u32, u32),
+}
+
+/// The times the head covers and takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Earliest sample, `Timestamp::MAX` without any.
+    pub(crate) min_time: Timestamp,
+    /// Latest sample, `Timestamp::MIN` without any.
+    pub(crate) max_time: Timestamp,
+    /// What is older is in blocks.
+    pub(crate) min_valid: Timestamp,
+    /// Out-of-order window, 0 for none.
+    pub(crate) window: i64,
+    /// Range of a block.
+    pub(crate) block_range: i64,
+}
+
+impl Bounds {
+    /// The oldest sample an appender that begins now takes in order; upstream's `appendableMinValidTime`.
+    pub(crate) fn appendable(&self, first: Timestamp) -> Timestamp {
+        let newest = if self.max_time == Timestamp::MIN { first } else { self.max_time };
+        self.min_valid.max(newest.saturating_sub(self.block_range / 2))
+    }
+}
+
+/// What to do with a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    InOrder,
+    OutOfOrder,
+    /// The series has it already.
+    Known,
+}
+
+/// What became of the samples of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RowOutcome {
+    pub(crate) in_order: usize,
+    pub(crate) out_of_order: usize,
+    pub(crate) refused: usize,
+}
+
+/// All samples of the head. One lock holds them: what is done under it takes microseconds per thousand samples.
+pub(crate) struct Groups {
+    groups: Vec<Option<Group>>,
+    free: Vec<u32>,
+    homes: Vec<Option<Box<[Home; PAGE]>>>,
+    pub(crate) histograms: Histograms,
+    pub(crate) out_of_order: OutOfOrder,
+    pub(crate) bounds: Bounds,
+    /// Series that no record of the log names yet.
+    pub(crate) unlogged: HashMap<u32, Labels>,
+    /// Series that must not be removed while a transaction not younger than this number is open.
+    pins: HashMap<u32, u64>,
+    /// Deleted ranges, by series.
+    pub(crate) tombstones: crate::tombstones::Tombstones,
+    pub(crate) area: SpillArea,
+}
+
+impl Groups {
+    pub(crate) fn new(bounds: Bounds, area: SpillArea) -> Self {
+        Self {
+            groups: Vec::new(),
+            free: Vec::new(),
+            homes: Vec::new(),
+            histograms: Histograms::default(),
+            out_of_order: OutOfOrder::default(),
+            bounds,
+            unlogged: HashMap::new(),
+            pins: HashMap::new(),
+            tombstones: crate::tombstones::Tombstones::default(),
+            area,
+        }
+    }
+
+    pub(crate) fn home(&self, series: u32) -> Home {
+        match self.homes.get(series as usize / PAGE) {
+            Some(Some(page)) => page[series as usize % PAGE],
+            _ => Home::Gone,
+        }
+    }
+
+    fn set_home(&mut self, series: u32, home: Home) {
+        let page = series as usize / PAGE;
+        if self.homes.len() <= page {
+            self.homes.resize_with(page + 1, || None);
+        }
+        self.homes[page].get_or_insert_with(|| Box::new([Home::Gone; PAGE]))[series as usize % PAGE] = home;
+        if home == Home::Gone && self.homes[page].iter().flat_map(|p| p.iter()).all(|h| *h == Home::Gone) {
+            self.homes[page] = None;
+        }
+    }
+
+    /// Makes a series known.
+    pub(crate) fn create(&mut self, series: u32) {
+        self.set_home(series, Home::None);
+    }
+
+    /// Keeps a series from being removed while the transaction is open.
+    pub(crate) fn pin(&mut self, series: u32, transaction: u64) {
+        let pin = self.pins.entry(series).or_default();
+        *pin = transaction.max(*pin);
+    }
+
+    /// As [`Groups::pin`], if the series has had no sample for a while.
+    pub(crate) fn pin_if_idle(&mut self, series: u32, transaction: u64) {
+        if self.last(series, self.home(series)).is_none_or(|l| l.0 < self.recent()) {
+            self.pin(series, transaction);
+        }
+    }
+
+    pub(crate) fn group(&self, group: u32) -> Option<&Group> {
+        self.groups.get(group as usize)?.as_ref()
+    }
+
+    /// Time of the newest in-order sample of a series, and its value if that is a float.
+    fn last(&self, series: u32, home: Home) -> Option<(Timestamp, Option<f64>)> {
+        let float = match home {
+            Home::At(group, column) => self.group(group).map(|g| g.last(column)).filter(|l| l.time != Timestamp::MIN),
+            Home::None | Home::Gone => None,
+        };
+        let histogram =
+            if self.histograms.is_empty() { None } else { self.histograms.get(series).and_then(|h| h.last()) };
+        match (float, histogram) {
+            (_, Some(h)) if float.is_none_or(|f| f.time <= h.time) => Some((h.time, None)),
+            (Some(f), _) => Some((f.time, Some(f.value))),
+            (None, _) => None,
+        }
+    }
+
+    /// Upstream's `memSeries.appendable`.
+    fn judge(
+        &self,
+        series: u32,
+        time: Timestamp,
+        value: Option<f64>,
+        min_valid: Timestamp,
+    ) -> Result<Verdict, AppendError> {
+        let home = self.home(series);
+        if home == Home::Gone {
+            return Err(AppendError::UnknownSeries(SeriesRef(u64::from(series))));
+        }
+        let window = self.bounds.window;
+        let min_valid = min_valid.max(self.bounds.min_valid);
+        if time >= min_valid {
+            match self.last(series, home) {
+                None => return Ok(Verdict::InOrder),
+                Some((last, _)) if time > last => return Ok(Verdict::InOrder),
+                Some((last, stored)) if time == last => {
+                    return match (stored, value) {
+                        (Some(a), Some(b)) if a.to_bits() == b.to_bits() => Ok(Verdict::Known),
+                        (Some(existing), Some(new)) => Err(AppendError::Duplicate {
+                            timestamp: time,
+                            conflict: Conflict::Floats { existing, new },
+                        }),
+                        // two histograms are compared by the caller
+                        (None, None) => Ok(Verdict::Known),
+                        _ => Err(AppendError::Duplicate { timestamp: time, conflict: Conflict::Histogram }),
+                    };
+                }
+                Some(_) => {}
+            }
+        }
+        if window > 0 {
+            let too_old = time < self.bounds.max_time.saturating_sub(window);
+            return if too_old { Err(AppendError::TooOld) } else { Ok(Verdict::OutOfOrder) };
+        }
+        Err(if time < min_valid { AppendError::OutOfBounds } else { AppendError::OutOfOrder })
+    }
+
+    /// Whether a row takes the fast path.
+    fn next_row(&self, time: Timestamp, series: &[u32], min_valid: Timestamp) -> Option<u32> {
+        let Home::At(group, 0) = self.home(*series.first()?) else { return None };
+        let fits = time >= min_valid.max(self.bounds.min_valid) && self.group(group)?.is_next_row(time, series);
+        fits.then_some(group)
+    }
+
+    /// Checks a row without taking it; calls `refuse` with the index of each sample that would be refused. Pins series
+    /// that could otherwise be removed before the transaction commits.
+    pub(crate) fn check_row(
+        &mut self,
+        time: Timestamp,
+        series: &[u32],
+        values: &[f64],
+        min_valid: Timestamp,
+        transaction: u64,
+        mut refuse: impl FnMut(usize, AppendError),
+    ) {
+        if let Some(group) = self.next_row(time, series, min_valid) {
+            let recent = self.group(group).is_some_and(|g| g.max_time() >= self.recent());
+            if !recent {
+                series.iter().for_each(|s| self.pin(*s, transaction));
+            }
+            return;
+        }
+        for (at, (series, value)) in series.iter().zip(values).enumerate() {
+            match self.judge(*series, time, Some(*value), min_valid) {
+                Err(error) => refuse(at, error),
+                Ok(_) => self.pin_if_idle(*series, transaction),
+            }
+        }
+    }
+
+    /// Series with samples since then are in no danger of being removed soon.
+    fn recent(&self) -> Timestamp {
+        self.bounds.max_time.saturating_sub(self.bounds.block_range / 2)
+    }
+
+    /// Takes a row. Samples that are refused by the rules are left out and counted.
+    pub(crate) fn push_row(
+        &mut self,
+        time: Timestamp,
+        series: &[u32],
+        values: &[f64],
+        starts: Option<&[Timestamp]>,
+        min_valid: Timestamp,
+    ) -> RowOutcome {
+        if let Some(group) = self.next_row(time, series, min_valid)
+            && let Some(Some(g)) = self.groups.get_mut(group as usize)
+        {
+            g.push_row(time, values, starts);
+            self.cover(time);
+            self.seal_if_full(group);
+            return RowOutcome { in_order: series.len(), ..RowOutcome::default() };
+        }
+        let mut outcome = RowOutcome::default();
+        let mut homeless = Vec::new();
+        // (group, column, value, start)
+        let mut cells: Vec<(u32, u32, f64, Timestamp)> = Vec::with_capacity(series.len());
+        let mut complete = true;
+        for (at, (id, value)) in series.iter().zip(values).enumerate() {
+            let start = starts.map_or(0, |s| s[at]);
+            match self.judge(*id, time, Some(*value), min_valid) {
+                Ok(Verdict::InOrder) => match self.home(*id) {
+                    Home::At(group, column) => cells.push((group, column, *value, start)),
+                    _ => homeless.push((*id, *value, start)),
+                },
+                Ok(Verdict::OutOfOrder) => {
+                    complete = false;
+                    outcome.out_of_order += usize::from(self.out_of_order.push_float(*id, time, *value));
+                }
+                Ok(Verdict::Known) => complete = false,
+                Err(_) => {
+                    complete = false;
+                    outcome.refused += 1;
+                }
+            }
+        }
+        if !homeless.is_empty() {
+            // where most of the row lies, if it lies anywhere
+            let group = cells.get(cells.len() / 2).map_or_else(|| self.new_group(homeless.len()), |c| c.0);
+            for (id, value, start) in homeless {
+                // the same series twice in a row: the first counts
+                if matches!(self.home(id), Home::At(..)) {
+                    outcome.refused += 1;
+                    continue;
+                }
+                let last = self.last(id, Home::None).map_or(Last::NEVER, |(time, _)| Last { time, value: 0.0 });
+                let careful = last.time != Timestamp::MIN;
+                let Some(Some(g)) = self.groups.get_mut(group as usize) else { continue };
+                let column = g.add(id, last);
+                g.careful |= careful;
+                self.set_home(id, Home::At(group, column));
+                cells.push((group, column, value, start));
+            }
+        }
+        outcome.in_order = cells.len();
+        if let (Some(first), true) = (cells.first(), complete)
+            && cells.iter().all(|c| c.0 == first.0)
+            && let Some(Some(g)) = self.groups.get_mut(first.0 as usize)
+            && g.tail.rows() > 0
+            && series.len() > 1
+        {
+            g.wish_order(series);
+        }
+        self.push_cells(time, cells, &mut outcome);
+        if outcome.in_order > 0 {
+            self.cover(time);
+        } else if outcome.out_of_order > 0 {
+            self.bounds.min_time = self.bounds.min_time.min(time);
+        }
+        outcome
+    }
+
+    fn push_cells(&mut self, time: Timestamp, mut cells: Vec<(u32, u32, f64, Timestamp)>, outcome: &mut RowOutcome) {
+        cells.sort_unstable_by_key(|c| (c.0, c.1));
+        let before = cells.len();
+        cells.dedup_by_key(|c| (c.0, c.1));
+        outcome.in_order -= before - cells.len();
+        outcome.refused += before - cells.len();
+        for run in cells.chunk_by(|a, b| a.0 == b.0) {
+            let group = run[0].0;
+            let Some(Some(g)) = self.groups.get_mut(group as usize) else { continue };
+            if g.tail.rows() == 0 && g.chunks.is_empty() && g.series.len() == run.len() {
+                g.lay_out();
+            }
+            let whole = run.len() == g.live && run.last().is_some_and(|c| c.1 as usize + 1 == g.live);
+            if whole && time > g.max_time() {
+                let values: Vec<f64> = run.iter().map(|c| c.2).collect();
+                let starts: Vec<Timestamp> = run.iter().map(|c| c.3).collect();
+                g.push_row(time, &values, Some(&starts));
+            } else {
+                let some: Vec<(u32, f64, Timestamp)> = run.iter().map(|c| (c.1, c.2, c.3)).collect();
+                g.push_cells(time, &some);
+            }
+            self.seal_if_full(group);
+        }
+    }
+
+    fn cover(&mut self, time: Timestamp) {
+        self.bounds.min_time = self.bounds.min_time.min(time);
+        self.bounds.max_time = self.bounds.max_time.max(time);
+    }
+
+    fn new_group(&mut self, columns: usize) -> u32 {
+        let mut group = Group::new();
+        group.reserve(columns);
+        if let Some(number) = self.free.pop() {
+            self.groups[number as usize] = Some(group);
+            return number;
+        }
+        self.groups.push(Some(group));
+        self.groups.len() as u32 - 1
+    }
+
+    fn seal_if_full(&mut self, group: u32) {
+        if let Some(Some(g)) = self.groups.get_mut(group as usize)
+            && g.is_full()
+            && g.seal(&self.area)
+        {
+            self.renumber(group);
+        }
+    }
+
+    fn renumber(&mut self, group: u32) {
+        let Some(Some(g)) = self.groups.get(group as usize) else { return };
+        for (column, series) in g.series.clone().into_iter().enumerate() {
+            self.set_home(series, Home::At(group, column as u32));
+        }
+    }
+
+    /// Checks a histogram sample without taking it.
+    pub(crate) fn check_histogram(
+        &mut self,
+        series: u32,
+        time: Timestamp,
+        sample: &HistogramSample,
+        min_valid: Timestamp,
+        transaction: u64,
+    ) -> Result<(), AppendError> {
+        self.judge_histogram(series, time, sample, min_valid)?;
+        self.pin(series, transaction);
+        Ok(())
+    }
+
+    fn judge_histogram(
+        &self,
+        series: u32,
+        time: Timestamp,
+        sample: &HistogramSample,
+        min_valid: Timestamp,
+    ) -> Result<Verdict, AppendError> {
+        let verdict = self.judge(series, time, None, min_valid)?;
+        if verdict == Verdict::Known
+            && let Some(last) = self.histograms.get(series).and_then(|h| h.last())
+            && !last.sample.same(sample)
+        {
+            return Err(AppendError::Duplicate { timestamp: time, conflict: Conflict::Histogram });
+        }
+        Ok(verdict)
+    }
+
+    /// Takes a histogram sample.
+    pub(crate) fn push_histogram(&mut self, series: u32, entry: Entry, min_valid: Timestamp) -> RowOutcome {
+        let time = entry.time;
+        match self.judge_histogram(series, time, &entry.sample, min_valid) {
+            Ok(Verdict::InOrder) => {
+                self.histograms.push(series, entry, &self.area);
+                if let Home::At(group, _) = self.home(series)
+                    && let Some(Some(g)) = self.groups.get_mut(group as usize)
+                {
+                    g.careful = true;
+                }
+                self.cover(time);
+                RowOutcome { in_order: 1, ..RowOutcome::default() }
+            }
+            Ok(Verdict::OutOfOrder) => {
+                let taken = self.out_of_order.push_histogram(series, time, entry.sample);
+                self.bounds.min_time = self.bounds.min_time.min(time);
+                RowOutcome { out_of_order: usize::from(taken), ..RowOutcome::default() }
+            }
+            Ok(Verdict::Known) => RowOutcome::default(),
+            Err(_) => RowOutcome { refused: 1, ..RowOutcome::default() },
+        }
+    }
+
+    /// Drops samples before `min_time` and keeps all series.
+    pub(crate) fn drop_before(&mut self, min_time: Timestamp) {
+        self.bounds.min_valid = self.bounds.min_valid.max(min_time);
+        self.bounds.min_time = self.bounds.min_time.max(min_time);
+        self.histograms.truncate(min_time);
+        self.tombstones.truncate(min_time);
+        for group in self.groups.iter_mut().flatten() {
+            group.truncate(min_time, |_| false, &self.area);
+        }
+    }
+
+    /// Drops samples before `min_time` (they are in blocks) and returns the series that have none left and that no
+    /// transaction from `oldest_open` on may be about to write.
+    pub(crate) fn truncate(&mut self, min_time: Timestamp, oldest_open: u64) -> Vec<u32> {
+        self.bounds.min_valid = self.bounds.min_valid.max(min_time);
+        self.bounds.min_time = self.bounds.min_time.max(min_time);
+        self.pins.retain(|_, transaction| *transaction >= oldest_open);
+        self.histograms.truncate(min_time);
+        self.tombstones.truncate(min_time);
+        let mut gone = Vec::new();
+        for number in 0..self.groups.len() {
+            let Some(mut group) = self.groups[number].take() else { continue };
+            let dead = |series: u32| self.is_dead(&group, series, min_time);
+            let dead: Vec<u32> = group.series.iter().copied().filter(|s| dead(*s)).collect();
+            let set: hashbrown::HashSet<u32> = dead.iter().copied().collect();
+            let renumber = group.truncate(min_time, |s| set.contains(&s), &self.area);
+            gone.extend(dead);
+            if group.series.is_empty() {
+                self.free.push(number as u32);
+                continue;
+            }
+            self.groups[number] = Some(group);
+            if renumber {
+                self.renumber(number as u32);
+            }
+        }
+        for page in 0..self.homes.len() {
+            let Some(homes) = &self.homes[page] else { continue };
+            for (slot, home) in homes.iter().enumerate() {
+                let series = (page * PAGE + slot) as u32;
+                if *home == Home::None && !self.is_needed(series) {
+                    gone.push(series);
+                }
+            }
+        }
+        for series in &gone {
+            self.set_home(*series, Home::Gone);
+            self.unlogged.remove(series);
+            self.tombstones.forget(*series);
+        }
+        gone.sort_unstable();
+        self.area.rotate();
+        gone
+    }
+
+    fn is_dead(&self, group: &Group, series: u32, min_time: Timestamp) -> bool {
+        let Home::At(_, column) = self.home(series) else { return true };
+        group.last(column).time < min_time && !self.is_needed(series)
+    }
+
+    fn is_needed(&self, series: u32) -> bool {
+        self.pins.contains_key(&series) || self.histograms.get(series).is_some() || self.out_of_order.contains(series)
+    }
+
+    /// Number of sealed and open chunks, as upstream counts them: one for each series.
+    pub(crate) fn chunk_count(&self) -> usize {
+        let sealed = |g: &Group| g.chunks.iter().flat_map(|c| c.sets.iter()).map(|s| s.series.len()).sum::<usize>();
+        let open = |g: &Group| if g.tail.rows() > 0 { g.live } else { 0 };
+        self.groups.iter().flatten().map(|g| sealed(g) + open(g)).sum::<usize>() + self.histograms.chunk_count()
+    }
+
+    /// Bytes in the files of sealed chunks.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.groups.iter().flatten().flat_map(|g| &g.chunks).map(|c| c.file_bytes()).sum()
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.groups.iter().flatten().map(Group::heap_bytes).sum::<usize>()
+            + self.groups.capacity() * size_of::<Option<Group>>()
+            + self.homes.iter().flatten().count() * PAGE * size_of::<Home>()
+            + self.histograms.heap_bytes()
+            + self.out_of_order.heap_bytes()
+    }
+
+    /// Numbers of series that exist.
+    pub(crate) fn contains(&self, series: u32) -> bool {
+        self.home(series) != Home::Gone
+    }
+
+    /// Shared out-of-order samples, for a snapshot.
+    pub(crate) fn late(&self, series: u32) -> Option<Arc<crate::head::out_of_order::OutOfOrderSeries>> {
+        self.out_of_order.get(series).cloned()
+    }
+}

@@ -1,0 +1,54 @@
+use crate::encoding::varint;
+
+/// Ascending series numbers, as differences of one to five bytes. Grows at the end only, as series numbers do.
+#[derive(Clone, Default)]
+pub(crate) struct PostingList {
+    bytes: Vec<u8>,
+    last: u32,
+    count: u32,
+}
+
+impl PostingList {
+    /// Adds a number that is greater than all in the list.
+    pub(crate) fn push(&mut self, id: u32) {
+        debug_assert!(self.count == 0 || id > self.last);
+        if self.bytes.len() + 5 > self.bytes.capacity() {
+            // a quarter more rather than twice as much: lists live long
+            self.bytes.reserve_exact((self.bytes.len() / 4).max(6));
+        }
+        varint::put(&mut self.bytes, u64::from(id - if self.count == 0 { 0 } else { self.last }));
+        self.last = id;
+        self.count += 1;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut reader = varint::Reader::new(&self.bytes, "postings");
+        let mut last = 0u32;
+        (0..self.count).map_while(move |_| {
+            last += reader.varint().ok()? as u32;
+            Some(last)
+        })
+    }
+
+    /// Bytes of memory outside the list itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_back() {
+        let mut list = PostingList::default();
+        let numbers = [0, 1, 5, 300, 70_000, u32::MAX];
+        numbers.iter().for_each(|n| list.push(*n));
+        assert_eq!((list.iter().collect::<Vec<_>>(), list.len()), (numbers.to_vec(), 6));
+    }
+}

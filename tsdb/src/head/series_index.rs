@@ -1,0 +1,342 @@
+use hashbrown::{HashMap, HashTable};
+use model::Labels;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::encoding::varint;
+use crate::head::posting_list::PostingList;
+use crate::head::symbols::Symbols;
+use crate::postings::LabelIndex;
+
+/// Entries in one page of the series table, which is freed when all its series are gone.
+const PAGE: usize = 256;
+/// Bytes in one page of label sets.
+const LABEL_PAGE: usize = 1 << 16;
+
+/// The labels of the head's series: sets of symbol numbers, found by set, by number, and by label.
+///
+/// Series numbers grow and are never used again, so that a reference either is good or is known to be gone.
+#[derive(Default)]
+pub(crate) struct SeriesIndex {
+    symbols: Symbols,
+    /// Label sets as (name, value) symbol numbers in varints, after their length.
+    label_pages: Vec<Vec<u8>>,
+    /// Page and offset of each series' labels, plus one; 0 where there is no series.
+    places: Vec<Option<Box<[u32; PAGE]>>>,
+    by_labels: HashTable<u32>,
+    postings: HashMap<(u32, u32), PostingList>,
+    /// The values each label name has.
+    names: HashMap<u32, Vec<u32>>,
+    count: usize,
+    next: u32,
+    dead: usize,
+    scratch: Vec<u8>,
+}
+
+impl SeriesIndex {
+    pub(crate) fn new() -> Self {
+        Self { next: 1, ..Self::default() }
+    }
+
+    /// Number of series.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
+        let mut key = Vec::with_capacity(labels.as_bytes().len());
+        for (name, value) in labels {
+            varint::put(&mut key, u64::from(self.symbols.find(name)?));
+            varint::put(&mut key, u64::from(self.symbols.find(value)?));
+        }
+        self.by_labels.find(xxh3_64(&key), |id| self.key(*id) == Some(&key[..])).copied()
+    }
+
+    /// The series with these labels, new if there was none; `None` when the numbers are used up.
+    pub(crate) fn get_or_create(&mut self, labels: &Labels) -> Option<(u32, bool)> {
+        if let Some(id) = self.find(labels) {
+            return Some((id, false));
+        }
+        let id = self.next;
+        self.insert(id, labels)?;
+        Some((id, true))
+    }
+
+    /// Adds a series under a number of its own (replay). The number must be above all there were.
+    pub(crate) fn insert(&mut self, id: u32, labels: &Labels) -> Option<()> {
+        if id < self.next || id == u32::MAX {
+            return None;
+        }
+        let mut key = std::mem::take(&mut self.scratch);
+        key.clear();
+        let mut pairs = Vec::with_capacity(16);
+        for (name, value) in labels {
+            let pair = (self.symbols.intern(name), self.symbols.intern(value));
+            varint::put(&mut key, u64::from(pair.0));
+            varint::put(&mut key, u64::from(pair.1));
+            pairs.push(pair);
+        }
+        let place = self.store_labels(&key);
+        let page = id as usize / PAGE;
+        if self.places.len() <= page {
+            self.places.resize_with(page + 1, || None);
+        }
+        self.places[page].get_or_insert_with(|| Box::new([0; PAGE]))[id as usize % PAGE] = place;
+        let Self { by_labels, places, label_pages, .. } = self;
+        by_labels.insert_unique(xxh3_64(&key), id, |id| {
+            xxh3_64(key_at(label_pages, place_of(places, *id).unwrap_or(1)).unwrap_or_default())
+        });
+        for pair in pairs {
+            let list = self.postings.entry(pair).or_default();
+            if list.len() == 0 {
+                self.names.entry(pair.0).or_default().push(pair.1);
+            }
+            list.push(id);
+        }
+        self.count += 1;
+        self.next = id + 1;
+        self.scratch = key;
+        Some(())
+    }
+
+    /// Never gives out a number up to `id`.
+    pub(crate) fn skip(&mut self, id: u32) {
+        self.next = self.next.max(id.saturating_add(1));
+    }
+
+    fn store_labels(&mut self, key: &[u8]) -> u32 {
+        let mut entry = Vec::with_capacity(key.len() + 3);
+        varint::put_bytes(&mut entry, key);
+        if self.label_pages.last().is_none_or(|p| p.len() + entry.len() > LABEL_PAGE) {
+            self.label_pages.push(Vec::with_capacity(LABEL_PAGE.max(entry.len())));
+        }
+        let page = self.label_pages.len() - 1;
+        let offset = self.label_pages[page].len();
+        self.label_pages[page].extend_from_slice(&entry);
+        (page * LABEL_PAGE + offset + 1) as u32
+    }
+
+    fn key(&self, id: u32) -> Option<&[u8]> {
+        key_at(&self.label_pages, place_of(&self.places, id)?)
+    }
+
+    fn pairs(&self, id: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let mut reader = varint::Reader::new(self.key(id).unwrap_or_default(), "labels");
+        std::iter::from_fn(move || Some((reader.varint().ok()? as u32, reader.varint().ok()? as u32)))
+    }
+
+    /// Whether there is such a series.
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        place_of(&self.places, id).is_some()
+    }
+
+    /// The labels of a series that exists.
+    pub(crate) fn labels(&self, id: u32) -> Labels {
+        Labels::from_sorted(self.pairs(id).map(|(n, v)| (self.symbols.text(n), self.symbols.text(v))))
+    }
+
+    /// Numbers of all series, ascending.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.places.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_deref()?))).flat_map(|(at, page)| {
+            page.iter().enumerate().filter(|(_, p)| **p != 0).map(move |(slot, _)| (at * PAGE + slot) as u32)
+        })
+    }
+
+    /// Whether [`SeriesIndex::sort`] can sort; otherwise [`SeriesIndex::prepare_sort`] is due.
+    pub(crate) fn sortable(&self) -> bool {
+        self.symbols.ranked()
+    }
+
+    pub(crate) fn prepare_sort(&mut self) {
+        self.symbols.rank();
+    }
+
+    /// Series in the order of their label sets.
+    pub(crate) fn sort(&self, ids: &[u32]) -> Vec<u32> {
+        let ranks = self.symbols.ranks();
+        let mut keys = Vec::with_capacity(ids.len() * 12);
+        let mut spans = Vec::with_capacity(ids.len());
+        for id in ids {
+            let start = keys.len();
+            for (name, value) in self.pairs(*id) {
+                keys.push(ranks[name as usize]);
+                keys.push(ranks[value as usize]);
+            }
+            spans.push((start as u32, keys.len() as u32, *id));
+        }
+        let key = |span: &(u32, u32, u32)| &keys[span.0 as usize..span.1 as usize];
+        spans.sort_unstable_by(|a, b| key(a).cmp(key(b)));
+        spans.into_iter().map(|s| s.2).collect()
+    }
+
+    /// Removes series. Rebuilds everything when a good part of what is stored is of removed series.
+    pub(crate) fn remove(&mut self, gone: &[u32]) {
+        if gone.is_empty() {
+            return;
+        }
+        for id in gone {
+            let Some(key) = self.key(*id) else { continue };
+            let hash = xxh3_64(key);
+            if let Ok(entry) = self.by_labels.find_entry(hash, |other| other == id) {
+                entry.remove();
+            }
+        }
+        let mut touched: Vec<(u32, u32)> = gone.iter().flat_map(|id| self.pairs(*id).collect::<Vec<_>>()).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        for id in gone {
+            if let Some(Some(page)) = self.places.get_mut(*id as usize / PAGE) {
+                let slot = &mut page[*id as usize % PAGE];
+                if *slot != 0 {
+                    *slot = 0;
+                    self.count -= 1;
+                    self.dead += 1;
+                }
+                if page.iter().all(|p| *p == 0) {
+                    self.places[*id as usize / PAGE] = None;
+                }
+            }
+        }
+        if self.dead > 1024.max(self.count / 3) {
+            return self.rebuild();
+        }
+        let mut names = Vec::new();
+        for pair in touched {
+            let Some(list) = self.postings.get_mut(&pair) else { continue };
+            let mut kept = PostingList::default();
+            list.iter().filter(|id| place_of(&self.places, *id).is_some()).for_each(|id| kept.push(id));
+            if kept.len() > 0 {
+                *list = kept;
+            } else {
+                self.postings.remove(&pair);
+                names.push(pair.0);
+            }
+        }
+        names.dedup();
+        for name in names {
+            if let Some(values) = self.names.get_mut(&name) {
+                values.retain(|v| self.postings.contains_key(&(name, *v)));
+                if values.is_empty() {
+                    self.names.remove(&name);
+                }
+            }
+        }
+    }
+
+    fn rebuild(&mut self) {
+        let mut fresh = Self::new();
+        for id in self.ids() {
+            // ids ascend and are below u32::MAX, so this cannot fail
+            let _ = fresh.insert(id, &self.labels(id));
+        }
+        fresh.next = self.next;
+        *self = fresh;
+    }
+
+    /// Number of distinct label pairs.
+    pub(crate) fn pair_count(&self) -> usize {
+        self.postings.len()
+    }
+
+    /// Every label pair with its number of series.
+    pub(crate) fn pair_counts(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        self.postings.iter().map(|((n, v), list)| (self.symbols.text(*n), self.symbols.text(*v), list.len()))
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.symbols.heap_bytes()
+            + self.label_pages.iter().map(Vec::capacity).sum::<usize>()
+            + self.places.iter().flatten().count() * PAGE * 4
+            + self.by_labels.allocation_size()
+            + self.postings.allocation_size()
+            + self.postings.values().map(PostingList::heap_bytes).sum::<usize>()
+            + self.names.values().map(|v| v.capacity() * 4).sum::<usize>()
+    }
+}
+
+fn place_of(places: &[Option<Box<[u32; PAGE]>>], id: u32) -> Option<u32> {
+    Some(places.get(id as usize / PAGE)?.as_deref()?[id as usize % PAGE]).filter(|p| *p != 0)
+}
+
+fn key_at(pages: &[Vec<u8>], place: u32) -> Option<&[u8]> {
+    let at = place as usize - 1;
+    let bytes = pages.get(at / LABEL_PAGE)?.get(at % LABEL_PAGE..)?;
+    varint::Reader::new(bytes, "labels").bytes().ok()
+}
+
+impl LabelIndex for SeriesIndex {
+    type Error = std::convert::Infallible;
+
+    fn all(&self) -> Result<Vec<u32>, Self::Error> {
+        Ok(self.ids().collect())
+    }
+
+    fn with_value(&self, name: &str, value: &str) -> Result<Vec<u32>, Self::Error> {
+        let list = || self.postings.get(&(self.symbols.find(name)?, self.symbols.find(value)?));
+        Ok(list().map(|l| l.iter().collect()).unwrap_or_default())
+    }
+
+    fn with_values(
+        &self,
+        name: &str,
+        prefix: &str,
+        keep: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<Vec<u32>>, Self::Error> {
+        let Some(name) = self.symbols.find(name) else { return Ok(Vec::new()) };
+        let values = self.names.get(&name).into_iter().flatten();
+        let wanted = values.filter(|v| {
+            let text = self.symbols.text(**v);
+            text.starts_with(prefix) && keep(text)
+        });
+        Ok(wanted.filter_map(|v| self.postings.get(&(name, *v))).map(|l| l.iter().collect()).collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>, Self::Error> {
+        Ok(self.names.keys().map(|n| self.symbols.text(*n).to_owned()).collect())
+    }
+
+    fn values(&self, name: &str) -> Result<Vec<String>, Self::Error> {
+        let values = self.symbols.find(name).and_then(|n| self.names.get(&n));
+        Ok(values.into_iter().flatten().map(|v| self.symbols.text(*v).to_owned()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, job: &str) -> Labels {
+        Labels::from_pairs([("__name__", name), ("job", job)])
+    }
+
+    #[test]
+    fn series_are_found_sorted_and_removed() {
+        let mut index = SeriesIndex::new();
+        let b = index.get_or_create(&set("b", "x")).unwrap();
+        let a = index.get_or_create(&set("a", "x")).unwrap();
+        assert_eq!((b, a, index.get_or_create(&set("b", "x")).unwrap()), ((1, true), (2, true), (1, false)));
+        index.prepare_sort();
+        assert_eq!(index.sort(&[1, 2]), [2, 1]);
+        assert_eq!(index.labels(2), set("a", "x"));
+        assert_eq!(index.with_value("job", "x").unwrap(), [1, 2]);
+        index.remove(&[1]);
+        assert_eq!((index.len(), index.contains(1), index.find(&set("b", "x"))), (1, false, None));
+        assert_eq!(index.with_value("job", "x").unwrap(), [2]);
+        assert_eq!(index.values("__name__").unwrap(), ["a"]);
+        assert_eq!(index.get_or_create(&set("b", "x")).unwrap(), (3, true), "numbers are not used again");
+    }
+
+    #[test]
+    fn rebuilding_keeps_the_living() {
+        let mut index = SeriesIndex::new();
+        for i in 0..5000 {
+            index.get_or_create(&set("m", &format!("j{i}"))).unwrap();
+        }
+        let before = index.heap_bytes();
+        index.remove(&(1..=4000).collect::<Vec<_>>());
+        assert_eq!((index.len(), index.next), (1000, 5001));
+        assert_eq!(index.labels(4001), set("m", "j4000"));
+        assert_eq!(index.find(&set("m", "j4000")), Some(4001));
+        assert!(index.heap_bytes() < before / 2);
+    }
+}

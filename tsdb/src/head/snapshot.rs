@@ -1,0 +1,365 @@
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::HashMap;
+use model::{Labels, Timestamp};
+
+use crate::error::{Damaged, ReadError};
+use crate::head::chunk::{HeadChunk, OpenSet, take_starts};
+use crate::head::groups::{Groups, Home};
+use crate::head::histograms::{Entry, HistogramSeries};
+use crate::head::out_of_order::OutOfOrderSeries;
+use crate::head::tail::Tail;
+use crate::piece::{Piece, Values};
+use crate::tombstones::Interval;
+
+const NOWHERE: u32 = u32::MAX;
+
+/// What some series had in the head at one moment. Commits are in it whole or not at all.
+pub(crate) struct HeadSnapshot {
+    groups: Vec<GroupSnapshot>,
+    series: Vec<u32>,
+    /// Group and position of each series.
+    places: Vec<(u32, u32)>,
+    histograms: HashMap<u32, HistogramSeries>,
+    late: HashMap<u32, Arc<OutOfOrderSeries>>,
+    tombstones: HashMap<u32, Vec<Interval>>,
+    /// In-order samples before this are in blocks.
+    floor: Timestamp,
+}
+
+struct GroupSnapshot {
+    width: usize,
+    tail: Arc<Tail>,
+    chunks: Vec<ChunkSnapshot>,
+    /// The series of each position, ascending by column.
+    wanted: Vec<Wanted>,
+    rows: OnceLock<Result<Rows, Damaged>>,
+}
+
+/// A series of a group.
+#[derive(Clone, Copy)]
+struct Wanted {
+    column: u32,
+    series: u32,
+    /// Time of its newest sample.
+    last: Timestamp,
+}
+
+struct ChunkSnapshot {
+    chunk: Arc<HeadChunk>,
+    sets: Vec<SetSnapshot>,
+}
+
+struct SetSnapshot {
+    /// Column of each position of the group, `NOWHERE` if it has none here.
+    columns: Arc<[u32]>,
+    open: OnceLock<Arc<OpenSet>>,
+}
+
+/// The tail's columns, one for each position.
+struct Rows {
+    columns: Vec<RowColumn>,
+}
+
+struct RowColumn {
+    times: Arc<[Timestamp]>,
+    values: Vec<f64>,
+    starts: Option<Vec<Timestamp>>,
+}
+
+impl HeadSnapshot {
+    /// Takes what `series` have now; nothing is decoded yet. Called under the lock, so it only copies pointers.
+    pub(crate) fn take(groups: &Groups, series: &[u32]) -> Self {
+        let mut snapshot = Self {
+            groups: Vec::new(),
+            series: series.to_vec(),
+            places: Vec::with_capacity(series.len()),
+            histograms: HashMap::new(),
+            late: HashMap::new(),
+            tombstones: HashMap::new(),
+            floor: groups.bounds.min_valid,
+        };
+        let mut numbers: HashMap<u32, u32> = HashMap::new();
+        for (at, id) in series.iter().enumerate() {
+            let at = at as u32;
+            match groups.home(*id) {
+                Home::At(group, column) => {
+                    let number = *numbers.entry(group).or_insert_with(|| {
+                        snapshot.groups.push(GroupSnapshot::of(groups, group));
+                        snapshot.groups.len() as u32 - 1
+                    });
+                    let last = groups.group(group).map_or(Timestamp::MIN, |g| g.last(column).time);
+                    snapshot.groups[number as usize].wanted.push(Wanted { column, series: *id, last });
+                    snapshot.places.push((number, column));
+                }
+                Home::None | Home::Gone => snapshot.places.push((NOWHERE, 0)),
+            }
+            if !groups.histograms.is_empty()
+                && let Some(column) = groups.histograms.get(*id)
+            {
+                snapshot.histograms.insert(at, column.clone());
+            }
+            if !groups.out_of_order.is_empty()
+                && let Some(late) = groups.late(*id)
+            {
+                snapshot.late.insert(at, late);
+            }
+            if !groups.tombstones.is_empty() && !groups.tombstones.get(*id).is_empty() {
+                snapshot.tombstones.insert(at, groups.tombstones.get(*id).to_vec());
+            }
+        }
+        snapshot
+    }
+
+    /// The part of [`HeadSnapshot::take`] that needs no lock: finds the columns in the chunks that overlap the range.
+    pub(crate) fn prepare(&mut self, min_time: Timestamp, max_time: Timestamp) {
+        let min_time = min_time.max(self.floor);
+        for group in &mut self.groups {
+            group.prepare(min_time, max_time);
+        }
+        for place in &mut self.places {
+            if place.0 != NOWHERE {
+                let wanted = &self.groups[place.0 as usize].wanted;
+                place.1 = wanted.binary_search_by_key(&place.1, |w| w.column).unwrap_or(0) as u32;
+            }
+        }
+    }
+
+    /// Whether a series may have samples in the range.
+    pub(crate) fn may_have(&self, at: usize, min_time: Timestamp, max_time: Timestamp) -> bool {
+        let overlaps = |min: Timestamp, max: Timestamp| min <= max_time && max >= min_time;
+        let key = at as u32;
+        if let Some(late) = self.late.get(&key)
+            && let (Some(min), Some(max)) = (late.min_time(), late.max_time())
+            && overlaps(min, max)
+        {
+            return true;
+        }
+        let min_time = min_time.max(self.floor);
+        if self.histograms.get(&key).is_some_and(|h| h.min_time() <= max_time && h.max_time() >= min_time) {
+            return true;
+        }
+        let (group, position) = self.places[at];
+        let Some(group) = self.groups.get(group as usize) else { return false };
+        if (min_time..=max_time).contains(&group.wanted[position as usize].last) {
+            return true;
+        }
+        let in_set = |chunk: &ChunkSnapshot, set: usize| {
+            let ChunkSnapshot { chunk, sets } = chunk;
+            sets[set].columns[position as usize] != NOWHERE
+                && chunk.sets[set].min_time <= max_time
+                && chunk.sets[set].max_time >= min_time
+        };
+        if group.chunks.iter().any(|c| (0..c.sets.len()).any(|s| in_set(c, s))) {
+            return true;
+        }
+        if group.tail.rows() == 0 || group.tail.min_time > max_time || group.tail.max_time < min_time {
+            return false;
+        }
+        let Ok(rows) = group.rows() else { return true };
+        let times = &rows.columns[position as usize].times;
+        times.get(times.partition_point(|t| *t < min_time)).is_some_and(|t| *t <= max_time)
+    }
+
+    /// Leaves out series that have no samples in the range.
+    pub(crate) fn retain(
+        mut self,
+        labels: Vec<Labels>,
+        min_time: Timestamp,
+        max_time: Timestamp,
+    ) -> (Self, Vec<Labels>) {
+        let keep: Vec<bool> = (0..labels.len()).map(|at| self.may_have(at, min_time, max_time)).collect();
+        if keep.iter().all(|k| *k) {
+            return (self, labels);
+        }
+        let mut numbers = vec![NOWHERE; keep.len()];
+        let mut next = 0;
+        for (number, _) in numbers.iter_mut().zip(&keep).filter(|(_, k)| **k) {
+            *number = next;
+            next += 1;
+        }
+        let renumber = |at: u32| numbers.get(at as usize).copied().filter(|n| *n != NOWHERE);
+        let kept = |at: usize| keep[at];
+        self.places = self.places.iter().enumerate().filter(|(at, _)| kept(*at)).map(|(_, p)| *p).collect();
+        self.histograms = self.histograms.into_iter().filter_map(|(at, v)| Some((renumber(at)?, v))).collect();
+        self.late = self.late.into_iter().filter_map(|(at, v)| Some((renumber(at)?, v))).collect();
+        self.tombstones = self.tombstones.into_iter().filter_map(|(at, v)| Some((renumber(at)?, v))).collect();
+        self.series = self.series.iter().enumerate().filter(|(at, _)| kept(*at)).map(|(_, s)| *s).collect();
+        let labels = labels.into_iter().enumerate().filter(|(at, _)| kept(*at)).map(|(_, l)| l).collect();
+        (self, labels)
+    }
+
+    /// Only the out-of-order samples.
+    pub(crate) fn only_late(mut self) -> Self {
+        self.groups.clear();
+        self.places.iter_mut().for_each(|p| *p = (NOWHERE, 0));
+        self.histograms.clear();
+        self
+    }
+
+    /// The out-of-order samples, by series.
+    pub(crate) fn late(&self) -> Vec<(u32, Arc<OutOfOrderSeries>)> {
+        self.late.iter().map(|(at, late)| (self.series[*at as usize], Arc::clone(late))).collect()
+    }
+
+    pub(crate) fn late_min_time(&self) -> Option<Timestamp> {
+        self.late.values().filter_map(|l| l.min_time()).min()
+    }
+
+    /// Appends the float samples of a series; those out of order come last, since they were stored last.
+    pub(crate) fn pieces<'a>(
+        &'a self,
+        at: usize,
+        min_time: Timestamp,
+        max_time: Timestamp,
+        out: &mut Vec<Piece<'a>>,
+    ) -> Result<(), ReadError> {
+        self.in_order(at, min_time.max(self.floor), max_time, out)?;
+        if let Some(late) = self.late.get(&(at as u32)) {
+            let from = late.floats.partition_point(|s| s.0 < min_time);
+            let to = late.floats.partition_point(|s| s.0 <= max_time);
+            if from < to {
+                let times: Arc<[Timestamp]> = late.floats[from..to].iter().map(|s| s.0).collect();
+                let values = late.floats[from..to].iter().map(|s| s.1).collect();
+                out.extend(Piece::new(times, Values::Owned(values), None, min_time, max_time));
+            }
+        }
+        Ok(())
+    }
+
+    fn in_order<'a>(
+        &'a self,
+        at: usize,
+        min_time: Timestamp,
+        max_time: Timestamp,
+        out: &mut Vec<Piece<'a>>,
+    ) -> Result<(), ReadError> {
+        let (group, position) = self.places[at];
+        let Some(group) = self.groups.get(group as usize) else { return Ok(()) };
+        for ChunkSnapshot { chunk, sets } in &group.chunks {
+            for (number, set) in sets.iter().enumerate() {
+                let column = set.columns[position as usize];
+                let meta = &chunk.sets[number];
+                if column == NOWHERE || meta.min_time > max_time || meta.max_time < min_time {
+                    continue;
+                }
+                let open = match set.open.get() {
+                    Some(open) => open,
+                    None => {
+                        let open = Arc::new(chunk.open_set(number)?);
+                        set.open.get_or_init(|| open)
+                    }
+                };
+                let bytes = chunk.column(number, open, column as usize)?;
+                let damaged = |e: Damaged| e.in_file(chunk.path());
+                let (starts, values) = take_starts(&bytes, meta.rows as usize).map_err(damaged)?;
+                let values = Values::Encoded(values.to_vec());
+                out.extend(Piece::new(Arc::clone(&open.times), values, starts, min_time, max_time));
+            }
+        }
+        if group.tail.rows() > 0 && group.tail.min_time <= max_time && group.tail.max_time >= min_time {
+            let rows = group.rows().map_err(|e| e.in_file("head".as_ref()))?;
+            let RowColumn { times, values, starts } = &rows.columns[position as usize];
+            let values = Values::Borrowed(values);
+            out.extend(Piece::new(Arc::clone(times), values, starts.clone(), min_time, max_time));
+        }
+        Ok(())
+    }
+
+    /// Appends the histogram samples of a series; those out of order come last.
+    pub(crate) fn histograms(
+        &self,
+        at: usize,
+        min_time: Timestamp,
+        max_time: Timestamp,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), ReadError> {
+        if let Some(column) = self.histograms.get(&(at as u32)) {
+            column.read(min_time.max(self.floor), max_time, out)?;
+        }
+        if let Some(late) = self.late.get(&(at as u32)) {
+            let wanted = late.histograms.iter().filter(|s| (min_time..=max_time).contains(&s.0));
+            out.extend(wanted.map(|(time, sample)| Entry { time: *time, start: 0, sample: sample.clone() }));
+        }
+        Ok(())
+    }
+
+    /// Deleted ranges of a series.
+    pub(crate) fn tombstones(&self, at: usize) -> &[Interval] {
+        self.tombstones.get(&(at as u32)).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl GroupSnapshot {
+    fn of(groups: &Groups, number: u32) -> Self {
+        let (width, tail, chunks) = match groups.group(number) {
+            Some(group) => (group.series.len(), Arc::clone(&group.tail), &group.chunks[..]),
+            None => (0, Arc::default(), &[][..]),
+        };
+        let chunks = chunks.iter().map(|chunk| ChunkSnapshot { chunk: Arc::clone(chunk), sets: Vec::new() }).collect();
+        Self { width, tail, chunks, wanted: Vec::new(), rows: OnceLock::new() }
+    }
+
+    fn prepare(&mut self, min_time: Timestamp, max_time: Timestamp) {
+        self.wanted.sort_unstable_by_key(|w| w.column);
+        self.chunks.retain(|c| c.chunk.min_time() <= max_time && c.chunk.max_time() >= min_time);
+        let mut positions: HashMap<u32, u32> = HashMap::new();
+        if !self.chunks.is_empty() {
+            positions.extend(self.wanted.iter().enumerate().map(|(at, w)| (w.series, at as u32)));
+        }
+        // chunk after chunk has the same list of series
+        let mut known: Vec<(*const u32, Arc<[u32]>)> = Vec::new();
+        for ChunkSnapshot { chunk, sets } in &mut self.chunks {
+            for set in &chunk.sets {
+                let list = set.series.as_ptr();
+                let columns = match known.iter().find(|(l, _)| *l == list) {
+                    Some((_, columns)) => Arc::clone(columns),
+                    None => {
+                        let mut columns = vec![NOWHERE; self.wanted.len()];
+                        for (column, series) in set.series.iter().enumerate() {
+                            if let Some(at) = positions.get(series) {
+                                columns[*at as usize] = column as u32;
+                            }
+                        }
+                        let columns: Arc<[u32]> = columns.into();
+                        known.push((list, Arc::clone(&columns)));
+                        columns
+                    }
+                };
+                sets.push(SetSnapshot { columns, open: OnceLock::new() });
+            }
+        }
+    }
+
+    fn rows(&self) -> Result<&Rows, Damaged> {
+        let decode = || {
+            let wanted: Vec<u32> = self.wanted.iter().map(|w| w.column).collect();
+            let mut columns = self.tail.decode(self.width, &wanted)?;
+            let sets = columns.share_rows();
+            let nothing: Arc<[Timestamp]> = Arc::from([]);
+            let mut times = vec![nothing; wanted.len()];
+            for (rows, members) in sets {
+                let shared: Arc<[Timestamp]> = match rows {
+                    None => columns.times.as_slice().into(),
+                    Some(rows) => rows.iter().map(|r| columns.times[*r as usize]).collect(),
+                };
+                members.iter().for_each(|at| times[*at] = Arc::clone(&shared));
+            }
+            let columns = columns.columns.into_iter().zip(times).map(|(column, times)| {
+                let starts = (!column.starts.is_empty()).then(|| {
+                    let mut starts = vec![0; column.values.len()];
+                    for (row, start) in &column.starts {
+                        let at = column.rows.as_ref().map_or(Ok(*row as usize), |rows| rows.binary_search(row));
+                        if let Some(to) = at.ok().and_then(|at| starts.get_mut(at)) {
+                            *to = *start;
+                        }
+                    }
+                    starts
+                });
+                RowColumn { times, values: column.values, starts }
+            });
+            Ok(Rows { columns: columns.collect() })
+        };
+        self.rows.get_or_init(decode).as_ref().map_err(|e| *e)
+    }
+}

@@ -1,0 +1,358 @@
+use std::sync::Arc;
+
+use model::Timestamp;
+
+use crate::encoding::floats::{put_xor, take_xor};
+use crate::encoding::varint::{self, Reader};
+use crate::error::Damaged;
+
+/// All live columns, each with a bit that says whether the value differs from the one before.
+const DENSE: u8 = 0;
+/// As `DENSE`, after a bit for each column that says whether it is in the row.
+const PARTIAL: u8 = 1;
+/// Column numbers one by one.
+const SPARSE: u8 = 2;
+
+/// Largest integers whose difference is used instead of XOR: both and their sum stay exact.
+const EXACT: f64 = 4_503_599_627_370_496.0;
+
+/// The newest rows of a group, row by row as differences to the value before: appending costs in proportion to what
+/// changed, and reading walks the changes. Values before the first row count as 0.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tail {
+    bytes: Vec<u8>,
+    rows: u32,
+    last_row_time: Timestamp,
+    pub(crate) min_time: Timestamp,
+    pub(crate) max_time: Timestamp,
+    /// Start timestamps, of the samples that have one.
+    starts: Vec<Start>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    row: u32,
+    column: u32,
+    time: Timestamp,
+}
+
+impl Tail {
+    pub(crate) fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.bytes.capacity() + self.starts.capacity() * size_of::<Start>()
+    }
+
+    fn begin(&mut self, time: Timestamp, kind: u8, about: usize) {
+        if self.bytes.capacity() - self.bytes.len() < about {
+            // never twice as much as is needed: most of the head's memory lies here
+            self.bytes.reserve_exact(about.max(self.bytes.len() / 4));
+        }
+        self.bytes.push(kind);
+        varint::put_signed(&mut self.bytes, time.wrapping_sub(self.last_row_time));
+        self.last_row_time = time;
+        if self.rows == 0 {
+            (self.min_time, self.max_time) = (time, time);
+        }
+        self.min_time = self.min_time.min(time);
+        self.max_time = self.max_time.max(time);
+        self.rows += 1;
+    }
+
+    /// Adds a row with a value in each of the first `values.len()` columns. `before` has the values they had in this
+    /// tail, 0 where there was none.
+    pub(crate) fn push_dense(&mut self, time: Timestamp, values: &[f64], before: impl Fn(usize) -> f64) {
+        self.begin(time, DENSE, values.len() / 2 + 16);
+        varint::put(&mut self.bytes, values.len() as u64);
+        let bits = self.bytes.len();
+        self.bytes.resize(bits + values.len().div_ceil(8), 0);
+        for (at, value) in values.iter().enumerate() {
+            let last = before(at);
+            if value.to_bits() != last.to_bits() {
+                self.bytes[bits + at / 8] |= 1 << (at % 8);
+                put_change(&mut self.bytes, last, *value);
+            }
+        }
+    }
+
+    /// Adds a row of some columns: (column, value, value before), ascending by column. `width` is the group's.
+    pub(crate) fn push_some(&mut self, time: Timestamp, width: usize, cells: &[(u32, f64, f64)]) {
+        if cells.len() * 8 < width {
+            self.begin(time, SPARSE, cells.len() * 4 + 16);
+            varint::put(&mut self.bytes, cells.len() as u64);
+            let mut next = 0;
+            for (column, value, before) in cells {
+                varint::put(&mut self.bytes, u64::from(column - next));
+                next = column + 1;
+                put_change(&mut self.bytes, *before, *value);
+            }
+            return;
+        }
+        self.begin(time, PARTIAL, width / 4 + cells.len() / 2 + 16);
+        varint::put(&mut self.bytes, width as u64);
+        let present = self.bytes.len();
+        let changed = present + width.div_ceil(8);
+        self.bytes.resize(changed + width.div_ceil(8), 0);
+        for (column, value, before) in cells {
+            let (byte, bit) = (*column as usize / 8, 1 << (column % 8));
+            self.bytes[present + byte] |= bit;
+            if value.to_bits() != before.to_bits() {
+                self.bytes[changed + byte] |= bit;
+                put_change(&mut self.bytes, *before, *value);
+            }
+        }
+    }
+
+    /// Notes the start timestamp of a value in the row added last.
+    pub(crate) fn push_start(&mut self, column: u32, time: Timestamp) {
+        self.starts.push(Start { row: self.rows - 1, column, time });
+    }
+
+    /// The values of the columns `wanted` (which ascend), `width` being the group's.
+    pub(crate) fn decode(&self, width: usize, wanted: &[u32]) -> Result<TailColumns, Damaged> {
+        let mut columns = TailColumns {
+            times: Vec::with_capacity(self.rows as usize),
+            columns: wanted.iter().map(|_| TailColumn::default()).collect(),
+        };
+        let mut values = vec![0f64; width];
+        let mut time = 0i64;
+        let mut reader = Reader::new(&self.bytes, "head rows");
+        for row in 0..self.rows {
+            let kind = reader.byte()?;
+            time = time.wrapping_add(reader.signed()?);
+            columns.times.push(time);
+            let cells = reader.count(width)?;
+            match kind {
+                DENSE => {
+                    let changed = reader.take(cells.div_ceil(8))?;
+                    take_changes(&mut reader, changed, &mut values)?;
+                    let inside = wanted.partition_point(|c| (*c as usize) < cells);
+                    for (to, column) in columns.columns[..inside].iter_mut().zip(wanted) {
+                        to.push(row, values[*column as usize]);
+                    }
+                    for to in &mut columns.columns[inside..] {
+                        to.skip(row);
+                    }
+                }
+                PARTIAL => {
+                    let present = reader.take(cells.div_ceil(8))?;
+                    let changed = reader.take(cells.div_ceil(8))?;
+                    take_changes(&mut reader, changed, &mut values)?;
+                    for (to, column) in columns.columns.iter_mut().zip(wanted) {
+                        let byte = present.get(*column as usize / 8).copied().unwrap_or(0);
+                        if byte & 1 << (column % 8) != 0 {
+                            to.push(row, values[*column as usize]);
+                        } else {
+                            to.skip(row);
+                        }
+                    }
+                }
+                SPARSE => {
+                    let mut next = 0usize;
+                    let mut at = 0;
+                    for _ in 0..cells {
+                        let column = next + reader.count(width)?;
+                        let value = values.get_mut(column).ok_or(reader.damaged())?;
+                        *value = take_change(&mut reader, *value)?;
+                        while at < wanted.len() && (wanted[at] as usize) < column {
+                            columns.columns[at].skip(row);
+                            at += 1;
+                        }
+                        if at < wanted.len() && wanted[at] as usize == column {
+                            columns.columns[at].push(row, *value);
+                            at += 1;
+                        }
+                        next = column + 1;
+                    }
+                    columns.columns[at..].iter_mut().for_each(|c| c.skip(row));
+                }
+                _ => return Err(reader.damaged()),
+            }
+        }
+        for start in &self.starts {
+            if let Ok(at) = wanted.binary_search(&start.column) {
+                columns.columns[at].starts.push((start.row, start.time));
+            }
+        }
+        Ok(columns)
+    }
+}
+
+fn take_changes(reader: &mut Reader<'_>, changed: &[u8], values: &mut [f64]) -> Result<(), Damaged> {
+    for (byte, bits) in changed.iter().enumerate() {
+        let mut bits = *bits;
+        while bits != 0 {
+            let at = byte * 8 + bits.trailing_zeros() as usize;
+            let value = values.get_mut(at).ok_or(reader.damaged())?;
+            *value = take_change(reader, *value)?;
+            bits &= bits - 1;
+        }
+    }
+    Ok(())
+}
+
+/// A value after another: integers as their zigzag difference (below 0x80 in one byte, else 0x80 + bytes that follow),
+/// other values as XOR after 0xff.
+#[inline]
+pub(crate) fn put_change(out: &mut Vec<u8>, before: f64, value: f64) {
+    if let (Some(a), Some(b)) = (exact_integer(before), exact_integer(value)) {
+        let z = varint::zigzag(b - a);
+        if z < 0x80 {
+            out.push(z as u8);
+        } else {
+            let len = 8 - z.leading_zeros() / 8;
+            out.push(0x80 + len as u8);
+            out.extend_from_slice(&z.to_le_bytes()[..len as usize]);
+        }
+    } else {
+        out.push(0xff);
+        put_xor(out, before.to_bits() ^ value.to_bits());
+    }
+}
+
+#[inline]
+pub(crate) fn take_change(reader: &mut Reader<'_>, before: f64) -> Result<f64, Damaged> {
+    let z = match reader.byte()? {
+        small @ ..=0x7f => u64::from(small),
+        0xff => return Ok(f64::from_bits(before.to_bits() ^ take_xor(reader)?)),
+        long @ 0x81..=0x88 => {
+            let mut word = [0u8; 8];
+            let len = usize::from(long - 0x80);
+            word[..len].copy_from_slice(reader.take(len)?);
+            u64::from_le_bytes(word)
+        }
+        _ => return Err(reader.damaged()),
+    };
+    Ok((before as i64).wrapping_add(varint::unzigzag(z)) as f64)
+}
+
+#[inline]
+fn exact_integer(value: f64) -> Option<i64> {
+    let integer = value as i64;
+    // -0.0 is no integer here, its sign would be lost
+    (value.abs() < EXACT && (integer as f64).to_bits() == value.to_bits()).then_some(integer)
+}
+
+/// Columns of a tail, as asked for.
+#[derive(Debug)]
+pub(crate) struct TailColumns {
+    /// The timestamp of each row.
+    pub(crate) times: Vec<Timestamp>,
+    pub(crate) columns: Vec<TailColumn>,
+}
+
+/// One column of a tail.
+#[derive(Debug, Default)]
+pub(crate) struct TailColumn {
+    pub(crate) values: Vec<f64>,
+    /// The rows that have a value; `None` if all have.
+    pub(crate) rows: Option<Arc<[u32]>>,
+    pending: Vec<u32>,
+    gaps: bool,
+    /// Start timestamps by row.
+    pub(crate) starts: Vec<(u32, Timestamp)>,
+}
+
+impl TailColumn {
+    #[inline]
+    fn push(&mut self, row: u32, value: f64) {
+        if self.gaps {
+            self.pending.push(row);
+        }
+        self.values.push(value);
+    }
+
+    #[inline]
+    fn skip(&mut self, row: u32) {
+        if !self.gaps {
+            self.gaps = true;
+            self.pending.extend(0..row);
+        }
+    }
+}
+
+impl TailColumns {
+    /// Gives columns with equal rows the same list of rows, and returns the distinct lists (`None`: all rows) with the
+    /// columns that have them. Columns without a value are left out.
+    pub(crate) fn share_rows(&mut self) -> Vec<(Option<Arc<[u32]>>, Vec<usize>)> {
+        let mut by_rows: hashbrown::HashMap<Option<Arc<[u32]>>, usize> = hashbrown::HashMap::new();
+        let mut sets: Vec<(Option<Arc<[u32]>>, Vec<usize>)> = Vec::new();
+        for (at, column) in self.columns.iter_mut().enumerate() {
+            if column.values.is_empty() {
+                column.rows = Some(Arc::from([]));
+                continue;
+            }
+            let rows: Option<Arc<[u32]>> = column.gaps.then(|| std::mem::take(&mut column.pending).into());
+            let set = *by_rows.entry(rows.clone()).or_insert_with(|| {
+                sets.push((rows, Vec::new()));
+                sets.len() - 1
+            });
+            column.rows = sets[set].0.clone();
+            sets[set].1.push(at);
+        }
+        sets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn values() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            (-5i64..5).prop_map(|v| v as f64),
+            any::<i32>().prop_map(f64::from),
+            any::<u64>().prop_map(f64::from_bits),
+            Just(-0.0),
+            Just(4_503_599_627_370_495.0),
+            Just(-4_503_599_627_370_495.0),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_change_reads_back(a in values(), b in values()) {
+            let mut out = Vec::new();
+            put_change(&mut out, a, b);
+            let mut reader = Reader::new(&out, "test");
+            prop_assert_eq!(take_change(&mut reader, a).unwrap().to_bits(), b.to_bits());
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn rows_read_back(rows in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.7, values()), 9), 1..30), wanted in prop::collection::btree_set(0u32..9, 1..9)) {
+            let mut tail = Tail::default();
+            let mut before = [0f64; 9];
+            let mut expected: Vec<Vec<(i64, u64)>> = vec![Vec::new(); 9];
+            for (at, row) in rows.iter().enumerate() {
+                let time = at as i64 * 1000 - 7;
+                let cells: Vec<(u32, f64, f64)> = row.iter().enumerate().filter_map(|(c, v)| Some((c as u32, (*v)?, before[c]))).collect();
+                for (c, v, _) in &cells {
+                    expected[*c as usize].push((time, v.to_bits()));
+                }
+                if cells.len() == 9 {
+                    let all: Vec<f64> = cells.iter().map(|c| c.1).collect();
+                    tail.push_dense(time, &all, |c| before[c]);
+                } else {
+                    // the width decides between a bitmap and a list
+                    tail.push_some(time, if at % 2 == 0 { 9 } else { 100 }, &cells);
+                }
+                cells.iter().for_each(|(c, v, _)| before[*c as usize] = *v);
+            }
+            let wanted: Vec<u32> = wanted.into_iter().collect();
+            let mut back = tail.decode(100, &wanted).unwrap();
+            back.share_rows();
+            for (column, number) in back.columns.iter().zip(&wanted) {
+                let times: Vec<i64> = match &column.rows {
+                    None => back.times.clone(),
+                    Some(rows) => rows.iter().map(|r| back.times[*r as usize]).collect(),
+                };
+                let got: Vec<(i64, u64)> = times.into_iter().zip(column.values.iter().map(|v| v.to_bits())).collect();
+                prop_assert_eq!(&got, &expected[*number as usize]);
+            }
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! What happens to samples after they are in: cutting blocks, merging, retention, deletion from disk, snapshots.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::{fs, io};
+
+use hashbrown::HashSet;
+use model::{Labels, Timestamp};
+
+use crate::block::{Block, BlockMeta, BlockWriter, Compaction, TEMPORARY, Ulid};
+use crate::compact;
+use crate::db::{BlockMetaOrPath, FOLDER, Inner};
+use crate::durable;
+use crate::error::{FileError, MaintainError, ReadError};
+use crate::head::{Groups, HeadSnapshot};
+use crate::retention::{self, Sized};
+use crate::select::{Selection, Source};
+use crate::wal::RecordBuilder;
+
+/// Labels of a checkpoint's series record, about; more go to the next.
+const CHECKPOINT_RECORD: usize = 1 << 20;
+
+type Damaged = Vec<(BlockMetaOrPath, String)>;
+
+/// Opens the blocks in a folder. What was being written at a crash, and blocks that others replace, are removed.
+pub(crate) fn open_blocks(dir: &Path) -> Result<(Vec<Arc<Block>>, Damaged), FileError> {
+    let mut blocks = Vec::new();
+    let mut damaged: Damaged = Vec::new();
+    for entry in fs::read_dir(dir).map_err(FileError::at("read", dir))? {
+        let path = entry.map_err(FileError::at("read", dir))?.path();
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+        if name.ends_with(TEMPORARY) {
+            fs::remove_dir_all(&path).map_err(FileError::at("remove", &path))?;
+        } else if name.parse::<Ulid>().is_ok() {
+            match Block::open(&path) {
+                Ok(block) => blocks.push(Arc::new(block)),
+                Err(error) => {
+                    tracing::error!(block = name, %error, "left out a damaged block");
+                    let range = BlockMeta::read(&path).ok().map(|m| (m.min_time, m.max_time));
+                    damaged.push((range, format!("block {name} left out: {error}")));
+                }
+            }
+        }
+    }
+    let replaced: HashSet<Ulid> = blocks.iter().flat_map(|b| &b.meta.compaction.parents).map(|p| p.ulid).collect();
+    blocks.retain(|block| {
+        let keep = !replaced.contains(&block.meta.ulid);
+        if !keep {
+            remove_dir(&block.dir);
+        }
+        keep
+    });
+    blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.meta.ulid));
+    Ok((blocks, damaged))
+}
+
+/// Removes a block's folder, so that a crash in between leaves no block that looks whole.
+fn remove_dir(dir: &Path) {
+    let remove = || -> io::Result<()> {
+        let temporary = dir.with_extension("tmp");
+        fs::rename(dir, &temporary)?;
+        fs::remove_dir_all(temporary)
+    };
+    if let Err(error) = remove() {
+        tracing::error!(path = %dir.display(), %error, "cannot remove a block");
+    }
+}
+
+/// Does all that is due.
+pub(crate) fn maintain(db: &Inner) -> Result<(), MaintainError> {
+    let _maintenance = db.maintenance.lock();
+    if db.is_closed() {
+        return Err(MaintainError::Closed);
+    }
+    while let Some((min_time, max_time)) = due_cut(db) {
+        let cut = cut(db, min_time, max_time);
+        db.counters.compactions.add(1);
+        if let Err(error) = cut {
+            db.counters.compactions_failed.add(1);
+            return Err(error);
+        }
+    }
+    flush_late(db)?;
+    retain(db);
+    if db.options.compaction {
+        merge(db)?;
+        retain(db);
+    }
+    shorten_log(db)?;
+    Ok(())
+}
+
+/// The range to cut from the head, if it spans one and a half block ranges and nobody may still write to the range.
+fn due_cut(db: &Inner) -> Option<(Timestamp, Timestamp)> {
+    let bounds = db.groups.lock().bounds;
+    let range = bounds.block_range;
+    if bounds.min_time > bounds.max_time || bounds.max_time - bounds.min_time <= range / 2 * 3 {
+        return None;
+    }
+    let max_time = (bounds.min_time.div_euclid(range) + 1) * range;
+    (!db.open_before(max_time)).then_some((bounds.min_time, max_time))
+}
+
+/// Writes `min_time..max_time` of the head as a block and removes it from the head.
+fn cut(db: &Inner, min_time: Timestamp, max_time: Timestamp) -> Result<(), MaintainError> {
+    let (ids, labels) = db.head_sorted(&[]);
+    let mut head = HeadSnapshot::take(&db.groups.lock(), &ids);
+    head.prepare(min_time, max_time - 1);
+    let late = head.late();
+    let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
+    let block = write_block(db, &selection, min_time, max_time, Compaction { level: 1, ..Compaction::default() })?;
+    drop(selection);
+
+    let mut index = db.index.write();
+    let mut groups = db.groups.lock();
+    add_blocks(db, block, &[]);
+    groups.out_of_order.remove(&late, min_time, max_time);
+    let gone = groups.truncate(max_time, db.oldest_transaction());
+    log_flushed(db, &groups)?;
+    drop(groups);
+    index.remove(&gone);
+    drop(index);
+    let mut metadata = db.metadata.lock();
+    gone.iter().for_each(|id| {
+        metadata.remove(id);
+    });
+    db.counters.series_removed.add(gone.len() as u64);
+    db.counters.head_truncations.add(1);
+    Ok(())
+}
+
+/// Writes the out-of-order samples that are older than the head to blocks.
+fn flush_late(db: &Inner) -> Result<(), MaintainError> {
+    let range = db.options.min_block_duration;
+    loop {
+        let (oldest, min_valid) = {
+            let groups = db.groups.lock();
+            (groups.out_of_order.min_time, groups.bounds.min_valid)
+        };
+        let Some(oldest) = oldest.filter(|t| *t < min_valid) else { return Ok(()) };
+        let start = oldest.div_euclid(range) * range;
+        let end = (start + range).min(min_valid);
+        let (ids, labels) = db.head_sorted(&[]);
+        let head = HeadSnapshot::take(&db.groups.lock(), &ids).only_late();
+        let late = head.late();
+        let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
+        let block = write_block(db, &selection, start, end, Compaction { level: 1, ..Compaction::default() });
+        db.counters.compactions.add(1);
+        if block.is_err() {
+            db.counters.compactions_failed.add(1);
+        }
+        let block = block?;
+        let mut groups = db.groups.lock();
+        add_blocks(db, block, &[]);
+        groups.out_of_order.remove(&late, start, end);
+        log_flushed(db, &groups)?;
+    }
+}
+
+fn write_block(
+    db: &Inner,
+    selection: &Selection,
+    min_time: Timestamp,
+    max_time: Timestamp,
+    compaction: Compaction,
+) -> Result<Option<Arc<Block>>, MaintainError> {
+    let dir = db.dir.join("blocks");
+    let writer = BlockWriter { dir: &dir, min_time, max_time, compaction, now: db.options.clock.now() };
+    let Some(meta) = writer.write(selection)? else { return Ok(None) };
+    tracing::info!(
+        block = %meta.ulid, min_time, max_time, series = meta.stats.num_series, samples = meta.stats.num_samples,
+        "wrote a block"
+    );
+    Ok(Some(Arc::new(Block::open(&dir.join(meta.ulid.to_string()))?)))
+}
+
+/// Puts a block in the place of others.
+fn add_blocks(db: &Inner, block: Option<Arc<Block>>, gone: &[Ulid]) {
+    let mut blocks = db.blocks.write();
+    blocks.retain(|b| !gone.contains(&b.meta.ulid));
+    blocks.extend(block);
+    blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.meta.ulid));
+}
+
+/// Says that samples before `min_valid` are in blocks but for the out-of-order ones, which are repeated.
+pub(crate) fn put_flushed(record: &mut RecordBuilder, groups: &Groups, min_valid: Timestamp) {
+    record.flushed(min_valid);
+    put_late(record, groups, min_valid);
+}
+
+fn put_late(record: &mut RecordBuilder, groups: &Groups, before: Timestamp) {
+    let (floats, histograms) = groups.out_of_order.before(before);
+    for row in floats.chunk_by(|a, b| a.0 == b.0) {
+        let series: Vec<u32> = row.iter().map(|s| s.1).collect();
+        let values: Vec<f64> = row.iter().map(|s| s.2).collect();
+        record.late_row(row[0].0, &series, &values);
+    }
+    record.histograms(&histograms, true);
+}
+
+fn log_flushed(db: &Inner, groups: &Groups) -> Result<(), FileError> {
+    let mut record = RecordBuilder::default();
+    put_flushed(&mut record, groups, groups.bounds.min_valid);
+    let mut wal = db.wal.lock();
+    wal.append(&record.bytes, record.max_time)?;
+    wal.flushed(groups.bounds.min_valid);
+    Ok(())
+}
+
+/// Removes log segments whose samples are all in blocks, behind a checkpoint with what else they say.
+fn shorten_log(db: &Inner) -> Result<(), MaintainError> {
+    let index = db.index.read();
+    let groups = db.groups.lock();
+    let mut wal = db.wal.lock();
+    // small databases never fill a segment: close one that has a block's worth of time
+    if wal.is_outdated(groups.bounds.min_valid) {
+        wal.rotate()?;
+    }
+    let Some((number, min_valid)) = wal.obsolete(groups.bounds.min_valid) else { return Ok(()) };
+    let mut records = Vec::new();
+    let mut record = RecordBuilder::default();
+    let mut batch: Vec<(u32, Labels)> = Vec::new();
+    let mut size = 0;
+    for id in index.ids() {
+        let labels = index.labels(id);
+        size += labels.as_bytes().len() + 8;
+        batch.push((id, labels));
+        if size > CHECKPOINT_RECORD {
+            record.series(batch.iter().map(|(id, labels)| (*id, labels)));
+            records.push(std::mem::take(&mut record).bytes);
+            batch.clear();
+            size = 0;
+        }
+    }
+    record.series(batch.iter().map(|(id, labels)| (*id, labels)));
+    let mut aliases = db.aliases.lock();
+    aliases.retain(|_, id| index.contains(*id));
+    let mut same: Vec<(u32, Labels)> = aliases.iter().map(|(alias, id)| (*alias, index.labels(*id))).collect();
+    same.sort_unstable_by_key(|s| s.0);
+    drop(aliases);
+    record.series(same.iter().map(|(id, labels)| (*id, labels)));
+    let metadata = db.metadata.lock();
+    record.metadata(metadata.iter().map(|(id, m)| (*id, m)));
+    drop(metadata);
+    record.tombstones(&groups.tombstones);
+    if min_valid > Timestamp::MIN {
+        record.flushed(min_valid);
+    }
+    put_late(&mut record, &groups, Timestamp::MAX);
+    records.push(record.bytes);
+    match wal.checkpoint(number, &records) {
+        Ok(()) => db.counters.checkpoints.add(1),
+        Err(error) => {
+            db.counters.checkpoints_failed.add(1);
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+fn retain(db: &Inner) {
+    let sized = |blocks: &[Arc<Block>]| -> Vec<Sized> {
+        blocks.iter().map(|b| Sized { ulid: b.meta.ulid, max_time: b.meta.max_time, bytes: b.bytes }).collect()
+    };
+    let blocks = sized(&db.blocks.read());
+    let by_time = db.options.retention_duration.map(|d| retention::beyond_time(&blocks, d)).unwrap_or_default();
+    let by_size = match db.options.retention_size {
+        Some(limit) => {
+            let head = db.groups.lock().file_bytes();
+            retention::beyond_size(&blocks, durable::dir_size(&db.dir.join("wal")) + head, limit)
+        }
+        None => Vec::new(),
+    };
+    db.counters.time_retentions.add(by_time.len() as u64);
+    db.counters.size_retentions.add(by_size.iter().filter(|u| !by_time.contains(u)).count() as u64);
+    let gone: Vec<Ulid> = by_time.into_iter().chain(by_size).collect();
+    if gone.is_empty() {
+        return;
+    }
+    tracing::info!(blocks = gone.len(), "deleting blocks beyond the retention");
+    remove_blocks(db, None, &gone);
+}
+
+/// Puts a block in the place of others and deletes those. Who reads them has them open.
+fn remove_blocks(db: &Inner, block: Option<Arc<Block>>, gone: &[Ulid]) {
+    let dirs: Vec<_> = db.blocks.read().iter().filter(|b| gone.contains(&b.meta.ulid)).map(|b| b.dir.clone()).collect();
+    // under the lock that queries take their blocks in
+    let groups = db.groups.lock();
+    add_blocks(db, block, gone);
+    drop(groups);
+    dirs.iter().for_each(|dir| remove_dir(dir));
+}
+
+fn merge(db: &Inner) -> Result<(), MaintainError> {
+    let ranges = compact::ranges(db.options.min_block_duration, db.options.max_block_duration);
+    let mut failed: HashSet<Ulid> = HashSet::new();
+    let mut first_error = None;
+    loop {
+        let metas: Vec<BlockMeta> = db.blocks.read().iter().map(|b| b.meta.clone()).collect();
+        let usable: Vec<BlockMeta> = metas.into_iter().filter(|m| !failed.contains(&m.ulid)).collect();
+        let plan = compact::plan(&usable, &ranges);
+        if plan.is_empty() {
+            return first_error.map_or(Ok(()), Err);
+        }
+        db.counters.compactions.add(1);
+        if let Err(error) = merge_blocks(db, &plan) {
+            db.counters.compactions_failed.add(1);
+            tracing::error!(%error, "cannot merge blocks");
+            // the others may still be merged
+            failed.extend(plan);
+            first_error.get_or_insert(error);
+        }
+    }
+}
+
+fn merge_blocks(db: &Inner, plan: &[Ulid]) -> Result<(), MaintainError> {
+    let blocks: Vec<Arc<Block>> = db.blocks.read().iter().filter(|b| plan.contains(&b.meta.ulid)).cloned().collect();
+    let min_time = blocks.iter().map(|b| b.meta.min_time).min().unwrap_or(0);
+    let max_time = blocks.iter().map(|b| b.meta.max_time).max().unwrap_or(0);
+    if blocks.windows(2).any(|w| w[0].meta.max_time > w[1].meta.min_time) {
+        db.counters.vertical_compactions.add(1);
+    }
+    let mut sources: Vec<Ulid> = blocks.iter().flat_map(|b| b.meta.compaction.sources.clone()).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    let compaction = Compaction {
+        level: blocks.iter().map(|b| b.meta.compaction.level).max().unwrap_or(0) + 1,
+        sources,
+        parents: blocks.iter().map(|b| b.meta.parent()).collect(),
+    };
+    let selection = select_blocks(&blocks, min_time, max_time)?;
+    let block = write_block(db, &selection, min_time, max_time, compaction)?;
+    drop(selection);
+    remove_blocks(db, block, plan);
+    Ok(())
+}
+
+fn select_blocks(blocks: &[Arc<Block>], min_time: Timestamp, max_time: Timestamp) -> Result<Selection, ReadError> {
+    let mut parts = Vec::new();
+    let mut blocks: Vec<&Arc<Block>> = blocks.iter().collect();
+    blocks.sort_by_key(|b| b.meta.ulid);
+    for block in blocks {
+        let (selection, labels) = block.select(&[], min_time, max_time - 1)?;
+        parts.push((Source::Block(selection), labels));
+    }
+    Ok(Selection::join(parts, Vec::new()))
+}
+
+/// Rewrites blocks that have deleted ranges.
+pub(crate) fn clean_tombstones(db: &Inner) -> Result<(), MaintainError> {
+    let _maintenance = db.maintenance.lock();
+    let blocks = db.blocks.read().clone();
+    for block in blocks.iter().filter(|b| b.has_tombstones()) {
+        merge_blocks(db, &[block.meta.ulid])?;
+    }
+    Ok(())
+}
+
+/// Links blocks into another folder.
+pub(crate) fn snapshot(db: &Inner, dir: &Path, with_head: bool) -> Result<(), MaintainError> {
+    let _maintenance = db.maintenance.lock();
+    let target = dir.join(FOLDER).join("blocks");
+    durable::create_dir(&target)?;
+    let blocks = db.blocks.read().clone();
+    for block in &blocks {
+        durable::link_dir(&block.dir, &target.join(block.meta.ulid.to_string()))?;
+    }
+    if with_head {
+        let (ids, labels) = db.head_sorted(&[]);
+        let (mut head, bounds) = {
+            let groups = db.groups.lock();
+            (HeadSnapshot::take(&groups, &ids), groups.bounds)
+        };
+        if bounds.min_time <= bounds.max_time {
+            let min_time = bounds.min_time.min(head.late_min_time().unwrap_or(Timestamp::MAX));
+            head.prepare(min_time, bounds.max_time);
+            let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
+            let compaction = Compaction { level: 1, ..Compaction::default() };
+            let max_time = bounds.max_time + 1;
+            let writer = BlockWriter { dir: &target, min_time, max_time, compaction, now: db.options.clock.now() };
+            writer.write(&selection)?;
+        }
+    }
+    durable::sync_dir(&target)?;
+    Ok(())
+}

@@ -1,0 +1,149 @@
+use std::path::Path;
+
+use hashbrown::HashMap;
+use model::{Metadata, Timestamp};
+
+use crate::error::FileError;
+use crate::exemplars::ExemplarStore;
+use crate::head::{Entry, Groups, SeriesIndex};
+use crate::metrics::Counters;
+use crate::wal::{self, ReplayStats, Section};
+
+/// The head as the log tells it.
+pub(crate) struct Replayed {
+    pub(crate) index: SeriesIndex,
+    pub(crate) groups: Groups,
+    pub(crate) exemplars: ExemplarStore,
+    pub(crate) metadata: HashMap<u32, Metadata>,
+    /// Numbers in the log of series that have another number in the index.
+    pub(crate) aliases: HashMap<u32, u32>,
+    pub(crate) stats: ReplayStats,
+    unknown: u64,
+}
+
+/// Reads the log into an empty head. The rules that let a sample in are applied again, in the same order, with the same
+/// outcome.
+pub(crate) fn replay(
+    dir: &Path,
+    groups: Groups,
+    exemplars: ExemplarStore,
+    counters: &Counters,
+) -> Result<Replayed, FileError> {
+    let mut state = Replayed {
+        index: SeriesIndex::new(),
+        groups,
+        exemplars,
+        metadata: HashMap::new(),
+        aliases: HashMap::new(),
+        stats: ReplayStats::default(),
+        unknown: 0,
+    };
+    state.stats = wal::replay(dir, |section| state.apply(section))?;
+    counters.wal_corruptions.add(state.stats.damaged);
+    counters.wal_unknown_series.add(state.unknown);
+    if state.unknown > 0 {
+        tracing::warn!(samples = state.unknown, "the log has samples of series whose record is damaged");
+    }
+    Ok(state)
+}
+
+/// Forgets samples before `time`, and series without samples.
+pub(crate) fn forget_before(state: &mut Replayed, time: Timestamp) {
+    let gone = state.groups.truncate(time, u64::MAX);
+    state.index.remove(&gone);
+    for id in gone {
+        state.metadata.remove(&id);
+    }
+    state.aliases.retain(|_, id| state.index.contains(*id));
+}
+
+impl Replayed {
+    fn known(&mut self, id: u32, time: Timestamp) -> Option<u32> {
+        let id = self.aliases.get(&id).copied().unwrap_or(id);
+        if self.groups.contains(id) {
+            return Some(id);
+        }
+        // what is in blocks may be of series that are gone
+        self.unknown += u64::from(time >= self.groups.bounds.min_valid);
+        None
+    }
+
+    fn apply(&mut self, section: Section) {
+        match section {
+            Section::Series(all) => {
+                for (id, labels) in all {
+                    if self.groups.contains(id) {
+                        continue;
+                    }
+                    match self.index.find(&labels) {
+                        Some(first) => {
+                            self.aliases.insert(id, first);
+                            self.index.skip(id);
+                        }
+                        None if self.index.insert(id, &labels).is_some() => self.groups.create(id),
+                        // a number below those seen: only a damaged or foreign log has that
+                        None => {
+                            if let Some((own, _)) = self.index.get_or_create(&labels) {
+                                self.groups.create(own);
+                                self.aliases.insert(id, own);
+                            }
+                        }
+                    }
+                }
+            }
+            Section::Row { time, mut series, mut values, mut starts, late } => {
+                if !series.iter().all(|id| self.groups.contains(*id)) {
+                    let known: Vec<Option<u32>> = series.iter().map(|id| self.known(*id, time)).collect();
+                    let keep = |at: usize| known[at].is_some();
+                    values = values.iter().enumerate().filter(|(at, _)| keep(*at)).map(|(_, v)| *v).collect();
+                    starts =
+                        starts.map(|s| s.iter().enumerate().filter(|(at, _)| keep(*at)).map(|(_, v)| *v).collect());
+                    series = known.into_iter().flatten().collect();
+                }
+                if late {
+                    for (id, value) in series.iter().zip(&values) {
+                        self.groups.out_of_order.push_float(*id, time, *value);
+                    }
+                } else {
+                    self.groups.push_row(time, &series, &values, starts.as_deref(), Timestamp::MIN);
+                }
+            }
+            Section::Histograms { samples, late } => {
+                for (id, time, start, sample) in samples {
+                    let Some(id) = self.known(id, time) else { continue };
+                    if late {
+                        self.groups.out_of_order.push_histogram(id, time, sample);
+                    } else {
+                        self.groups.push_histogram(id, Entry { time, start, sample }, Timestamp::MIN);
+                    }
+                }
+            }
+            Section::Metadata(entries) => {
+                for (id, metadata) in entries {
+                    if let Some(id) = self.known(id, Timestamp::MIN) {
+                        self.metadata.insert(id, metadata);
+                    }
+                }
+            }
+            Section::Exemplars(exemplars) => {
+                for (id, exemplar) in exemplars {
+                    if let Some(id) = self.known(id, Timestamp::MIN) {
+                        self.exemplars.push(&self.index.labels(id), exemplar);
+                    }
+                }
+            }
+            Section::Tombstones(tombstones) => {
+                for (id, ranges) in tombstones.sorted() {
+                    if let Some(id) = self.known(id, Timestamp::MIN) {
+                        ranges.iter().for_each(|range| self.groups.tombstones.add(id, *range));
+                    }
+                }
+            }
+            Section::Flushed(time) => {
+                self.groups.out_of_order.truncate(time);
+                // series stay: the log does not say again what they are
+                self.groups.drop_before(time);
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use model::Timestamp;
+
+use crate::error::FileError;
+use crate::wal::record::{self, Section};
+use crate::wal::writer::Segment;
+use crate::wal::{
+    MAX_RECORD, RECORD_HEADER, RECORD_MAGIC, SEGMENT_HEADER, SEGMENT_MAGIC, checkpoint_path, record_checksum,
+    segment_path,
+};
+
+/// What a replay found.
+#[derive(Debug, Default)]
+pub(crate) struct ReplayStats {
+    pub(crate) records: u64,
+    /// Damaged parts that were left out.
+    pub(crate) damaged: u64,
+    /// The segments there are, and the number the next one gets.
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) next_segment: u64,
+}
+
+/// Numbers of the segments and of the checkpoints in a folder, ascending.
+pub(crate) fn list(dir: &Path) -> Result<(Vec<u64>, Vec<u64>), FileError> {
+    let (mut segments, mut checkpoints) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(dir).map_err(FileError::at("read", dir))? {
+        let name = entry.map_err(FileError::at("read", dir))?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        match name.strip_prefix("checkpoint.") {
+            Some(number) => checkpoints.extend(number.parse::<u64>()),
+            None => segments.extend(name.parse::<u64>()),
+        }
+    }
+    segments.sort_unstable();
+    checkpoints.sort_unstable();
+    Ok((segments, checkpoints))
+}
+
+/// Reads the log in order and calls `apply` with all that is in it. Damaged parts are left out, counted and logged; a
+/// damaged end of the last segment is cut off.
+pub(crate) fn replay(dir: &Path, mut apply: impl FnMut(Section)) -> Result<ReplayStats, FileError> {
+    let (segments, checkpoints) = list(dir)?;
+    let mut files: Vec<(PathBuf, Option<u64>)> = Vec::new();
+    let covered = checkpoints.last().copied();
+    files.extend(covered.map(|n| (checkpoint_path(dir, n), None)));
+    let live = segments.iter().copied().filter(|n| covered.is_none_or(|c| *n > c));
+    files.extend(live.map(|n| (segment_path(dir, n), Some(n))));
+    let mut stats = ReplayStats {
+        next_segment: segments.last().copied().max(covered).map_or(1, |n| n + 1),
+        ..ReplayStats::default()
+    };
+    // one thread reads, checks and decodes, the other applies
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel::<Vec<Section>>(16);
+        let stats = &mut stats;
+        let reader = scope.spawn(move || -> Result<(), FileError> {
+            let mut flushed = Timestamp::MIN;
+            for (at, (path, number)) in files.iter().enumerate() {
+                let (max_time, seen) = read_file(path, at + 1 == files.len(), stats, &sender)?;
+                stats.segments.extend(number.map(|number| Segment { number, max_time, min_valid: flushed }));
+                flushed = flushed.max(seen);
+            }
+            Ok(())
+        });
+        for sections in receiver {
+            sections.into_iter().for_each(&mut apply);
+        }
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    Ok(stats)
+}
+
+/// Returns the latest sample of the file, and the latest time that is said to be in blocks.
+fn read_file(
+    path: &Path,
+    last: bool,
+    stats: &mut ReplayStats,
+    sender: &mpsc::SyncSender<Vec<Section>>,
+) -> Result<(Timestamp, Timestamp), FileError> {
+    let mut frames = Frames::open(path)?;
+    let (mut max_time, mut flushed) = (Timestamp::MIN, Timestamp::MIN);
+    while let Some(frame) = frames.next()? {
+        match frame {
+            Frame::Record(payload) => {
+                let mut sections = Vec::new();
+                match record::decode(&payload, &mut |section| sections.push(section)) {
+                    Ok(()) => stats.records += 1,
+                    Err(_) => {
+                        stats.damaged += 1;
+                        tracing::warn!(path = %path.display(), "left out a log record that does not decode");
+                    }
+                }
+                for section in &sections {
+                    max_time = max_time.max(latest(section));
+                    if let Section::Flushed(time) = section {
+                        flushed = flushed.max(*time);
+                    }
+                }
+                if sender.send(sections).is_err() {
+                    break;
+                }
+            }
+            Frame::Damaged { offset, bytes } => {
+                stats.damaged += 1;
+                tracing::warn!(path = %path.display(), offset, bytes, "left out a damaged part of the log");
+            }
+            Frame::Torn { offset, bytes } => {
+                stats.damaged += 1;
+                tracing::warn!(path = %path.display(), offset, bytes, "cut off the damaged end of the log");
+                if last && offset >= SEGMENT_HEADER as u64 {
+                    let file = OpenOptions::new().write(true).open(path).map_err(FileError::at("open", path))?;
+                    file.set_len(offset).map_err(FileError::at("truncate", path))?;
+                }
+            }
+        }
+    }
+    Ok((max_time, flushed))
+}
+
+fn latest(section: &Section) -> Timestamp {
+    match section {
+        Section::Row { time, .. } => *time,
+        Section::Histograms { samples, .. } => samples.iter().map(|s| s.1).max().unwrap_or(Timestamp::MIN),
+        Section::Series(_)
+        | Section::Metadata(_)
+        | Section::Exemplars(_)
+        | Section::Tombstones(_)
+        | Section::Flushed(_) => Timestamp::MIN,
+    }
+}
+
+/// What lies in a segment.
+#[derive(Debug, PartialEq, Eq)]
+enum Frame {
+    Record(Vec<u8>),
+    /// No record, but one follows.
+    Damaged {
+        offset: u64,
+        bytes: u64,
+    },
+    /// No record follows.
+    Torn {
+        offset: u64,
+        bytes: u64,
+    },
+}
+
+/// Reads a segment front to back, a window at a time.
+struct Frames {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    offset: u64,
+    window: Vec<u8>,
+    window_start: u64,
+}
+
+const WINDOW: usize = 1 << 20;
+
+impl Frames {
+    fn open(path: &Path) -> Result<Self, FileError> {
+        let file = File::open(path).map_err(FileError::at("open", path))?;
+        let len = file.metadata().map_err(FileError::at("read", path))?.len();
+        let mut frames = Self { path: path.to_owned(), file, len, offset: 0, window: Vec::new(), window_start: 0 };
+        // a damaged header costs nothing: the name has the number, and records are found by their magic
+        if frames.peek(0, SEGMENT_HEADER)?.is_some_and(|h| h.starts_with(SEGMENT_MAGIC)) {
+            frames.offset = SEGMENT_HEADER as u64;
+        }
+        Ok(frames)
+    }
+
+    /// Bytes at an offset; `None` if the file ends before.
+    fn peek(&mut self, offset: u64, len: usize) -> Result<Option<&[u8]>, FileError> {
+        if offset + len as u64 > self.len {
+            return Ok(None);
+        }
+        let inside = offset >= self.window_start && offset + len as u64 <= self.window_start + self.window.len() as u64;
+        if !inside {
+            let size = (len.max(WINDOW) as u64).min(self.len - offset) as usize;
+            self.window.resize(size, 0);
+            self.file.read_exact_at(&mut self.window, offset).map_err(FileError::at("read", &self.path))?;
+            self.window_start = offset;
+        }
+        let from = (offset - self.window_start) as usize;
+        Ok(Some(&self.window[from..from + len]))
+    }
+
+    /// The record at an offset, if there is a good one.
+    fn record_at(&mut self, offset: u64) -> Result<Option<Vec<u8>>, FileError> {
+        let Some(header) = self.peek(offset, RECORD_HEADER)? else { return Ok(None) };
+        let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let (len, sum) = (field(4), field(8));
+        if header[..4] != RECORD_MAGIC || len as usize > MAX_RECORD {
+            return Ok(None);
+        }
+        let Some(payload) = self.peek(offset + RECORD_HEADER as u64, len as usize)? else { return Ok(None) };
+        Ok((record_checksum(len, payload) == sum).then(|| payload.to_vec()))
+    }
+
+    fn next(&mut self) -> Result<Option<Frame>, FileError> {
+        if self.offset >= self.len {
+            return Ok(None);
+        }
+        if let Some(payload) = self.record_at(self.offset)? {
+            self.offset += (RECORD_HEADER + payload.len()) as u64;
+            return Ok(Some(Frame::Record(payload)));
+        }
+        let start = self.offset;
+        let mut at = start + 1;
+        while at < self.len {
+            let size = (WINDOW as u64).min(self.len - at) as usize;
+            let Some(bytes) = self.peek(at, size)? else { break };
+            let found = bytes.windows(4).position(|w| w == RECORD_MAGIC);
+            match found {
+                Some(found) => {
+                    at += found as u64;
+                    if self.record_at(at)?.is_some() {
+                        self.offset = at;
+                        return Ok(Some(Frame::Damaged { offset: start, bytes: at - start }));
+                    }
+                    at += 1;
+                }
+                // the magic may lie across the border
+                None if at + (size as u64) < self.len => at += size as u64 - 3,
+                None => break,
+            }
+        }
+        self.offset = self.len;
+        Ok(Some(Frame::Torn { offset: start, bytes: self.len - start }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::record_header;
+
+    fn frames(bytes: &[u8]) -> Vec<Frame> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("00000001");
+        fs::write(&path, bytes).unwrap();
+        let mut frames = Frames::open(&path).unwrap();
+        std::iter::from_fn(|| frames.next().unwrap()).collect()
+    }
+
+    fn segment(payloads: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = SEGMENT_MAGIC.to_vec();
+        bytes.extend_from_slice(&1u64.to_le_bytes());
+        for payload in payloads {
+            bytes.extend_from_slice(&record_header(payload));
+            bytes.extend_from_slice(payload);
+        }
+        bytes
+    }
+
+    #[test]
+    fn damage_costs_the_record_it_is_in() {
+        let payloads: [&[u8]; 3] = [b"first", b"second record", b"third"];
+        let good = segment(&payloads);
+        let record = |at: usize| Frame::Record(payloads[at].to_vec());
+        assert_eq!(frames(&good), [record(0), record(1), record(2)]);
+        let second = SEGMENT_HEADER + RECORD_HEADER + 5;
+        let third = second + RECORD_HEADER + 13;
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x40;
+            let found = frames(&bad);
+            let lost = match at {
+                _ if at < SEGMENT_HEADER => None,
+                _ if at < second => Some(0),
+                _ if at < third => Some(1),
+                _ => Some(2),
+            };
+            for i in 0..3 {
+                assert_eq!(found.contains(&record(i)), lost != Some(i), "byte {at}, record {i}: {found:?}");
+            }
+        }
+        for len in 0..good.len() {
+            let found = frames(&good[..len]);
+            let whole = [second, third, good.len()].iter().filter(|end| **end <= len).count();
+            assert_eq!(found.iter().filter(|f| matches!(f, Frame::Record(_))).count(), whole);
+        }
+    }
+}

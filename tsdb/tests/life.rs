@@ -1,0 +1,408 @@
+//! Samples from the commit to the block: appended, read, killed, cut, merged, deleted.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use model::{FloatHistogram, Labels, MatchOp, Matcher};
+use tsdb::{AppendError, Db, HistogramSample, OpenError, Options, SeriesRef};
+
+const HOUR: i64 = 3_600_000;
+
+fn options() -> Options {
+    Options { background: false, ..Options::default() }
+}
+
+fn open(dir: &Path) -> Db {
+    Db::open(dir, options()).unwrap()
+}
+
+fn labels(name: &str, instance: &str) -> Labels {
+    Labels::from_pairs([("__name__", name), ("instance", instance)])
+}
+
+fn append(db: &Db, name: &str, instance: &str, samples: &[(i64, f64)]) {
+    let mut appender = db.appender();
+    let series = appender.series(&labels(name, instance)).unwrap();
+    for (t, v) in samples {
+        appender.append(series, *t, *v).unwrap();
+    }
+    appender.commit().unwrap();
+}
+
+/// All samples of all series as text, one line each.
+fn dump(db: &Db, matchers: &[Matcher], min: i64, max: i64) -> Vec<String> {
+    let selection = db.select(matchers, min, max).unwrap();
+    assert_eq!(selection.warnings(), &[] as &[String]);
+    let samples = selection.read(0..selection.labels().len(), min, max).unwrap();
+    selection
+        .labels()
+        .iter()
+        .zip(samples)
+        .map(|(labels, s)| {
+            let floats: Vec<String> =
+                s.floats.timestamps.iter().zip(&s.floats.values).map(|(t, v)| format!("{t}={v}")).collect();
+            let histograms: Vec<String> = s
+                .histograms
+                .timestamps
+                .iter()
+                .zip(&s.histograms.values)
+                .map(|(t, h)| format!("{t}=h{}", h.count))
+                .collect();
+            format!("{}@{} {}", labels.metric_name(), labels.value("instance"), [floats, histograms].concat().join(" "))
+        })
+        .collect()
+}
+
+fn all(db: &Db) -> Vec<String> {
+    dump(db, &[], i64::MIN, i64::MAX)
+}
+
+/// What a kill leaves: the folder as it is now, opened elsewhere.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn commits_are_visible_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let mut appender = db.appender();
+    let a = appender.series(&labels("a", "1")).unwrap();
+    appender.append(a, 1000, 1.0).unwrap();
+    assert_eq!(all(&db), [""; 0]);
+    drop(appender);
+    assert_eq!(all(&db), [""; 0], "dropped is rolled back");
+    append(&db, "b", "1", &[(1000, 2.0), (2000, -0.0)]);
+    append(&db, "a", "1", &[(1000, f64::NAN)]);
+    assert_eq!(all(&db), ["a@1 1000=NaN", "b@1 1000=2 2000=-0"]);
+    assert_eq!(dump(&db, &[], 1500, 9000), ["b@1 2000=-0"]);
+}
+
+#[test]
+fn acknowledged_samples_survive_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir.path().join("a"));
+    let names: Vec<String> = (0..50).map(|i| i.to_string()).collect();
+    let mut refs: Vec<SeriesRef> = Vec::new();
+    for round in 0..200i64 {
+        let mut appender = db.appender();
+        if refs.is_empty() {
+            refs = names.iter().map(|n| appender.series(&labels("m", n)).unwrap()).collect();
+        }
+        let values: Vec<f64> = (0..50).map(|i| (round * i) as f64 / 4.0).collect();
+        assert_eq!(appender.append_row(round * 15_000, &refs, &values).refused, []);
+        assert_eq!(appender.commit().unwrap().floats, 50);
+    }
+    let mut appender = db.appender();
+    let h = appender.series(&labels("h", "1")).unwrap();
+    let histogram = FloatHistogram { count: 7.0, ..FloatHistogram::default() };
+    appender.append_histogram(h, 5000, HistogramSample::Float(Arc::new(histogram))).unwrap();
+    appender.commit().unwrap();
+    let before = all(&db);
+    assert_eq!(before.len(), 51);
+    assert!(before[0].ends_with("5000=h7"), "{}", before[0]);
+    assert_eq!(before[1].split(' ').count(), 201);
+    copy(&dir.path().join("a"), &dir.path().join("b"));
+    std::mem::forget(db);
+    let db = open(&dir.path().join("b"));
+    assert_eq!(all(&db), before);
+    // and again, with the numbers the series had
+    append(&db, "m", "0", &[(200 * 15_000, 1.0)]);
+    append(&db, "new", "0", &[(200 * 15_000, 1.0)]);
+    let before = all(&db);
+    drop(db);
+    assert_eq!(all(&open(&dir.path().join("b"))), before);
+}
+
+#[test]
+fn series_of_one_scrape_share_their_timestamps() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let mut refs = Vec::new();
+    for round in 0..150i64 {
+        let mut appender = db.appender();
+        if refs.is_empty() {
+            refs = ["a", "b", "c"].map(|n| appender.series(&labels(n, "1")).unwrap()).to_vec();
+        }
+        appender.append_row(round * 1000 + round % 3, &refs, &[1.0, round as f64, 0.5]);
+        appender.commit().unwrap();
+    }
+    for (min, max) in [(0, 1_000_000), (5000, 140_000), (149_000, 149_010)] {
+        let selection = db.select(&[], min, max).unwrap();
+        let first = selection.read(0..1, min, max).unwrap().remove(0);
+        for other in selection.read(1..3, min, max).unwrap() {
+            assert!(Arc::ptr_eq(&first.floats.timestamps, &other.floats.timestamps));
+        }
+        assert_eq!(first.floats.timestamps.len(), first.floats.values.len());
+    }
+}
+
+#[test]
+fn only_one_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    assert!(matches!(Db::open(dir.path(), options()), Err(OpenError::Locked(_))));
+    drop(db);
+    open(dir.path());
+}
+
+/// Appends to a series that has (100 h: 1) in a head whose newest sample is at 101 h.
+#[test]
+fn samples_are_refused_by_the_rules() {
+    let check = |window: i64, t: i64, v: f64, expected: Result<(), &str>| {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), Options { out_of_order_window: window, ..options() }).unwrap();
+        append(&db, "a", "1", &[(100 * HOUR, 1.0)]);
+        append(&db, "b", "1", &[(101 * HOUR, 1.0)]);
+        let mut appender = db.appender();
+        let a = appender.series(&labels("a", "1")).unwrap();
+        let got = appender.append(a, t, v).map_err(|e| e.to_string());
+        assert_eq!(got, expected.map_err(str::to_owned), "window {window}, time {t}, value {v}");
+        appender.commit().unwrap();
+        let stored = dump(&db, &[Matcher::equal("__name__", "a")], t, t);
+        assert_eq!(stored.len(), usize::from(expected.is_ok()), "{stored:?}");
+    };
+    check(0, 100 * HOUR + 1, 2.0, Ok(()));
+    check(0, 100 * HOUR, 1.0, Ok(()));
+    let mut appender_error = String::new();
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(dir.path());
+        append(&db, "a", "1", &[(100, 1.0)]);
+        let mut appender = db.appender();
+        let a = appender.series(&labels("a", "1")).unwrap();
+        if let Err(error) = appender.append(a, 100, 2.0) {
+            appender_error = error.to_string();
+        }
+        assert_eq!(appender.append(SeriesRef(99), 100, 1.0), Err(AppendError::UnknownSeries(SeriesRef(99))));
+        assert_eq!(appender.series(&Labels::empty()), Err(AppendError::EmptyLabels));
+        assert_eq!(db.metrics().duplicates_refused, 1);
+    }
+    assert!(
+        appender_error.starts_with("duplicate sample for timestamp 100; overrides not allowed"),
+        "{appender_error}"
+    );
+    check(0, 100 * HOUR - 1, 2.0, Err("out of bounds"));
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    append(&db, "a", "1", &[(100 * HOUR, 1.0), (100 * HOUR + 10, 1.0)]);
+    let mut appender = db.appender();
+    let a = appender.series(&labels("a", "1")).unwrap();
+    assert_eq!(appender.append(a, 100 * HOUR + 5, 2.0), Err(AppendError::OutOfOrder));
+    check(2 * HOUR, 100 * HOUR - 1, 2.0, Ok(()));
+    check(2 * HOUR, 99 * HOUR, 2.0, Ok(()));
+    check(2 * HOUR, 99 * HOUR - 1, 2.0, Err("too old sample"));
+}
+
+#[test]
+fn a_changing_page_keeps_its_series() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let mut expected: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+    for round in 0..400i64 {
+        // some come, some go, and the order turns
+        let mut names: Vec<i64> = (0..40).filter(|i| (round / 7 + i) % 5 != 0).collect();
+        if round % 50 > 25 {
+            names.reverse();
+        }
+        names.push(1000 + round / 30);
+        let mut appender = db.appender();
+        let refs: Vec<SeriesRef> =
+            names.iter().map(|n| appender.series(&labels("m", &format!("{n:04}"))).unwrap()).collect();
+        let values: Vec<f64> = names.iter().map(|n| (n * round) as f64).collect();
+        assert_eq!(appender.append_row(round * 1000, &refs, &values).refused, []);
+        appender.commit().unwrap();
+        for (name, value) in names.iter().zip(&values) {
+            expected.entry(format!("m@{name:04}")).or_default().push(format!("{}={value}", round * 1000));
+        }
+    }
+    let expected: Vec<String> = expected.into_iter().map(|(name, s)| format!("{name} {}", s.join(" "))).collect();
+    assert_eq!(all(&db), expected);
+}
+
+fn fill(db: &Db, hours: std::ops::Range<i64>) {
+    for minute in hours.start * 60..hours.end * 60 {
+        let mut appender = db.appender();
+        let refs = ["a", "b", "c"].map(|n| appender.series(&labels(n, "1")).unwrap());
+        appender.append_row(minute * 60_000, &refs, &[minute as f64, 1.0, minute as f64 / 10.0]);
+        appender.commit().unwrap();
+    }
+}
+
+#[test]
+fn blocks_are_cut_merged_and_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { retention_duration: Some(24 * HOUR), ..options() };
+    let db = Db::open(dir.path(), options.clone()).unwrap();
+    fill(&db, 0..3);
+    db.maintain().unwrap();
+    assert_eq!(db.blocks().len(), 0, "not yet one and a half ranges");
+    fill(&db, 3..4);
+    let before = all(&db);
+    db.maintain().unwrap();
+    let ranges = |db: &Db| db.blocks().iter().map(|b| (b.min_time / HOUR, b.max_time / HOUR)).collect::<Vec<_>>();
+    assert_eq!(ranges(&db), [(0, 2)]);
+    assert_eq!(all(&db), before);
+    assert_eq!(db.metrics().head_min_time, 2 * HOUR);
+    fill(&db, 4..12);
+    let before = all(&db);
+    db.maintain().unwrap();
+    assert_eq!(ranges(&db), [(0, 6), (6, 8), (8, 10)]);
+    assert_eq!(db.blocks()[0].compaction.level, 2);
+    assert_eq!(db.blocks()[0].stats.num_samples, 3 * 360);
+    assert_eq!(all(&db), before);
+    drop(db);
+    let db = Db::open(dir.path(), options).unwrap();
+    assert_eq!(all(&db), before);
+    assert_eq!(dump(&db, &[Matcher::equal("__name__", "a")], HOUR, HOUR + 60_000), ["a@1 3600000=60 3660000=61"]);
+    fill(&db, 12..40);
+    db.maintain().unwrap();
+    assert!(ranges(&db)[0].0 > 0, "{:?}", ranges(&db));
+    assert!(db.metrics().time_retentions > 0);
+    let segments = fs::read_dir(dir.path().join("firewatch/wal")).unwrap().count();
+    assert!(segments <= 3, "{segments} files in the log");
+    let before = all(&db);
+    drop(db);
+    assert_eq!(all(&open(dir.path())), before);
+}
+
+#[test]
+fn series_that_end_leave_the_head_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let mut appender = db.appender();
+    let old = appender.series(&labels("old", "1")).unwrap();
+    appender.append(old, 60_000, 1.0).unwrap();
+    appender.commit().unwrap();
+    fill(&db, 0..6);
+    let mut holder = db.appender();
+    holder.series(&labels("fresh", "1")).unwrap();
+    db.maintain().unwrap();
+    assert_eq!(db.metrics().head_series, 4, "a, b, c and the one just asked for");
+    drop(holder);
+    let mut appender = db.appender();
+    assert_eq!(appender.append(old, 6 * HOUR, 1.0), Err(AppendError::UnknownSeries(old)));
+    let report = appender.append_row(6 * HOUR, &[old], &[1.0]);
+    assert_eq!(report.refused, [(0, AppendError::UnknownSeries(old))]);
+    let again = appender.series(&labels("old", "1")).unwrap();
+    appender.append(again, 6 * HOUR, 5.0).unwrap();
+    appender.commit().unwrap();
+    let old = |db: &Db| dump(db, &[Matcher::equal("__name__", "old")], 0, i64::MAX);
+    assert_eq!(old(&db), ["old@1 60000=1 21600000=5"]);
+    drop(db);
+    assert_eq!(old(&open(dir.path())), ["old@1 60000=1 21600000=5"]);
+}
+
+#[test]
+fn deleted_samples_are_gone_from_queries_then_from_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    fill(&db, 0..4);
+    db.maintain().unwrap();
+    let a = [Matcher::equal("__name__", "a")];
+    db.delete(&a, HOUR, 3 * HOUR).unwrap();
+    let expected = |db: &Db| {
+        let line = dump(db, &a, 0, i64::MAX).remove(0);
+        assert_eq!(line.split(' ').count(), 1 + 60 + 59);
+        assert!(!line.contains(" 3600000=") && !line.contains(" 10800000=") && line.contains(" 10860000="));
+        assert_eq!(dump(db, &[Matcher::equal("__name__", "b")], 0, i64::MAX)[0].split(' ').count(), 241);
+    };
+    expected(&db);
+    assert_eq!(db.blocks()[0].stats.num_tombstones, 1);
+    drop(db);
+    let db = open(dir.path());
+    expected(&db);
+    db.clean_tombstones().unwrap();
+    assert_eq!(db.blocks()[0].stats.num_tombstones, 0);
+    assert_eq!(db.blocks()[0].stats.num_samples, 60 + 120 + 120);
+    expected(&db);
+    append(&db, "a", "1", &[(5 * HOUR, 1.0)]);
+    db.delete(&a, 5 * HOUR, i64::MAX).unwrap();
+    append(&db, "a", "1", &[(5 * HOUR + 1, 1.0)]);
+    assert_eq!(dump(&db, &a, 5 * HOUR, i64::MAX), ["a@1 18000001=1"], "what comes later is not deleted");
+}
+
+#[test]
+fn late_samples_are_merged_wherever_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { out_of_order_window: 24 * HOUR, ..options() };
+    let db = Db::open(dir.path().join("live"), options.clone()).unwrap();
+    fill(&db, 10..12);
+    append(&db, "a", "1", &[(10 * HOUR + 30, -1.0), (10 * HOUR + 60_000, -2.0), (HOUR, -3.0)]);
+    append(&db, "z", "1", &[(5 * HOUR, 9.0)]);
+    let late = dump(&db, &[Matcher::equal("__name__", "a")], 0, 10 * HOUR + 60_000);
+    assert_eq!(
+        late,
+        ["a@1 3600000=-3 36000000=600 36000030=-1 36060000=-2"].map(|l| l.replace("36060000=-2", "36060000=601"))
+    );
+    fill(&db, 12..16);
+    let before = all(&db);
+    let check = |db: &Db| assert_eq!(all(db), before);
+    copy(&dir.path().join("live"), &dir.path().join("killed"));
+    check(&Db::open(dir.path().join("killed"), options.clone()).unwrap());
+    db.maintain().unwrap();
+    check(&db);
+    assert_eq!(db.blocks()[0].min_time, 0);
+    append(&db, "z", "1", &[(6 * HOUR, 9.5)]);
+    let before = all(&db);
+    copy(&dir.path().join("live"), &dir.path().join("again"));
+    let killed = Db::open(dir.path().join("again"), options.clone()).unwrap();
+    assert_eq!(all(&killed), before);
+    killed.maintain().unwrap();
+    assert_eq!(all(&killed), before);
+    drop(killed);
+    assert_eq!(all(&Db::open(dir.path().join("again"), options).unwrap()), before);
+}
+
+#[test]
+fn names_and_values_come_from_head_and_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    append(&db, "gone", "x", &[(0, 1.0)]);
+    fill(&db, 0..4);
+    db.maintain().unwrap();
+    let values = |name, matchers: &[Matcher], min, max| db.label_values(name, matchers, min, max, None).unwrap().values;
+    assert_eq!(values("__name__", &[], 0, i64::MAX), ["a", "b", "c", "gone"]);
+    assert_eq!(values("__name__", &[], 3 * HOUR, i64::MAX), ["a", "b", "c"]);
+    let regex = [Matcher::new(MatchOp::Regex, "instance", "x|y").unwrap()];
+    assert_eq!(values("__name__", &regex, 0, i64::MAX), ["gone"]);
+    let names = db.label_names(&[], 0, i64::MAX, Some(1)).unwrap();
+    assert_eq!((names.values, names.truncated), (vec!["__name__".to_owned()], true));
+    let status = db.status(2);
+    assert_eq!((status.num_series, status.num_label_pairs), (3, 4));
+    assert_eq!(status.series_count_by_label_value_pair[0].name, "instance=1");
+}
+
+#[test]
+fn a_snapshot_is_a_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    fill(&db, 0..4);
+    db.maintain().unwrap();
+    db.snapshot(dir.path().join("snap"), true).unwrap();
+    assert_eq!(all(&open(&dir.path().join("snap"))), all(&db));
+    db.snapshot(dir.path().join("blocks"), false).unwrap();
+    assert_eq!(dump(&open(&dir.path().join("blocks")), &[], 0, i64::MAX), dump(&db, &[], 0, 2 * HOUR - 1));
+}
+
+#[test]
+fn after_close_nothing_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    fill(&db, 0..1);
+    db.close().unwrap();
+    let mut appender = db.appender();
+    let a = appender.series(&labels("a", "1")).unwrap();
+    appender.append(a, 2 * HOUR, 1.0).unwrap();
+    assert!(matches!(appender.commit(), Err(tsdb::CommitError::Closed)));
+    assert_eq!(all(&db).len(), 3);
+}
