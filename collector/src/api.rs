@@ -1,0 +1,188 @@
+//! The HTTP API, with Prometheus' paths, parameters and answers.
+
+mod admin;
+mod metrics_page;
+mod params;
+mod query;
+mod query_json;
+mod remote_write;
+mod response;
+mod rules;
+mod series;
+mod status;
+mod targets;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use common::http::{MetricsHandlerStats, health_routes, text_response};
+use http::StatusCode;
+use model::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::notifier::Notifier;
+use crate::query::Querier;
+use crate::rules::{RuleManager, RuleMetrics};
+use crate::scrape::{Counter, ScrapeManager};
+use crate::storage::Store;
+
+pub use remote_write::{Label, Sample, TimeSeries, WriteRequest};
+
+/// What the server was told on the command line, as far as the API is concerned.
+#[derive(Clone, Debug, Default)]
+pub struct ApiOptions {
+    /// The server's address for users.
+    pub external_url: String,
+    /// Path that all others begin with, without a slash at its end.
+    pub route_prefix: String,
+    /// Whether `/-/reload` and `/-/quit` work.
+    pub enable_lifecycle: bool,
+    /// Whether data can be deleted and copied.
+    pub enable_admin_api: bool,
+    /// Whether `/api/v1/write` works.
+    pub enable_remote_write_receiver: bool,
+    /// The folder of the store.
+    pub storage_path: PathBuf,
+    /// The retention, for people.
+    pub retention_text: String,
+    /// All flags with their values.
+    pub flags: Vec<(String, String)>,
+}
+
+/// How the last reading of the configuration went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReloadState {
+    /// Whether it succeeded.
+    pub success: bool,
+    /// When it last did.
+    pub last_success: Timestamp,
+}
+
+/// A wish to read the configuration anew; the answer tells what is wrong with it.
+pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+
+/// What the API counts.
+#[derive(Debug, Default)]
+pub struct ApiMetrics {
+    /// Queries.
+    pub queries: Counter,
+    /// Nanoseconds spent in them.
+    pub query_nanos: Counter,
+    /// Samples received by remote write.
+    pub remote_write_samples: Counter,
+    /// The page about the server itself.
+    pub metrics_handler: MetricsHandlerStats,
+}
+
+/// Everything the API shows and does.
+pub struct Server {
+    /// From the command line.
+    pub options: ApiOptions,
+    /// The store.
+    pub store: Store,
+    /// Answers queries.
+    pub querier: Querier,
+    /// The jobs.
+    pub scrapes: ScrapeManager,
+    /// The rules.
+    pub rules: RuleManager,
+    /// What rules count.
+    pub rule_metrics: Arc<RuleMetrics>,
+    /// The way to the Alertmanagers.
+    pub notifier: Arc<Notifier>,
+    /// The configuration in force.
+    pub config: RwLock<Config>,
+    /// How its last reading went.
+    pub reload_state: Mutex<ReloadState>,
+    /// Takes wishes to read it anew.
+    pub reload: mpsc::Sender<ReloadRequest>,
+    /// Ends the server.
+    pub shutdown: CancellationToken,
+    /// When it was started.
+    pub started: Timestamp,
+    /// What the API counts.
+    pub metrics: ApiMetrics,
+}
+
+/// The routes of the server.
+pub fn router(server: &Arc<Server>) -> Router {
+    let api = Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/format_query", get(query::format).post(query::format))
+        .route("/parse_query", get(query::parse_query).post(query::parse_query))
+        .route("/labels", get(series::labels).post(series::labels))
+        .route("/label/{name}/values", get(series::label_values))
+        .route("/series", get(series::series).post(series::series))
+        .route("/targets", get(targets::targets))
+        .route("/targets/metadata", get(targets::target_metadata))
+        .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/metadata", get(targets::metadata))
+        .route("/rules", get(rules::rules))
+        .route("/alerts", get(rules::alerts))
+        .route("/alertmanagers", get(rules::alertmanagers))
+        .route("/status/config", get(status::config))
+        .route("/status/flags", get(status::flags))
+        .route("/status/runtimeinfo", get(status::runtime_info))
+        .route("/status/buildinfo", get(status::build_info))
+        .route("/status/tsdb", get(status::tsdb))
+        .route("/status/walreplay", get(status::wal_replay))
+        .route("/write", post(remote_write::write))
+        .route("/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
+        .route("/admin/tsdb/clean_tombstones", post(admin::clean_tombstones).put(admin::clean_tombstones))
+        .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot));
+    let routes = Router::new()
+        .nest("/api/v1", api)
+        .route("/metrics", get(metrics_page::metrics))
+        .route("/-/reload", any(reload))
+        .route("/-/quit", any(quit))
+        .route("/version", get(status::build_info))
+        .merge(crate::web::routes())
+        .fallback(|| async { text_response(StatusCode::NOT_FOUND, "404 page not found\n") })
+        .with_state(Arc::clone(server))
+        .merge(health_routes("Prometheus Server", || true));
+    match server.options.route_prefix.trim_end_matches('/') {
+        "" => routes,
+        prefix => Router::new().nest(prefix, routes),
+    }
+}
+
+fn lifecycle(server: &Server, method: &http::Method) -> Option<Response> {
+    if !matches!(*method, http::Method::POST | http::Method::PUT) {
+        return Some(text_response(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed"));
+    }
+    (!server.options.enable_lifecycle).then(|| text_response(StatusCode::FORBIDDEN, "Lifecycle API is not enabled."))
+}
+
+async fn reload(State(server): State<Arc<Server>>, method: http::Method) -> Response {
+    if let Some(refusal) = lifecycle(&server, &method) {
+        return refusal;
+    }
+    let (answer, outcome) = oneshot::channel();
+    if server.reload.send(answer).await.is_err() {
+        return text_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n");
+    }
+    match outcome.await {
+        Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(fault)) => {
+            text_response(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload config: {fault}\n"))
+        }
+        Err(_) => text_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n"),
+    }
+}
+
+async fn quit(State(server): State<Arc<Server>>, method: http::Method) -> Response {
+    if let Some(refusal) = lifecycle(&server, &method) {
+        return refusal;
+    }
+    server.shutdown.cancel();
+    text_response(StatusCode::OK, "Requesting termination... Goodbye!")
+}

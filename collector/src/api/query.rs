@@ -1,0 +1,162 @@
+//! Queries.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::response::Response;
+use promql::ast::Expr;
+use promql::{QueryError, QueryOptions, QueryResult, Value};
+
+use super::Server;
+use super::params::{MAX_TIME, MIN_TIME, Params, now};
+use super::query_json::{QueryTimings, encode_data};
+use super::response::{ApiError, ApiResult, ErrorType, success, success_raw};
+use crate::query::CancelOnDrop;
+
+/// A range query gives at most this many points per series.
+const MAX_POINTS: i64 = 11_000;
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let kind = match &error {
+            QueryError::Parse(_) => return Self::parameter("query", &error),
+            QueryError::BadData(_) => return Self::parameter("query", &error),
+            QueryError::Canceled => ErrorType::Canceled,
+            QueryError::Timeout => ErrorType::Timeout,
+            QueryError::Storage(_) => ErrorType::Internal,
+            QueryError::Execution(_) | QueryError::TooManySamples => ErrorType::Execution,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}
+
+fn parse(server: &Server, params: &Params) -> Result<(String, Expr), ApiError> {
+    let text = params.get("query").unwrap_or_default().to_owned();
+    let expr = server.querier.engine().parse(&text).map_err(|e| ApiError::parameter("query", e))?;
+    Ok((text, expr))
+}
+
+struct Asked {
+    options: QueryOptions,
+    limit: usize,
+    stats: bool,
+}
+
+fn asked(params: &Params) -> Result<Asked, ApiError> {
+    let timeout = params.duration("timeout")?.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs()));
+    let lookback = params.duration("lookback_delta")?;
+    let stats = params.get("stats");
+    let options = QueryOptions {
+        timeout,
+        lookback: lookback.filter(|l| *l > 0),
+        per_step_stats: stats == Some("all"),
+        ..QueryOptions::default()
+    };
+    Ok(Asked { options, limit: params.limit()?, stats: stats.is_some() })
+}
+
+/// `/api/v1/query`
+pub(super) async fn instant(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+    let time = match params.get("time") {
+        None => now(),
+        Some(_) => params.time("time", 0)?,
+    };
+    let asked = asked(&params)?;
+    let (text, expr) = parse(&server, &params)?;
+    run(server, asked, move |server, options| server.querier.instant_query(&expr, &text, time, options)).await
+}
+
+/// `/api/v1/query_range`
+pub(super) async fn range(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+    let (start, end) = (params.required_time("start")?, params.required_time("end")?);
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step = super::params::parse_duration(params.get("step").unwrap_or_default())
+        .map_err(|e| ApiError::parameter("step", e))?;
+    if step <= 0 {
+        let fault = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(ApiError::parameter("step", fault));
+    }
+    if end.saturating_sub(start) / step > MAX_POINTS {
+        return Err(ApiError::bad(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    let asked = asked(&params)?;
+    let (text, expr) = parse(&server, &params)?;
+    run(server, asked, move |server, options| server.querier.range_query(&expr, &text, (start, end, step), options)).await
+}
+
+/// Runs a query when its turn comes, and ends it when the client goes away (this future is dropped).
+async fn run(
+    server: Arc<Server>,
+    asked: Asked,
+    query: impl FnOnce(&Server, &QueryOptions) -> Result<QueryResult, QueryError> + Send + 'static,
+) -> ApiResult {
+    let queued = Instant::now();
+    let cancel = CancelOnDrop::default();
+    let options = QueryOptions { cancel: cancel.0.clone(), ..asked.options };
+    let shared = Arc::clone(&server);
+    let Some(_slot) = shared.querier.slot().await else {
+        return Err(ApiError { kind: ErrorType::Unavailable, message: "the server is stopping".into() });
+    };
+    let waited = queued.elapsed();
+    server.metrics.queries.inc();
+    let work = tokio::task::spawn_blocking(move || {
+        let started = Instant::now();
+        let mut result = query(&server, &options)?;
+        let evaluated = started.elapsed();
+        if truncate(&mut result, asked.limit) {
+            result.warnings.push("results truncated due to limit".to_owned());
+        }
+        server.metrics.query_nanos.add(evaluated.as_nanos() as u64);
+        let timings = asked.stats.then_some(QueryTimings { waited, evaluated });
+        let data = encode_data(&result, timings);
+        Ok::<Response, ApiError>(success_raw(&data, &result.warnings, &result.infos))
+    });
+    let answer = work.await;
+    cancel.done();
+    answer.unwrap_or_else(|_| Err(ApiError::internal("the query panicked")))
+}
+
+/// Cuts a result to `limit` series (0: none). Gives whether it was longer.
+fn truncate(result: &mut QueryResult, limit: usize) -> bool {
+    if limit == 0 {
+        return false;
+    }
+    match &mut result.value {
+        Value::Vector(samples) if samples.len() > limit => samples.truncate(limit),
+        Value::Matrix(series) if series.len() > limit => series.truncate(limit),
+        _ => return false,
+    }
+    true
+}
+
+/// `/api/v1/format_query`
+pub(super) async fn format(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+    let (_, expr) = parse(&server, &params)?;
+    Ok(success(expr.prettify()))
+}
+
+/// `/api/v1/parse_query`
+pub(super) async fn parse_query(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+    let (_, expr) = parse(&server, &params)?;
+    Ok(success(expr.to_json()))
+}
+
+/// `/api/v1/query_exemplars`
+pub(super) async fn exemplars(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+    let (from, to) = (params.time("start", MIN_TIME)?, params.time("end", MAX_TIME)?);
+    if to < from {
+        return Err(ApiError::bad("end timestamp must not be before start timestamp"));
+    }
+    let (_, expr) = parse(&server, &params)?;
+    let selectors: Vec<_> = expr.selectors().into_iter().map(|selector| selector.matchers.clone()).collect();
+    super::series::blocking(move || {
+        let found = server.store.db().exemplars(&selectors, from, to);
+        Ok(success_raw(&super::query_json::encode_exemplars(&found), &[], &[]))
+    })
+    .await
+}

@@ -1,0 +1,315 @@
+//! Prometheus' command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration as StdDuration;
+
+use clap::{ArgMatches, Command};
+use common::flags::{self, Exit, switch, text, texts, value};
+use common::http::{Limits, ServerOptions};
+use common::logging::{Format, Level};
+use model::Duration;
+use promql::{EngineOptions, Features};
+
+use crate::api::ApiOptions;
+use crate::config::Size;
+use crate::rules::AlertOptions;
+use crate::{CollectorOptions, PROGRAM};
+
+/// Flags about Go's runtime or the inner workings of upstream's storage and scraping: taken so that unit files go on working.
+const WITHOUT_EFFECT: [(&str, &str); 20] = [
+    ("auto-gomemlimit.ratio", "0.9"),
+    ("auto-gomemlimit.refresh-interval", "0s"),
+    ("web.console.templates", "consoles"),
+    ("web.console.libraries", "console_libraries"),
+    ("web.page-title", ""),
+    ("web.max-notifications-subscribers", "16"),
+    ("web.search.max-limit", "10000"),
+    ("storage.tsdb.max-block-chunk-segment-size", ""),
+    ("storage.tsdb.wal-compression-type", "snappy"),
+    ("storage.tsdb.head-chunks-write-queue-size", "0"),
+    ("storage.tsdb.samples-per-chunk", "120"),
+    ("storage.tsdb.delayed-compaction.max-percent", "10"),
+    ("storage.tsdb.block-reload-interval", "1m"),
+    ("storage.remote.flush-deadline", "1m"),
+    ("storage.remote.read-sample-limit", "5e7"),
+    ("storage.remote.read-concurrent-limit", "10"),
+    ("storage.remote.read-max-bytes-in-frame", "1048576"),
+    ("rules.max-concurrent-evals", "4"),
+    ("scrape.discovery-reload-interval", "5s"),
+    ("alertmanager.notification-batch-size", "256"),
+];
+const SWITCHES_WITHOUT_EFFECT: [(&str, bool); 7] = [
+    ("auto-gomaxprocs", true),
+    ("auto-gomemlimit", true),
+    ("storage.tsdb.no-lockfile", false),
+    ("storage.tsdb.allow-overlapping-compaction", true),
+    ("storage.tsdb.wal-compression", true),
+    ("alertmanager.drain-notification-queue-on-shutdown", true),
+    ("scrape.adjust-timestamps", true),
+];
+/// Flags of things that this version does not have: using one is an error.
+const UNSUPPORTED: [&str; 15] = [
+    "web.user-assets",
+    "web.remote-write-receiver.accepted-protobuf-messages",
+    "storage.tsdb.delay-compact-file.path",
+    "storage.agent.path",
+    "storage.agent.wal-segment-size",
+    "storage.agent.wal-compression-type",
+    "storage.agent.wal-truncate-frequency",
+    "storage.agent.retention.min-time",
+    "storage.agent.retention.max-time",
+    "storage.agent.checkpoint-batch-size",
+    "config.auto-reload-interval",
+    "scrape.timestamp-tolerance",
+    "web.cors.origin",
+    "web.read-timeout",
+    "storage.agent.checkpoint-from-in-memory-series",
+];
+const UNSUPPORTED_SWITCHES: [&str; 6] = [
+    "agent",
+    "config.auto-reload",
+    "web.enable-otlp-receiver",
+    "storage.agent.wal-compression",
+    "storage.agent.no-lockfile",
+    "write-documentation",
+];
+
+/// Features that are always on here, or that concern Go's storage: taken, and said so.
+const FEATURES_WITHOUT_EFFECT: [&str; 12] = [
+    "exemplar-storage",
+    "memory-snapshot-on-shutdown",
+    "promql-duration-expr",
+    "native-histograms",
+    "ooo-native-histograms",
+    "concurrent-rule-eval",
+    "delayed-compaction",
+    "old-ui",
+    "use-uncached-io",
+    "fast-startup",
+    "xor2-encoding",
+    "histograms-st-encoding",
+];
+
+fn command() -> Command {
+    let mut command = Command::new("prometheus")
+        .about("The Firewatch collector: scrapes, stores, answers PromQL, evaluates rules and alerts.")
+        .arg(value("config.file", "prometheus.yml", "Prometheus configuration file path."))
+        .args(flags::web("0.0.0.0:9090"))
+        .arg(value("web.max-connections", "512", "Maximum number of simultaneous connections across all listeners."))
+        .arg(value("web.external-url", "", "The URL under which this server is externally reachable; used for links back to it."))
+        .arg(value("web.route-prefix", "", "Prefix for the internal routes of web endpoints. Defaults to path of --web.external-url."))
+        .arg(switch("web.enable-lifecycle", false, "Enable shutdown and reload via HTTP request."))
+        .arg(switch("web.enable-admin-api", false, "Enable API endpoints for admin control actions."))
+        .arg(switch("web.enable-remote-write-receiver", false, "Enable API endpoint accepting remote write requests."))
+        .arg(value("storage.tsdb.path", "data/", "Base path for metrics storage."))
+        .arg(value("storage.tsdb.min-block-duration", "2h", "Minimum duration of a data block before being persisted.").hide(true))
+        .arg(value("storage.tsdb.max-block-duration", "", "Maximum duration compacted blocks may span.").hide(true))
+        .arg(value("storage.tsdb.wal-segment-size", "", "Size at which to split the write-ahead log into segments.").hide(true))
+        .arg(value("storage.tsdb.wal-fsync-interval", "5s", "Longest time that acknowledged samples may be lost by a loss of power; 0s waits for the disk at each commit. (Firewatch only.)"))
+        .arg(value("storage.tsdb.retention.time", "", "How long to retain samples in storage (15d unless this or a size is given)."))
+        .arg(value("storage.tsdb.retention.size", "", "Maximum number of bytes that can be stored for blocks."))
+        .arg(value("rules.alert.for-outage-tolerance", "1h", "Max time to tolerate outage for restoring \"for\" state of alert."))
+        .arg(value("rules.alert.for-grace-period", "10m", "Minimum duration between alert and restored \"for\" state."))
+        .arg(value("rules.alert.resend-delay", "1m", "Minimum amount of time to wait before resending an alert to Alertmanager."))
+        .arg(value("alertmanager.notification-queue-capacity", "10000", "The capacity of the queue for pending Alertmanager notifications."))
+        .arg(value("query.lookback-delta", "5m", "The maximum lookback duration for retrieving metrics during expression evaluations."))
+        .arg(value("query.timeout", "2m", "Maximum time a query may take before being aborted."))
+        .arg(value("query.max-concurrency", "20", "Maximum number of queries executed concurrently."))
+        .arg(value("query.max-samples", "50000000", "Maximum number of samples a single query can load into memory."))
+        .arg(
+            clap::Arg::new("enable-feature")
+                .long("enable-feature")
+                .action(clap::ArgAction::Append)
+                .value_name("FEATURE")
+                .help("Comma separated feature names to enable."),
+        )
+        .args(flags::log());
+    for (name, default) in WITHOUT_EFFECT {
+        command = command.arg(value(name, default, "Accepted, without effect.").hide(true));
+    }
+    for (name, default) in SWITCHES_WITHOUT_EFFECT {
+        command = command.arg(switch(name, default, "Accepted, without effect.").hide(true));
+    }
+    for name in UNSUPPORTED {
+        command = command.arg(value(name, "", "Not supported.").hide(true));
+    }
+    for name in UNSUPPORTED_SWITCHES {
+        command = command.arg(switch(name, false, "Not supported.").hide(true));
+    }
+    command
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub struct Flags {
+    /// The server's settings.
+    pub options: CollectorOptions,
+    /// Lowest level that is logged.
+    pub log_level: Level,
+    /// How it is logged.
+    pub log_format: Format,
+    /// Flags that were given and change nothing, for a word in the log.
+    pub without_effect: Vec<String>,
+}
+
+/// Parses the arguments after the program's name.
+///
+/// # Errors
+/// Help and version; anything wrong, with exit code 1.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, Exit> {
+    let command = command();
+    let names: Vec<String> = command.get_arguments().filter_map(|a| a.get_long().map(str::to_owned)).collect();
+    let matches = flags::parse(command, &PROGRAM, arguments)?;
+    for name in UNSUPPORTED.iter().chain(&UNSUPPORTED_SWITCHES) {
+        if flags::given(&matches, name) {
+            return Err(Exit::failure(format!("prometheus: error: --{name} is not supported by Firewatch's collector yet")));
+        }
+    }
+    let mut without_effect: Vec<String> = WITHOUT_EFFECT
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(SWITCHES_WITHOUT_EFFECT.iter().map(|(name, _)| *name))
+        .filter(|name| flags::given(&matches, name))
+        .map(|name| format!("--{name}"))
+        .collect();
+    let features = features(&matches, &mut without_effect)?;
+    let options = options(&matches, features, &names)?;
+    let (log_level, log_format) = flags::log_of(&matches);
+    Ok(Flags { options, log_level, log_format, without_effect })
+}
+
+fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<Features, Exit> {
+    let mut features = Features::default();
+    for list in texts(matches, "enable-feature") {
+        for name in list.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+            match name {
+                "promql-experimental-functions" => features.experimental_functions = true,
+                "promql-extended-range-selectors" => features.extended_range_selectors = true,
+                "promql-binop-fill-modifiers" => features.binop_fill_modifiers = true,
+                "promql-delayed-name-removal" => features.delayed_name_removal = true,
+                "promql-per-step-stats" => features.per_step_stats = true,
+                "use-start-timestamps" => features.use_start_timestamps = true,
+                other if FEATURES_WITHOUT_EFFECT.contains(&other) => {
+                    without_effect.push(format!("--enable-feature={other}"));
+                }
+                other => {
+                    let message = format!("prometheus: error: --enable-feature={other} is not supported by Firewatch's collector");
+                    return Err(Exit::failure(message));
+                }
+            }
+        }
+    }
+    Ok(features)
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(matches: &ArgMatches, name: &str) -> Result<T, Exit> {
+    let written = text(matches, name);
+    written.parse().map_err(|e| Exit::failure(format!("prometheus: error: invalid value {written:?} for --{name}: {e}")))
+}
+
+fn optional<T: std::str::FromStr<Err: std::fmt::Display>>(matches: &ArgMatches, name: &str) -> Result<Option<T>, Exit> {
+    if text(matches, name).is_empty() { Ok(None) } else { parsed(matches, name).map(Some) }
+}
+
+fn options(matches: &ArgMatches, features: Features, names: &[String]) -> Result<CollectorOptions, Exit> {
+    let (listen, web_config) = flags::web_of(matches);
+    let retention_time: Option<Duration> = optional(matches, "storage.tsdb.retention.time")?;
+    let retention_size: Option<Size> = optional(matches, "storage.tsdb.retention.size")?;
+    let external_url = text(matches, "web.external-url").trim_end_matches('/').to_owned();
+    if !external_url.is_empty() && url::Url::parse(&external_url).is_err() {
+        return Err(Exit::failure(format!("prometheus: error: --web.external-url {external_url:?} is not a URL")));
+    }
+    let prefix = match text(matches, "web.route-prefix") {
+        "" => url::Url::parse(&external_url).map(|u| u.path().to_owned()).unwrap_or_default(),
+        given => format!("/{}", given.trim_matches('/')),
+    };
+    let shown = |name: &String| (name.clone(), texts_of(matches, name));
+    Ok(CollectorOptions {
+        config_file: PathBuf::from(text(matches, "config.file")),
+        storage_path: PathBuf::from(text(matches, "storage.tsdb.path")),
+        min_block_duration: parsed(matches, "storage.tsdb.min-block-duration")?,
+        max_block_duration: optional(matches, "storage.tsdb.max-block-duration")?,
+        wal_segment_size: optional(matches, "storage.tsdb.wal-segment-size")?,
+        wal_fsync_interval: parsed::<Duration>(matches, "storage.tsdb.wal-fsync-interval")?,
+        retention_time,
+        retention_size,
+        server: ServerOptions {
+            listen,
+            web_config,
+            limits: Limits { connections: parsed(matches, "web.max-connections")?, ..Limits::default() },
+        },
+        engine: EngineOptions {
+            lookback: parsed::<Duration>(matches, "query.lookback-delta")?.millis(),
+            max_samples: parsed(matches, "query.max-samples")?,
+            timeout: Some(StdDuration::from(parsed::<Duration>(matches, "query.timeout")?)),
+            features,
+            ..EngineOptions::default()
+        },
+        query_concurrency: parsed(matches, "query.max-concurrency")?,
+        alerts: AlertOptions {
+            for_outage_tolerance: parsed(matches, "rules.alert.for-outage-tolerance")?,
+            for_grace_period: parsed(matches, "rules.alert.for-grace-period")?,
+            resend_delay: parsed(matches, "rules.alert.resend-delay")?,
+        },
+        notification_queue: parsed(matches, "alertmanager.notification-queue-capacity")?,
+        allowed_hosts: None,
+        api: ApiOptions {
+            external_url,
+            route_prefix: prefix.trim_end_matches('/').to_owned(),
+            enable_lifecycle: flags::on(matches, "web.enable-lifecycle"),
+            enable_admin_api: flags::on(matches, "web.enable-admin-api"),
+            enable_remote_write_receiver: flags::on(matches, "web.enable-remote-write-receiver"),
+            flags: names.iter().map(shown).collect(),
+            ..ApiOptions::default()
+        },
+    })
+}
+
+/// A flag's value as text, for the API.
+fn texts_of(matches: &ArgMatches, name: &str) -> String {
+    match matches.try_get_many::<String>(name) {
+        Ok(Some(values)) => values.cloned().collect::<Vec<_>>().join(","),
+        Ok(None) => String::new(),
+        Err(_) => flags::on(matches, name).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_all(arguments: &[&str]) -> Result<Flags, Exit> {
+        parse(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn defaults_and_values() {
+        let flags = parse_all(&[]).unwrap();
+        assert_eq!(flags.options.config_file, PathBuf::from("prometheus.yml"));
+        assert_eq!((flags.options.retention_time, flags.options.engine.lookback), (None, 300_000));
+        let flags = parse_all(&[
+            "--config.file=x.yml",
+            "--storage.tsdb.retention.time",
+            "30d",
+            "--storage.tsdb.retention.size=10GB",
+            "--web.external-url=http://host/prom/",
+            "--enable-feature=promql-experimental-functions,exemplar-storage",
+            "--no-auto-gomaxprocs",
+        ])
+        .unwrap();
+        assert_eq!(flags.options.retention_time, Some(Duration::from_secs(30 * 86_400)));
+        assert_eq!(flags.options.retention_size, Some(Size(10 << 30)));
+        assert_eq!(flags.options.api.route_prefix, "/prom");
+        assert!(flags.options.engine.features.experimental_functions);
+        assert_eq!(flags.without_effect, ["--auto-gomaxprocs", "--enable-feature=exemplar-storage"]);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_an_error() {
+        for arguments in [&["--agent"][..], &["--web.enable-otlp-receiver"], &["--enable-feature=nope"], &["--nope"], &["--query.timeout=x"]] {
+            let exit = parse_all(arguments).unwrap_err();
+            assert_eq!(exit.code, 1, "{arguments:?}: {}", exit.text);
+        }
+    }
+}

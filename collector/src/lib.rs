@@ -1,0 +1,309 @@
+//! The collector: discovers and scrapes targets into the store, answers PromQL over HTTP, evaluates rules and sends alerts.
+//!
+//! [`Collector::start`] takes its settings and a token that ends it; nothing in this crate is global.
+
+pub mod api;
+mod client;
+pub mod config;
+mod discovery;
+pub mod flags;
+pub mod notifier;
+mod query;
+pub mod relabel;
+pub mod rules;
+pub mod scrape;
+mod storage;
+mod web;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration as StdDuration;
+
+use common::flags::Program;
+use common::http::{Server as HttpServer, ServerError, ServerOptions};
+use model::{Duration, now_millis};
+use parking_lot::{Mutex, RwLock};
+use promql::EngineOptions;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tsdb::{Db, OpenError};
+
+use api::{ApiMetrics, ApiOptions, ReloadRequest, ReloadState};
+use config::{Config, ConfigError, LoadOptions, Size};
+use notifier::Notifier;
+pub use query::{Querier, QuerySample, QueryValue};
+use rules::{AlertOptions, RuleContext, RuleManager};
+use scrape::ScrapeManager;
+pub use storage::{Refusals, Store};
+
+/// What this program stands in for.
+pub const PROGRAM: Program =
+    Program { name: "prometheus", version: "3.14.0", firewatch_version: env!("CARGO_PKG_VERSION") };
+
+/// Samples are kept this long unless told otherwise.
+const DEFAULT_RETENTION: Duration = Duration::from_secs(15 * 86_400);
+
+/// The settings of a collector.
+#[derive(Clone, Debug)]
+pub struct CollectorOptions {
+    /// Prometheus' configuration file.
+    pub config_file: PathBuf,
+    /// The folder of the store.
+    pub storage_path: PathBuf,
+    /// Range of the blocks that are cut from the head.
+    pub min_block_duration: Duration,
+    /// Longest range of a block; a tenth of the retention if `None`.
+    pub max_block_duration: Option<Duration>,
+    /// Bytes of a log segment.
+    pub wal_segment_size: Option<Size>,
+    /// Longest time that acknowledged samples may be lost by a loss of power; zero waits for the disk at each commit.
+    pub wal_fsync_interval: Duration,
+    /// How long samples are kept. Without this and a size: 15 days.
+    pub retention_time: Option<Duration>,
+    /// How many bytes of blocks are kept.
+    pub retention_size: Option<Size>,
+    /// Where and how to listen.
+    pub server: ServerOptions,
+    /// Settings of PromQL.
+    pub engine: EngineOptions,
+    /// Queries of the API at once.
+    pub query_concurrency: usize,
+    /// Times of alerting.
+    pub alerts: AlertOptions,
+    /// Alerts waiting for each set of Alertmanagers.
+    pub notification_queue: usize,
+    /// Hosts (without port) that requests may name in `Host` and `Origin`; `None` allows all.
+    pub allowed_hosts: Option<Vec<String>>,
+    /// Settings of the API.
+    pub api: ApiOptions,
+}
+
+/// Why a collector does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error("Error loading config: {0}")]
+    Config(#[from] ConfigError),
+    /// The configuration asks for something that this version does not have.
+    #[error("Error loading config (--config.file={}): not supported by this version of Firewatch: {}", file.display(), what.join(", "))]
+    Unsupported {
+        /// The file.
+        file: PathBuf,
+        /// Sections and mechanisms.
+        what: Vec<String>,
+    },
+    /// The configuration is well-formed and cannot be put in force.
+    #[error("Error loading config: {0}")]
+    Apply(String),
+    /// The store cannot be opened.
+    #[error("opening storage failed: {0}")]
+    Storage(#[from] OpenError),
+    /// The server cannot listen.
+    #[error("Unable to start web listener: {0}")]
+    Listen(#[from] ServerError),
+}
+
+/// A collector that runs.
+pub struct Collector {
+    server: Arc<api::Server>,
+    http: HttpServer,
+    context: RuleSetup,
+    reloads: mpsc::Receiver<ReloadRequest>,
+    config_file: PathBuf,
+    allowed_hosts: Option<Vec<String>>,
+}
+
+/// What rule contexts are made of at each reload.
+struct RuleSetup {
+    alerts: AlertOptions,
+    external_url: String,
+}
+
+impl Collector {
+    /// Reads the configuration, opens the store, listens, and begins to scrape. Ends with `shutdown`, after [`Collector::run`].
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(options: CollectorOptions, shutdown: CancellationToken) -> Result<Self, StartError> {
+        let config = load(&options.config_file)?;
+        let http = HttpServer::bind(options.server.clone())?;
+        let (db_options, retention_text) = db_options(&options, &config);
+        let path = options.storage_path.clone();
+        // replaying the log takes as long as it takes
+        let db = tokio::task::spawn_blocking(move || Db::open(path, db_options))
+            .await
+            .map_err(|e| StartError::Apply(e.to_string()))??;
+        let store = Store::new(Arc::new(db));
+        let external_url = match options.api.external_url.as_str() {
+            "" => default_url(&http),
+            given => given.to_owned(),
+        };
+        let engine = EngineOptions {
+            default_subquery_step: config.global.evaluation_interval.millis(),
+            ..options.engine.clone()
+        };
+        let features = engine.features;
+        let querier = Querier::new(store.clone(), engine, options.query_concurrency);
+        let (reload, reloads) = mpsc::channel(1);
+        let rule_options = rules::file::RuleOptions { features, ..Default::default() };
+        let seed = xxhash_rust::xxh3::xxh3_64(external_url.as_bytes());
+        let server = Arc::new(api::Server {
+            options: ApiOptions {
+                external_url: external_url.clone(),
+                storage_path: options.storage_path.clone(),
+                retention_text,
+                ..options.api.clone()
+            },
+            scrapes: ScrapeManager::new(store.clone(), seed, shutdown.clone()),
+            rules: RuleManager::new(rule_options, shutdown.clone()),
+            rule_metrics: Arc::default(),
+            notifier: Arc::new(Notifier::new(options.notification_queue, shutdown.clone())),
+            config: RwLock::new(config.clone()),
+            reload_state: Mutex::new(ReloadState::default()),
+            reload,
+            shutdown,
+            started: now_millis(),
+            metrics: ApiMetrics::default(),
+            store,
+            querier,
+        });
+        let collector = Self {
+            server,
+            http,
+            context: RuleSetup { alerts: options.alerts, external_url },
+            reloads,
+            config_file: options.config_file,
+            allowed_hosts: options.allowed_hosts,
+        };
+        collector.context.apply(&collector.server, config).map_err(StartError::Apply)?;
+        Ok(collector)
+    }
+
+    /// The addresses it listens on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.http.addresses()
+    }
+
+    /// What the API shows and does.
+    pub fn server(&self) -> &Arc<api::Server> {
+        &self.server
+    }
+
+    /// A way to have the configuration read anew.
+    pub fn reloader(&self) -> mpsc::Sender<ReloadRequest> {
+        self.server.reload.clone()
+    }
+
+    /// Answers requests until the token is cancelled, then stops scraping and makes everything durable.
+    pub async fn run(self) {
+        let Self { server, http, context, mut reloads, config_file, allowed_hosts } = self;
+        let mut router = api::router(&server);
+        if let Some(hosts) = allowed_hosts {
+            router = web::guard(router, hosts);
+        }
+        let shutdown = server.shutdown.clone();
+        let reloading = async {
+            while let Some(answer) = reloads.recv().await {
+                let outcome = reload(&server, &context, &config_file);
+                let _ = answer.send(outcome);
+            }
+        };
+        let serving = http.serve(router, shutdown.clone());
+        tokio::pin!(serving);
+        tokio::select! {
+            () = &mut serving => {}
+            // the server itself holds a sender, so this never ends
+            () = reloading => {}
+        }
+        server.scrapes.stopped().await;
+        server.rules.stopped().await;
+        server.notifier.stopped().await;
+        let db = Arc::clone(server.store.db());
+        let closed = tokio::task::spawn_blocking(move || db.close()).await;
+        if let Ok(Err(error)) = closed {
+            tracing::error!(%error, "closing the storage failed");
+        }
+        tracing::info!("See you next time!");
+    }
+}
+
+fn load(path: &Path) -> Result<Config, StartError> {
+    let config = Config::load(path, LoadOptions::default())?;
+    if config.unsupported.is_empty() {
+        return Ok(config);
+    }
+    Err(StartError::Unsupported { file: path.to_owned(), what: config.unsupported })
+}
+
+/// Reads the configuration anew. If anything is wrong with it, the old one stays in force.
+fn reload(server: &Arc<api::Server>, context: &RuleSetup, path: &Path) -> Result<(), String> {
+    tracing::info!(filename = %path.display(), "Loading configuration file");
+    let outcome = load(path).map_err(|e| e.to_string()).and_then(|config| context.apply(server, config));
+    if let Err(error) = &outcome {
+        server.reload_state.lock().success = false;
+        tracing::error!(err = %error, "Error reloading config");
+    }
+    outcome
+}
+
+impl RuleSetup {
+    /// Puts a configuration in force: everything, or nothing.
+    fn apply(&self, server: &Arc<api::Server>, config: Config) -> Result<(), String> {
+        let groups = server.rules.load(&config).map_err(|faults| faults.join("\n"))?;
+        server.notifier.apply(&config.alerting, &config.global.external_labels)?;
+        server.scrapes.apply(&config.scrape_configs)?;
+        let context = Arc::new(RuleContext {
+            store: server.store.clone(),
+            querier: server.querier.clone(),
+            notifier: Arc::clone(&server.notifier),
+            external_labels: config.global.external_labels.clone(),
+            external_url: self.external_url.clone(),
+            options: self.alerts,
+            metrics: Arc::clone(&server.rule_metrics),
+        });
+        server.rules.apply(groups, &config, &context);
+        *server.config.write() = config;
+        *server.reload_state.lock() = ReloadState { success: true, last_success: now_millis() };
+        tracing::info!("Completed loading of configuration file");
+        Ok(())
+    }
+}
+
+/// The store's settings, and the retention for people. The configuration file wins over the flags, as upstream has it.
+fn db_options(options: &CollectorOptions, config: &Config) -> (tsdb::Options, String) {
+    let size = config.storage.retention_size.or(options.retention_size);
+    let time = config.storage.retention_time.or(options.retention_time);
+    let time = if time.is_none() && size.is_none() { Some(DEFAULT_RETENTION) } else { time.filter(|t| !t.is_zero()) };
+    let month = Duration::from_secs(31 * 86_400);
+    let tenth = time.map_or(month, |t| Duration::from_millis(t.millis() / 10).min(month));
+    let longest = options.max_block_duration.unwrap_or(tenth).max(options.min_block_duration);
+    let mut db = tsdb::Options {
+        min_block_duration: options.min_block_duration.millis(),
+        max_block_duration: longest.millis(),
+        retention_duration: time.map(Duration::millis),
+        retention_size: size.map(|s| s.0),
+        wal_fsync_interval: StdDuration::from(options.wal_fsync_interval),
+        out_of_order_window: config.storage.out_of_order_time_window.millis(),
+        ..tsdb::Options::default()
+    };
+    if let Some(size) = options.wal_segment_size {
+        db.wal_segment_bytes = size.0;
+    }
+    if let Some(exemplars) = config.storage.max_exemplars {
+        db.max_exemplars = usize::try_from(exemplars).unwrap_or(usize::MAX);
+    }
+    let text = [time.map(|t| t.to_string()), size.map(|s| format!("{}B", s.0))].into_iter().flatten();
+    (db, text.collect::<Vec<_>>().join(" or "))
+}
+
+/// Where users reach the server, if nobody says: the machine's name and the port.
+fn default_url(http: &HttpServer) -> String {
+    let port = http.addresses().first().map_or(9090, SocketAddr::port);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "localhost",
+        name => name,
+    };
+    format!("{}://{host}:{port}", if http.is_tls() { "https" } else { "http" })
+}
