@@ -194,13 +194,7 @@ impl Db {
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
         if matchers.is_empty() {
-            return Ok(self.inner.from_indexes(
-                min_time,
-                max_time,
-                limit,
-                |index| index.names(),
-                |index| index.names(),
-            ));
+            return Ok(self.inner.ask_indexes(Ask::Names, min_time, max_time, limit));
         }
         let selection = self.inner.select(matchers, min_time, max_time);
         let names = selection.labels().iter().flat_map(Labels::iter).map(|(name, _)| name);
@@ -220,8 +214,7 @@ impl Db {
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
         if matchers.is_empty() {
-            let values = |index: &SeriesIndex| index.values(name);
-            return Ok(self.inner.from_indexes(min_time, max_time, limit, values, |index| index.values(name)));
+            return Ok(self.inner.ask_indexes(Ask::Values(name), min_time, max_time, limit));
         }
         let selection = self.inner.select(matchers, min_time, max_time);
         let values = selection.labels().iter().filter_map(|labels| labels.get(name));
@@ -262,7 +255,7 @@ impl Db {
             return Ok(());
         }
         // what comes later is not deleted, as upstream clamps to the head's range
-        let newest = groups.bounds.max_time.max(groups.out_of_order.max_time.unwrap_or(Timestamp::MIN));
+        let newest = groups.extent().1;
         let range = Interval { min: min_time, max: max_time.min(newest) };
         if range.min > range.max || ids.is_empty() {
             return Ok(());
@@ -649,33 +642,43 @@ impl Inner {
         }
     }
 
-    fn from_indexes(
-        &self,
-        min_time: Timestamp,
-        max_time: Timestamp,
-        limit: Option<usize>,
-        head: impl Fn(&SeriesIndex) -> Result<Vec<String>, std::convert::Infallible>,
-        block: impl Fn(&dyn LabelIndex<Error = ReadError>) -> Result<Vec<String>, ReadError>,
-    ) -> Answer {
+    fn ask_indexes(&self, ask: Ask<'_>, min_time: Timestamp, max_time: Timestamp, limit: Option<usize>) -> Answer {
         let mut warnings = Vec::new();
         let mut all: BTreeSet<String> = BTreeSet::new();
         let in_head = {
-            let bounds = self.groups.lock().bounds;
-            bounds.min_time <= max_time && bounds.max_time >= min_time
+            let extent = self.groups.lock().extent();
+            extent.0 <= max_time && extent.1 >= min_time
         };
         if in_head {
-            let Ok(found) = head(&self.index.read());
+            let Ok(found) = ask.of(&*self.index.read());
             all.extend(found);
         }
         let blocks = self.blocks.read().clone();
         for b in blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)) {
-            match b.with_index(|index| block(index)) {
+            match b.with_index(|index| ask.of(index)) {
                 Ok(found) => all.extend(found),
                 Err(error) => warnings.push(format!("block {} left out: {error}", b.meta.ulid)),
             }
         }
         self.bound_index_memory(&blocks);
         answer(all.iter().map(String::as_str).collect(), limit, &warnings)
+    }
+}
+
+/// A question that indexes answer without looking at series.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    Names,
+    /// Of this label.
+    Values(&'a str),
+}
+
+impl Ask<'_> {
+    fn of<I: LabelIndex>(self, index: &I) -> Result<Vec<String>, I::Error> {
+        match self {
+            Self::Names => index.names(),
+            Self::Values(name) => index.values(name),
+        }
     }
 }
 

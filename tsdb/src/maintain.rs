@@ -367,16 +367,15 @@ pub(crate) fn snapshot(db: &Inner, dir: &Path, with_head: bool) -> Result<(), Ma
     }
     if with_head {
         let (ids, labels) = db.head_sorted(&[]);
-        let (mut head, bounds) = {
+        let (mut head, (min_time, newest)) = {
             let groups = db.groups.lock();
-            (HeadSnapshot::take(&groups, &ids), groups.bounds)
+            (HeadSnapshot::take(&groups, &ids), groups.extent())
         };
-        if bounds.min_time <= bounds.max_time {
-            let min_time = bounds.min_time.min(head.late_min_time().unwrap_or(Timestamp::MAX));
-            head.prepare(min_time, bounds.max_time);
+        if min_time <= newest {
+            head.prepare(min_time, newest);
             let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
             let compaction = Compaction { level: 1, ..Compaction::default() };
-            let max_time = bounds.max_time + 1;
+            let max_time = newest + 1;
             let writer = BlockWriter { dir: &target, min_time, max_time, compaction, now: db.options.clock.now() };
             writer.write(&selection)?;
         }

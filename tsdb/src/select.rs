@@ -179,7 +179,7 @@ impl Selection {
             entries.append(&mut kept);
             for piece in found.drain(..) {
                 if piece.times().iter().any(|t| deleted(*t)) {
-                    pieces.extend(piece.without(&deleted, scratch, source.path())?.map(|p| (p, source)));
+                    pieces.extend(piece.without(deleted, scratch, source.path())?.map(|p| (p, source)));
                 } else {
                     pieces.push((piece, source));
                 }
@@ -296,11 +296,10 @@ fn drop_shared_times(floats: &mut Column<f64>, histograms: &[Timestamp]) {
     if keep.iter().all(|k| *k) {
         return;
     }
-    let pick = |times: &[Timestamp]| -> Arc<[Timestamp]> {
-        times.iter().zip(&keep).filter(|(_, k)| **k).map(|(t, _)| *t).collect()
-    };
-    floats.timestamps = pick(&floats.timestamps);
-    floats.start_timestamps = floats.start_timestamps.as_deref().map(pick);
+    let pick = |times: &Arc<[Timestamp]>| times.iter().zip(&keep).filter(|(_, k)| **k).map(|(t, _)| *t).collect();
+    let timestamps = pick(&floats.timestamps);
+    floats.timestamps = timestamps;
+    floats.start_timestamps = floats.start_timestamps.as_ref().map(pick);
     let mut keep = keep.iter();
     floats.values.retain(|_| keep.next().copied().unwrap_or(true));
 }

@@ -351,7 +351,7 @@ fn late_samples_are_merged_wherever_they_are() {
     check(&Db::open(dir.path().join("killed"), options.clone()).unwrap());
     db.maintain().unwrap();
     check(&db);
-    assert_eq!(db.blocks()[0].min_time, 0);
+    assert_eq!(db.blocks()[0].min_time, 0, "late samples are written apart and merged");
     append(&db, "z", "1", &[(6 * HOUR, 9.5)]);
     let before = all(&db);
     copy(&dir.path().join("live"), &dir.path().join("again"));

@@ -26,7 +26,7 @@ pub(crate) enum Home {
 /// The times the head covers and takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Earliest sample, `Timestamp::MAX` without any.
+    /// Earliest sample in order, `Timestamp::MAX` without any.
     pub(crate) min_time: Timestamp,
     /// Latest sample, `Timestamp::MIN` without any.
     pub(crate) max_time: Timestamp,
@@ -299,8 +299,6 @@ impl Groups {
         self.push_cells(time, cells, &mut outcome);
         if outcome.in_order > 0 {
             self.cover(time);
-        } else if outcome.out_of_order > 0 {
-            self.bounds.min_time = self.bounds.min_time.min(time);
         }
         outcome
     }
@@ -409,7 +407,6 @@ impl Groups {
             }
             Ok(Verdict::OutOfOrder) => {
                 let taken = self.out_of_order.push_histogram(series, time, entry.sample);
-                self.bounds.min_time = self.bounds.min_time.min(time);
                 RowOutcome { out_of_order: usize::from(taken), ..RowOutcome::default() }
             }
             Ok(Verdict::Known) => RowOutcome::default(),
@@ -501,7 +498,16 @@ impl Groups {
             + self.out_of_order.heap_bytes()
     }
 
-    /// Numbers of series that exist.
+    /// Earliest and latest sample, those out of order included.
+    pub(crate) fn extent(&self) -> (Timestamp, Timestamp) {
+        let late = (self.out_of_order.min_time, self.out_of_order.max_time);
+        (
+            self.bounds.min_time.min(late.0.unwrap_or(Timestamp::MAX)),
+            self.bounds.max_time.max(late.1.unwrap_or(Timestamp::MIN)),
+        )
+    }
+
+    /// Whether there is such a series.
     pub(crate) fn contains(&self, series: u32) -> bool {
         self.home(series) != Home::Gone
     }

@@ -173,10 +173,8 @@ impl HeadSnapshot {
             return (self, labels);
         }
         let mut numbers = vec![NOWHERE; keep.len()];
-        let mut next = 0;
-        for (number, _) in numbers.iter_mut().zip(&keep).filter(|(_, k)| **k) {
-            *number = next;
-            next += 1;
+        for (next, (number, _)) in numbers.iter_mut().zip(&keep).filter(|(_, k)| **k).enumerate() {
+            *number = next as u32;
         }
         let renumber = |at: u32| numbers.get(at as usize).copied().filter(|n| *n != NOWHERE);
         let kept = |at: usize| keep[at];
@@ -200,10 +198,6 @@ impl HeadSnapshot {
     /// The out-of-order samples, by series.
     pub(crate) fn late(&self) -> Vec<(u32, Arc<OutOfOrderSeries>)> {
         self.late.iter().map(|(at, late)| (self.series[*at as usize], Arc::clone(late))).collect()
-    }
-
-    pub(crate) fn late_min_time(&self) -> Option<Timestamp> {
-        self.late.values().filter_map(|l| l.min_time()).min()
     }
 
     /// Appends the float samples of a series; those out of order come last, since they were stored last.

@@ -243,6 +243,9 @@ pub(crate) struct TailColumns {
     pub(crate) columns: Vec<TailColumn>,
 }
 
+/// The rows some columns have (`None`: all), and those columns.
+pub(crate) type RowSet = (Option<Arc<[u32]>>, Vec<usize>);
+
 /// One column of a tail.
 #[derive(Debug, Default)]
 pub(crate) struct TailColumn {
@@ -276,9 +279,9 @@ impl TailColumn {
 impl TailColumns {
     /// Gives columns with equal rows the same list of rows, and returns the distinct lists (`None`: all rows) with the
     /// columns that have them. Columns without a value are left out.
-    pub(crate) fn share_rows(&mut self) -> Vec<(Option<Arc<[u32]>>, Vec<usize>)> {
+    pub(crate) fn share_rows(&mut self) -> Vec<RowSet> {
         let mut by_rows: hashbrown::HashMap<Option<Arc<[u32]>>, usize> = hashbrown::HashMap::new();
-        let mut sets: Vec<(Option<Arc<[u32]>>, Vec<usize>)> = Vec::new();
+        let mut sets: Vec<RowSet> = Vec::new();
         for (at, column) in self.columns.iter_mut().enumerate() {
             if column.values.is_empty() {
                 column.rows = Some(Arc::from([]));
