@@ -3,12 +3,12 @@
 use common::http::client::{Client, ClientError, ClientOptions, HttpClientConfig};
 
 /// What requests call themselves.
-pub const USER_AGENT: &str = concat!("Firewatch/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("Firewatch/", env!("CARGO_PKG_VERSION"));
 
 /// A client for a section of the configuration.
 ///
 /// # Errors
 /// When certificates cannot be read or settings do not work together.
-pub fn build(config: &HttpClientConfig) -> Result<Client, ClientError> {
+pub(crate) fn build(config: &HttpClientConfig) -> Result<Client, ClientError> {
     Client::new(config.clone(), ClientOptions { user_agent: USER_AGENT.to_owned() })
 }

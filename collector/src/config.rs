@@ -79,8 +79,18 @@ pub struct LoadOptions {
 }
 
 const TOP_LEVEL: [&str; 12] = [
-    "global", "runtime", "alerting", "rule_files", "scrape_config_files", "scrape_configs", "storage", "tracing",
-    "remote_write", "remote_read", "otlp", "features",
+    "global",
+    "runtime",
+    "alerting",
+    "rule_files",
+    "scrape_config_files",
+    "scrape_configs",
+    "storage",
+    "tracing",
+    "remote_write",
+    "remote_read",
+    "otlp",
+    "features",
 ];
 
 impl Config {
@@ -119,7 +129,9 @@ impl Config {
         let empty = yaml::Node::empty_mapping(node.line, node.column);
         let section = |name: &str| node.get(name).unwrap_or(&empty);
         if options.agent {
-            for (name, shown) in [("alerting", "alerting"), ("rule_files", "rule_files"), ("remote_read", "remote_read")] {
+            for (name, shown) in
+                [("alerting", "alerting"), ("rule_files", "rule_files"), ("remote_read", "remote_read")]
+            {
                 if node.get(name).is_some_and(|n| !n.is_null()) {
                     return Err(section(name).error(format!("field {shown} is not allowed in agent mode")));
                 }
@@ -190,7 +202,8 @@ impl Config {
                 if let yaml::Kind::Mapping(entries) = &other.kind
                     && let Some((key, _)) = entries.first()
                 {
-                    let message = format!("field {} not found in type config.ScrapeConfigs", key.as_str().unwrap_or_default());
+                    let message =
+                        format!("field {} not found in type config.ScrapeConfigs", key.as_str().unwrap_or_default());
                     return Err(invalid(&file)(key.error(message)));
                 }
                 let base = Base { folder: file.parent().unwrap_or(Path::new("")).to_path_buf() };
@@ -205,8 +218,7 @@ impl Config {
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
-        .map_err(|e| ConfigError::Read { path: path.to_owned(), reason: e.to_string() })
+    std::fs::read_to_string(path).map_err(|e| ConfigError::Read { path: path.to_owned(), reason: e.to_string() })
 }
 
 fn scrape_configs(node: &yaml::Node, global: &Global, base: &Base) -> Result<Vec<ScrapeConfig>, yaml::Error> {
@@ -294,8 +306,18 @@ pub fn expand_pattern(pattern: &Path) -> Vec<PathBuf> {
 }
 
 const SECRET_KEYS: [&str; 12] = [
-    "password", "bearer_token", "credentials", "client_secret", "secret_key", "key", "secrets", "proxy_connect_header", "token", "auth_token",
-    "application_secret", "client_certificate_key",
+    "password",
+    "bearer_token",
+    "credentials",
+    "client_secret",
+    "secret_key",
+    "key",
+    "secrets",
+    "proxy_connect_header",
+    "token",
+    "auth_token",
+    "application_secret",
+    "client_certificate_key",
 ];
 
 /// The document with secrets hidden.
@@ -306,13 +328,17 @@ fn show(node: &yaml::Node) -> String {
 
 fn hide_secrets(node: &yaml::Node, secret: bool) -> yaml::Node {
     let kind = match &node.kind {
-        yaml::Kind::Scalar { .. } if secret && !node.is_null() => yaml::Kind::Scalar { text: "<secret>".into(), plain: true },
+        yaml::Kind::Scalar { .. } if secret && !node.is_null() => {
+            yaml::Kind::Scalar { text: "<secret>".into(), plain: true }
+        }
         yaml::Kind::Scalar { .. } => node.kind.clone(),
         yaml::Kind::Sequence(items) => yaml::Kind::Sequence(items.iter().map(|i| hide_secrets(i, secret)).collect()),
         yaml::Kind::Mapping(entries) => yaml::Kind::Mapping(
             entries
                 .iter()
-                .map(|(k, v)| (k.clone(), hide_secrets(v, secret || SECRET_KEYS.contains(&k.as_str().unwrap_or_default()))))
+                .map(|(k, v)| {
+                    (k.clone(), hide_secrets(v, secret || SECRET_KEYS.contains(&k.as_str().unwrap_or_default())))
+                })
                 .collect(),
         ),
     };
@@ -343,10 +369,22 @@ mod tests {
         for (text, expected) in [
             ("global:\n  nope: 1\n", "parsing YAML file p.yml: line 2: field nope not found in type config.plain"),
             ("nope: 1\n", "parsing YAML file p.yml: line 1: field nope not found in type config.plain"),
-            ("scrape_configs:\n- job_name: a\n- job_name: a\n", "parsing YAML file p.yml: line 2: found multiple scrape configs with job name \"a\""),
-            ("scrape_configs:\n- job_name: a\n  relabel_configs:\n  - regex: '('\n    target_label: x\n", "parsing YAML file p.yml: line 4: error parsing regexp"),
-            ("scrape_configs:\n- job_name: a\n  consult_sd_configs: []\n", "parsing YAML file p.yml: line 3: field consult_sd_configs not found in type config.ScrapeConfig"),
-            ("scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: ['http://x']\n", "parsing YAML file p.yml: line 4: \"http://x\" is not a valid hostname"),
+            (
+                "scrape_configs:\n- job_name: a\n- job_name: a\n",
+                "parsing YAML file p.yml: line 2: found multiple scrape configs with job name \"a\"",
+            ),
+            (
+                "scrape_configs:\n- job_name: a\n  relabel_configs:\n  - regex: '('\n    target_label: x\n",
+                "parsing YAML file p.yml: line 4: error parsing regexp",
+            ),
+            (
+                "scrape_configs:\n- job_name: a\n  consult_sd_configs: []\n",
+                "parsing YAML file p.yml: line 3: field consult_sd_configs not found in type config.ScrapeConfig",
+            ),
+            (
+                "scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: ['http://x']\n",
+                "parsing YAML file p.yml: line 4: \"http://x\" is not a valid hostname",
+            ),
             ("rule_files: ['a/*/b']\n", "parsing YAML file p.yml: line 1: invalid rule file path \"a/*/b\""),
             ("scrape_configs:\n-\n", "parsing YAML file p.yml: line 2: empty or null scrape config section"),
         ] {
@@ -357,7 +395,10 @@ mod tests {
 
     #[test]
     fn what_this_version_lacks_is_named() {
-        let config = parse("remote_write: [{url: 'http://x'}]\nscrape_configs: [{job_name: a, consul_sd_configs: [{server: x}]}]").unwrap();
+        let config = parse(
+            "remote_write: [{url: 'http://x'}]\nscrape_configs: [{job_name: a, consul_sd_configs: [{server: x}]}]",
+        )
+        .unwrap();
         assert_eq!(config.unsupported, ["remote_write", "consul_sd_configs"]);
     }
 
@@ -380,7 +421,8 @@ mod tests {
         for name in ["b.yml", "a.yml", "c.txt"] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let names: Vec<_> = expand_pattern(&folder.path().join("*.yml")).iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+        let names: Vec<_> =
+            expand_pattern(&folder.path().join("*.yml")).iter().map(|p| p.file_name().unwrap().to_owned()).collect();
         assert_eq!(names, ["a.yml", "b.yml"]);
     }
 }

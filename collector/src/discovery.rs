@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{DiscoveryConfig, TargetGroup};
 
 /// The target groups of a job as they are known now.
-pub type Groups = Arc<Vec<TargetGroup>>;
+pub(crate) type Groups = Arc<Vec<TargetGroup>>;
 
 /// Runs the mechanisms of a job until `shutdown`. Each one's groups replace its earlier ones; the receiver sees all of them.
 ///
 /// The receiver is closed when the tasks have ended.
-pub fn start(configs: &[DiscoveryConfig], shutdown: &CancellationToken) -> watch::Receiver<Groups> {
+pub(crate) fn start(configs: &[DiscoveryConfig], shutdown: &CancellationToken) -> watch::Receiver<Groups> {
     let (sender, receiver) = watch::channel(Groups::default());
     let shared = Arc::new(Mutex::new(vec![Vec::new(); configs.len()]));
     let mut tasks = JoinSet::new();
@@ -30,10 +30,12 @@ pub fn start(configs: &[DiscoveryConfig], shutdown: &CancellationToken) -> watch
                 tasks.spawn(file::run(config, slot));
             }
             DiscoveryConfig::Http(config) => {
-                tasks.spawn(http::run(config, slot));
+                tasks.spawn(http::run(*config, slot));
             }
             // the configuration has been refused or the user told before
-            DiscoveryConfig::Unsupported(name) => tracing::error!(mechanism = %name, "discovery mechanism is not supported"),
+            DiscoveryConfig::Unsupported(name) => {
+                tracing::error!(mechanism = %name, "discovery mechanism is not supported");
+            }
         }
     }
     let shutdown = shutdown.clone();

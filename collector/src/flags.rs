@@ -163,7 +163,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, Exi
     let matches = flags::parse(command, &PROGRAM, arguments)?;
     for name in UNSUPPORTED.iter().chain(&UNSUPPORTED_SWITCHES) {
         if flags::given(&matches, name) {
-            return Err(Exit::failure(format!("prometheus: error: --{name} is not supported by Firewatch's collector yet")));
+            return Err(Exit::failure(format!(
+                "prometheus: error: --{name} is not supported by Firewatch's collector yet"
+            )));
         }
     }
     let mut without_effect: Vec<String> = WITHOUT_EFFECT
@@ -194,7 +196,9 @@ fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<Fe
                     without_effect.push(format!("--enable-feature={other}"));
                 }
                 other => {
-                    let message = format!("prometheus: error: --enable-feature={other} is not supported by Firewatch's collector");
+                    let message = format!(
+                        "prometheus: error: --enable-feature={other} is not supported by Firewatch's collector"
+                    );
                     return Err(Exit::failure(message));
                 }
             }
@@ -205,7 +209,9 @@ fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<Fe
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(matches: &ArgMatches, name: &str) -> Result<T, Exit> {
     let written = text(matches, name);
-    written.parse().map_err(|e| Exit::failure(format!("prometheus: error: invalid value {written:?} for --{name}: {e}")))
+    written
+        .parse()
+        .map_err(|e| Exit::failure(format!("prometheus: error: invalid value {written:?} for --{name}: {e}")))
 }
 
 fn optional<T: std::str::FromStr<Err: std::fmt::Display>>(matches: &ArgMatches, name: &str) -> Result<Option<T>, Exit> {
@@ -307,7 +313,13 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_an_error() {
-        for arguments in [&["--agent"][..], &["--web.enable-otlp-receiver"], &["--enable-feature=nope"], &["--nope"], &["--query.timeout=x"]] {
+        for arguments in [
+            &["--agent"][..],
+            &["--web.enable-otlp-receiver"],
+            &["--enable-feature=nope"],
+            &["--nope"],
+            &["--query.timeout=x"],
+        ] {
             let exit = parse_all(arguments).unwrap_err();
             assert_eq!(exit.code, 1, "{arguments:?}: {}", exit.text);
         }

@@ -33,7 +33,11 @@ async fn run(flags: flags::Flags) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    tracing::info!(version = collector::PROGRAM.version, firewatch = collector::PROGRAM.firewatch_version, "Starting Firewatch collector");
+    tracing::info!(
+        version = collector::PROGRAM.version,
+        firewatch = collector::PROGRAM.firewatch_version,
+        "Starting Firewatch collector"
+    );
     let collector = match Collector::start(flags.options, signals.shutdown.clone()).await {
         Ok(collector) => collector,
         Err(error) => {

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::http::client::Client;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use model::{Labels, Timestamp, format_rfc3339_millis};
 use parking_lot::{Mutex, RwLock};
-use http::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{AlertmanagerConfig, Alerting};
+use crate::config::{Alerting, AlertmanagerConfig};
 use crate::discovery::{self, Groups};
 use crate::relabel;
 use crate::rules::Alert;
@@ -140,7 +140,11 @@ impl Notifier {
         let mut fresh = Vec::new();
         for config in &alerting.alertmanagers {
             let known = settings.sets.iter().any(|set| set.config == *config);
-            let client = if known { None } else { Some(crate::client::build(&config.http_client).map_err(|e| format!("alertmanager: {e}"))?) };
+            let client = if known {
+                None
+            } else {
+                Some(crate::client::build(&config.http_client).map_err(|e| format!("alertmanager: {e}"))?)
+            };
             fresh.push((config, client));
         }
         let mut old = std::mem::take(&mut settings.sets);
@@ -166,12 +170,8 @@ impl Notifier {
         let gone = self.shutdown.child_token();
         let shared = Arc::new(SetShared::default());
         let groups = discovery::start(&config.discovery, &gone);
-        let task = SetTask {
-            config: config.clone(),
-            client,
-            shared: Arc::clone(&shared),
-            metrics: Arc::clone(&self.metrics),
-        };
+        let task =
+            SetTask { config: config.clone(), client, shared: Arc::clone(&shared), metrics: Arc::clone(&self.metrics) };
         self.tasks.spawn(task.run(groups, gone.clone()));
         Set { config, shared, gone }
     }
@@ -196,7 +196,9 @@ impl Notifier {
         for set in &settings.sets {
             let mut queue = set.shared.queue.lock();
             for alert in &prepared {
-                let Some(labels) = relabel::relabel(&alert.labels, &set.config.alert_relabel_configs, names) else { continue };
+                let Some(labels) = relabel::relabel(&alert.labels, &set.config.alert_relabel_configs, names) else {
+                    continue;
+                };
                 if queue.len() >= self.queue_capacity {
                     queue.pop_front();
                     self.metrics.dropped.inc();
@@ -309,9 +311,14 @@ impl SetTask {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             *request.body_mut() = Some(body.into());
             let response = self.client.execute(request).await.map_err(|e| e.to_string())?;
-            if response.status().is_success() { Ok(()) } else { Err(format!("bad response status {}", response.status())) }
+            if response.status().is_success() {
+                Ok(())
+            } else {
+                Err(format!("bad response status {}", response.status()))
+            }
         };
-        let result = tokio::time::timeout(timeout, attempt).await.unwrap_or_else(|_| Err("context deadline exceeded".into()));
+        let result =
+            tokio::time::timeout(timeout, attempt).await.unwrap_or_else(|_| Err("context deadline exceeded".into()));
         let mut by_address = self.metrics.by_address.lock();
         let (sent, failed) = by_address.entry(address.to_owned()).or_default();
         match result {

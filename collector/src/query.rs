@@ -124,7 +124,9 @@ impl Querier {
                     },
                 })
                 .collect()),
-            Value::Scalar(_, value) => Ok(vec![QuerySample { labels: Labels::empty(), value: QueryValue::Float(value) }]),
+            Value::Scalar(_, value) => {
+                Ok(vec![QuerySample { labels: Labels::empty(), value: QueryValue::Float(value) }])
+            }
             Value::String(..) | Value::Matrix(_) => {
                 Err(QueryError::Execution("rule result is not a vector or scalar".to_owned()))
             }

@@ -143,7 +143,12 @@ impl Written {
         }
         let sets_target = matches!(
             action,
-            Action::Replace | Action::HashMod | Action::Lowercase | Action::Uppercase | Action::KeepEqual | Action::DropEqual
+            Action::Replace
+                | Action::HashMod
+                | Action::Lowercase
+                | Action::Uppercase
+                | Action::KeepEqual
+                | Action::DropEqual
         );
         if sets_target && self.target_label.is_empty() {
             return Err(format!("relabel configuration for {name} action requires 'target_label' value"));
@@ -163,7 +168,8 @@ impl Written {
         if action == Action::LabelMap && !valid_with_variables(&self.replacement, names) {
             return Err(format!("{} is invalid 'replacement' for {name} action", quote(&self.replacement)));
         }
-        let changed = self.modulus != 0 || self.separator != DEFAULT_SEPARATOR || self.replacement != DEFAULT_REPLACEMENT;
+        let changed =
+            self.modulus != 0 || self.separator != DEFAULT_SEPARATOR || self.replacement != DEFAULT_REPLACEMENT;
         if matches!(action, Action::KeepEqual | Action::DropEqual) && (changed || self.regex != DEFAULT_REGEX) {
             return Err(format!("{name} action requires only 'source_labels' and `target_label`, and no other fields"));
         }
@@ -320,10 +326,22 @@ mod tests {
         let with = |more: &[(&'static str, &'static str)]| -> Vec<(&'static str, &'static str)> {
             ABC.iter().chain(more).copied().collect()
         };
-        check(ABC, "[{source_labels: [a], regex: 'f(.*)', target_label: d, replacement: 'ch${1}-ch${1}'}]", Some(&with(&[("d", "choo-choo")])));
-        check(ABC, "[{source_labels: [a, b], regex: 'f(.*);(.*)r', target_label: a, replacement: 'b${1}${2}m'}]", Some(&[("a", "boobam"), ("b", "bar"), ("c", "baz")]));
+        check(
+            ABC,
+            "[{source_labels: [a], regex: 'f(.*)', target_label: d, replacement: 'ch${1}-ch${1}'}]",
+            Some(&with(&[("d", "choo-choo")])),
+        );
+        check(
+            ABC,
+            "[{source_labels: [a, b], regex: 'f(.*);(.*)r', target_label: a, replacement: 'b${1}${2}m'}]",
+            Some(&[("a", "boobam"), ("b", "bar"), ("c", "baz")]),
+        );
         check(ABC, "[{source_labels: [a], regex: 'nope', target_label: d}]", Some(ABC));
-        check(ABC, "[{source_labels: [a], regex: '(f).*', target_label: '${1}x', replacement: y}]", Some(&with(&[("fx", "y")])));
+        check(
+            ABC,
+            "[{source_labels: [a], regex: '(f).*', target_label: '${1}x', replacement: y}]",
+            Some(&with(&[("fx", "y")])),
+        );
         check(ABC, "[{target_label: d, replacement: constant}]", Some(&with(&[("d", "constant")])));
         check(ABC, "[{source_labels: [zzz], target_label: a}]", Some(&[("b", "bar"), ("c", "baz")]));
         check(ABC, "[{source_labels: [a], regex: foo, action: drop}]", None);
@@ -332,11 +350,23 @@ mod tests {
         check(ABC, "[{source_labels: [a], regex: 'f.*|x', action: keep}]", Some(ABC));
         check(&[("a", "x"), ("b", "x")], "[{source_labels: [a], target_label: b, action: dropequal}]", None);
         check(&[("a", "x"), ("b", "y")], "[{source_labels: [a], target_label: b, action: keepequal}]", None);
-        check(&[("c", "baz")], "[{source_labels: [c], target_label: d, action: hashmod, modulus: 1000}]", Some(&[("c", "baz"), ("d", "976")]));
-        check(&[("__meta_x", "1"), ("y", "2")], "[{regex: '__meta_(.+)', action: labelmap}]", Some(&[("__meta_x", "1"), ("x", "1"), ("y", "2")]));
+        check(
+            &[("c", "baz")],
+            "[{source_labels: [c], target_label: d, action: hashmod, modulus: 1000}]",
+            Some(&[("c", "baz"), ("d", "976")]),
+        );
+        check(
+            &[("__meta_x", "1"), ("y", "2")],
+            "[{regex: '__meta_(.+)', action: labelmap}]",
+            Some(&[("__meta_x", "1"), ("x", "1"), ("y", "2")]),
+        );
         check(ABC, "[{regex: '(a|b)', action: labeldrop}]", Some(&[("c", "baz")]));
         check(ABC, "[{regex: '(a|b)', action: labelkeep}]", Some(&[("a", "foo"), ("b", "bar")]));
-        check(&[("a", "MiXed")], "[{source_labels: [a], target_label: l, action: lowercase},{source_labels: [a], target_label: u, action: Uppercase}]", Some(&[("a", "MiXed"), ("l", "mixed"), ("u", "MIXED")]));
+        check(
+            &[("a", "MiXed")],
+            "[{source_labels: [a], target_label: l, action: lowercase},{source_labels: [a], target_label: u, action: Uppercase}]",
+            Some(&[("a", "MiXed"), ("l", "mixed"), ("u", "MIXED")]),
+        );
     }
 
     #[test]
@@ -346,9 +376,18 @@ mod tests {
             ("[{action: nope}]", "unknown relabel action \"nope\""),
             ("[{action: hashmod, target_label: x}]", "relabel configuration for hashmod requires non-zero modulus"),
             ("[{source_labels: [a]}]", "relabel configuration for replace action requires 'target_label' value"),
-            ("[{action: labeldrop, regex: x, target_label: y}]", "labeldrop action requires only 'regex', and no other fields"),
-            ("[{action: lowercase, target_label: y, replacement: z}]", "'replacement' can not be set for lowercase action"),
-            ("[{action: keepequal, target_label: y, regex: z}]", "keepequal action requires only 'source_labels' and `target_label`, and no other fields"),
+            (
+                "[{action: labeldrop, regex: x, target_label: y}]",
+                "labeldrop action requires only 'regex', and no other fields",
+            ),
+            (
+                "[{action: lowercase, target_label: y, replacement: z}]",
+                "'replacement' can not be set for lowercase action",
+            ),
+            (
+                "[{action: keepequal, target_label: y, regex: z}]",
+                "keepequal action requires only 'source_labels' and `target_label`, and no other fields",
+            ),
         ] {
             assert_eq!(rules(text).unwrap_err(), expected, "{text}");
         }

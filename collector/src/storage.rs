@@ -106,10 +106,8 @@ impl Batch {
 
 impl Storage for Store {
     fn select<'a>(&'a self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection + 'a>, StorageError> {
-        let selection = self
-            .db
-            .select(request.matchers, request.mint, request.maxt)
-            .map_err(|e| StorageError(e.to_string()))?;
+        let selection =
+            self.db.select(request.matchers, request.mint, request.maxt).map_err(|e| StorageError(e.to_string()))?;
         Ok(Box::new(Selected(selection)))
     }
 }

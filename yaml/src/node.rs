@@ -413,7 +413,8 @@ impl Node {
     fn write_scalar(&self, out: &mut String) {
         let Kind::Scalar { text, plain } = &self.kind else { return };
         let simple = |c: char| c.is_ascii_alphanumeric() || "_-./<>".contains(c);
-        let looks_typed = || Node { line: 0, column: 0, kind: Kind::Scalar { text: text.clone(), plain: true } }.is_typed();
+        let looks_typed =
+            || Node { line: 0, column: 0, kind: Kind::Scalar { text: text.clone(), plain: true } }.is_typed();
         if (*plain && !text.contains(['\n', '#', ':', '\'', '"']))
             || (!text.is_empty() && text.chars().all(simple) && !text.starts_with('-') && !looks_typed())
         {

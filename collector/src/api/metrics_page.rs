@@ -28,7 +28,7 @@ pub(super) async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMa
 }
 
 /// Appends what the collector counts about itself.
-pub fn collect(server: &Server, page: &mut Page) {
+fn collect(server: &Server, page: &mut Page) {
     server_state(server, page);
     scraping(server, page);
     rules_and_alerts(server, page);
@@ -42,16 +42,31 @@ fn server_state(server: &Server, page: &mut Page) {
     let help = "Timestamp of the last successful configuration reload.";
     let name = "prometheus_config_last_reload_success_timestamp_seconds";
     page.gauge(name, help, &[], (reload.last_success / 1000) as f64);
-    page.gauge("prometheus_ready", "Whether Prometheus startup was fully completed and the server is ready for normal operation.", &[], 1.0);
+    page.gauge(
+        "prometheus_ready",
+        "Whether Prometheus startup was fully completed and the server is ready for normal operation.",
+        &[],
+        1.0,
+    );
     let (limit, running) = server.querier.concurrency();
-    page.gauge("prometheus_engine_queries", "The current number of queries being executed or waiting.", &[], running as f64);
+    page.gauge(
+        "prometheus_engine_queries",
+        "The current number of queries being executed or waiting.",
+        &[],
+        running as f64,
+    );
     page.gauge("prometheus_engine_queries_concurrent_max", "The max number of concurrent queries.", &[], limit as f64);
     let help = "Number of queries that the HTTP API has started.";
     page.counter("firewatch_queries_total", help, &[], server.metrics.queries.get() as f64);
     let help = "Time spent evaluating the queries of the HTTP API.";
     page.counter("firewatch_query_seconds_total", help, &[], server.metrics.query_nanos.get() as f64 / 1e9);
     let help = "Total number of samples received by remote write.";
-    page.counter("firewatch_remote_write_received_samples_total", help, &[], server.metrics.remote_write_samples.get() as f64);
+    page.counter(
+        "firewatch_remote_write_received_samples_total",
+        help,
+        &[],
+        server.metrics.remote_write_samples.get() as f64,
+    );
 }
 
 fn scraping(server: &Server, page: &mut Page) {
@@ -68,13 +83,41 @@ fn scraping(server: &Server, page: &mut Page) {
         page.sample(family, &[("scrape_job", &config.job_name)], config.limits.targets as f64);
     }
     let counters = [
-        ("prometheus_target_scrapes_exceeded_body_size_limit_total", "Total number of scrapes that hit the body size limit", &metrics.exceeded_body_size),
-        ("prometheus_target_scrapes_exceeded_sample_limit_total", "Total number of scrapes that hit the sample limit and were rejected.", &metrics.exceeded_samples),
-        ("prometheus_target_scrape_pool_exceeded_label_limits_total", "Total number of times scrape pools hit the label limits, during sync or config reload.", &metrics.exceeded_labels),
-        ("prometheus_target_scrape_pool_exceeded_target_limit_total", "Total number of times scrape pools hit the target limit, during sync or config reload.", &metrics.exceeded_targets),
-        ("prometheus_target_scrapes_sample_out_of_order_total", "Total number of samples rejected due to not being out of the expected order.", &metrics.out_of_order),
-        ("prometheus_target_scrapes_sample_duplicate_timestamp_total", "Total number of samples rejected due to duplicate timestamps but different values.", &metrics.duplicates),
-        ("prometheus_target_scrapes_sample_out_of_bounds_total", "Total number of samples rejected due to timestamp falling outside of the time bounds.", &metrics.out_of_bounds),
+        (
+            "prometheus_target_scrapes_exceeded_body_size_limit_total",
+            "Total number of scrapes that hit the body size limit",
+            &metrics.exceeded_body_size,
+        ),
+        (
+            "prometheus_target_scrapes_exceeded_sample_limit_total",
+            "Total number of scrapes that hit the sample limit and were rejected.",
+            &metrics.exceeded_samples,
+        ),
+        (
+            "prometheus_target_scrape_pool_exceeded_label_limits_total",
+            "Total number of times scrape pools hit the label limits, during sync or config reload.",
+            &metrics.exceeded_labels,
+        ),
+        (
+            "prometheus_target_scrape_pool_exceeded_target_limit_total",
+            "Total number of times scrape pools hit the target limit, during sync or config reload.",
+            &metrics.exceeded_targets,
+        ),
+        (
+            "prometheus_target_scrapes_sample_out_of_order_total",
+            "Total number of samples rejected due to not being out of the expected order.",
+            &metrics.out_of_order,
+        ),
+        (
+            "prometheus_target_scrapes_sample_duplicate_timestamp_total",
+            "Total number of samples rejected due to duplicate timestamps but different values.",
+            &metrics.duplicates,
+        ),
+        (
+            "prometheus_target_scrapes_sample_out_of_bounds_total",
+            "Total number of samples rejected due to timestamp falling outside of the time bounds.",
+            &metrics.out_of_bounds,
+        ),
         ("prometheus_target_sync_failed_total", "Total number of target sync failures.", &metrics.sync_failed),
         ("firewatch_scrapes_total", "Scrapes that were stored.", &metrics.scrapes),
         ("firewatch_scrapes_failed_total", "Scrapes that failed.", &metrics.failures),
@@ -113,12 +156,27 @@ fn rules_and_alerts(server: &Server, page: &mut Page) {
 
     let notifier = server.notifier.metrics();
     let (waiting, capacity) = server.notifier.queue();
-    page.gauge("prometheus_notifications_queue_length", "The number of alert notifications in the queue.", &[], waiting as f64);
-    page.gauge("prometheus_notifications_queue_capacity", "The capacity of the alert notifications queue.", &[], capacity as f64);
+    page.gauge(
+        "prometheus_notifications_queue_length",
+        "The number of alert notifications in the queue.",
+        &[],
+        waiting as f64,
+    );
+    page.gauge(
+        "prometheus_notifications_queue_capacity",
+        "The capacity of the alert notifications queue.",
+        &[],
+        capacity as f64,
+    );
     let help = "Total number of alerts dropped due to errors when sending to Alertmanager.";
     page.counter("prometheus_notifications_dropped_total", help, &[], notifier.dropped.get() as f64);
     let help = "The number of alertmanagers discovered and active.";
-    page.gauge("prometheus_notifications_alertmanagers_discovered", help, &[], server.notifier.alertmanagers().0.len() as f64);
+    page.gauge(
+        "prometheus_notifications_alertmanagers_discovered",
+        help,
+        &[],
+        server.notifier.alertmanagers().0.len() as f64,
+    );
     let sent = page.family("prometheus_notifications_sent_total", "Total number of alerts sent.", MetricType::Counter);
     let by_address = notifier.by_address.lock().clone();
     for (address, (count, _)) in &by_address {
@@ -136,17 +194,49 @@ fn storage(server: &Server, page: &mut Page) {
     let gauges = [
         ("prometheus_tsdb_head_series", "Total number of series in the head block.", m.head_series as f64),
         ("prometheus_tsdb_head_chunks", "Total number of chunks in the head block.", m.head_chunks as f64),
-        ("prometheus_tsdb_head_min_time", "Minimum time bound of the head block. The unit is decided by the library consumer.", m.head_min_time as f64),
-        ("prometheus_tsdb_head_max_time", "Maximum timestamp of the head block. The unit is decided by the library consumer.", m.head_max_time as f64),
-        ("prometheus_tsdb_lowest_timestamp", "Lowest timestamp value stored in the database. The unit is decided by the library consumer.", m.lowest_timestamp as f64),
+        (
+            "prometheus_tsdb_head_min_time",
+            "Minimum time bound of the head block. The unit is decided by the library consumer.",
+            m.head_min_time as f64,
+        ),
+        (
+            "prometheus_tsdb_head_max_time",
+            "Maximum timestamp of the head block. The unit is decided by the library consumer.",
+            m.head_max_time as f64,
+        ),
+        (
+            "prometheus_tsdb_lowest_timestamp",
+            "Lowest timestamp value stored in the database. The unit is decided by the library consumer.",
+            m.lowest_timestamp as f64,
+        ),
         ("prometheus_tsdb_blocks_loaded", "Number of currently loaded data blocks", m.blocks_loaded as f64),
-        ("prometheus_tsdb_storage_blocks_bytes", "The number of bytes that are currently used for local storage by all blocks.", m.blocks_bytes as f64),
+        (
+            "prometheus_tsdb_storage_blocks_bytes",
+            "The number of bytes that are currently used for local storage by all blocks.",
+            m.blocks_bytes as f64,
+        ),
         ("prometheus_tsdb_wal_storage_size_bytes", "Size of the write log directory.", m.wal_bytes as f64),
-        ("prometheus_tsdb_wal_segment_current", "Write log segment index that TSDB is currently writing to.", m.wal_segment_current as f64),
-        ("prometheus_tsdb_exemplar_exemplars_in_storage", "Number of exemplars currently in circular storage.", m.exemplars_in_storage as f64),
-        ("prometheus_tsdb_exemplar_max_exemplars", "Total number of exemplars the exemplar storage can store, resizeable.", m.exemplar_max as f64),
+        (
+            "prometheus_tsdb_wal_segment_current",
+            "Write log segment index that TSDB is currently writing to.",
+            m.wal_segment_current as f64,
+        ),
+        (
+            "prometheus_tsdb_exemplar_exemplars_in_storage",
+            "Number of exemplars currently in circular storage.",
+            m.exemplars_in_storage as f64,
+        ),
+        (
+            "prometheus_tsdb_exemplar_max_exemplars",
+            "Total number of exemplars the exemplar storage can store, resizeable.",
+            m.exemplar_max as f64,
+        ),
         ("firewatch_tsdb_head_bytes", "Memory that the head takes, by its own account.", m.head_bytes as f64),
-        ("prometheus_tsdb_data_replay_duration_seconds", "Time taken to replay the data on disk.", m.replay_millis as f64 / 1000.0),
+        (
+            "prometheus_tsdb_data_replay_duration_seconds",
+            "Time taken to replay the data on disk.",
+            m.replay_millis as f64 / 1000.0,
+        ),
     ];
     for (name, help, value) in gauges {
         page.gauge(name, help, &[], value);
@@ -159,18 +249,62 @@ fn storage(server: &Server, page: &mut Page) {
         ("prometheus_tsdb_head_series_created_total", "Total number of series created in the head", m.series_created),
         ("prometheus_tsdb_head_series_removed_total", "Total number of series removed in the head", m.series_removed),
         ("prometheus_tsdb_head_truncations_total", "Total number of head truncations attempted.", m.head_truncations),
-        ("prometheus_tsdb_out_of_bound_samples_total", "Total number of out of bound samples ingestion failed attempts with out of order support disabled.", m.out_of_bounds_refused),
-        ("prometheus_tsdb_out_of_order_samples_total", "Total number of out of order samples ingestion failed attempts due to out of order being disabled.", m.out_of_order_refused),
-        ("prometheus_tsdb_too_old_samples_total", "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window.", m.too_old_refused),
-        ("prometheus_tsdb_compactions_total", "Total number of compactions that were executed for the partition.", m.compactions),
-        ("prometheus_tsdb_compactions_failed_total", "Total number of compactions that failed for the partition.", m.compactions_failed),
-        ("prometheus_tsdb_vertical_compactions_total", "Total number of compactions done on overlapping blocks.", m.vertical_compactions),
-        ("prometheus_tsdb_checkpoint_creations_total", "Total number of checkpoint creations attempted.", m.checkpoints),
-        ("prometheus_tsdb_checkpoint_creations_failed_total", "Total number of checkpoint creations that failed.", m.checkpoints_failed),
-        ("prometheus_tsdb_time_retentions_total", "The number of times that blocks were deleted because the maximum time limit was exceeded.", m.time_retentions),
-        ("prometheus_tsdb_size_retentions_total", "The number of times that blocks were deleted because the maximum number of bytes was exceeded.", m.size_retentions),
+        (
+            "prometheus_tsdb_out_of_bound_samples_total",
+            "Total number of out of bound samples ingestion failed attempts with out of order support disabled.",
+            m.out_of_bounds_refused,
+        ),
+        (
+            "prometheus_tsdb_out_of_order_samples_total",
+            "Total number of out of order samples ingestion failed attempts due to out of order being disabled.",
+            m.out_of_order_refused,
+        ),
+        (
+            "prometheus_tsdb_too_old_samples_total",
+            "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window.",
+            m.too_old_refused,
+        ),
+        (
+            "prometheus_tsdb_compactions_total",
+            "Total number of compactions that were executed for the partition.",
+            m.compactions,
+        ),
+        (
+            "prometheus_tsdb_compactions_failed_total",
+            "Total number of compactions that failed for the partition.",
+            m.compactions_failed,
+        ),
+        (
+            "prometheus_tsdb_vertical_compactions_total",
+            "Total number of compactions done on overlapping blocks.",
+            m.vertical_compactions,
+        ),
+        (
+            "prometheus_tsdb_checkpoint_creations_total",
+            "Total number of checkpoint creations attempted.",
+            m.checkpoints,
+        ),
+        (
+            "prometheus_tsdb_checkpoint_creations_failed_total",
+            "Total number of checkpoint creations that failed.",
+            m.checkpoints_failed,
+        ),
+        (
+            "prometheus_tsdb_time_retentions_total",
+            "The number of times that blocks were deleted because the maximum time limit was exceeded.",
+            m.time_retentions,
+        ),
+        (
+            "prometheus_tsdb_size_retentions_total",
+            "The number of times that blocks were deleted because the maximum number of bytes was exceeded.",
+            m.size_retentions,
+        ),
         ("prometheus_tsdb_wal_corruptions_total", "Total number of WAL corruptions.", m.wal_corruptions),
-        ("prometheus_tsdb_wal_writes_failed_total", "Total number of write log writes that failed.", m.wal_writes_failed),
+        (
+            "prometheus_tsdb_wal_writes_failed_total",
+            "Total number of write log writes that failed.",
+            m.wal_writes_failed,
+        ),
         ("firewatch_tsdb_wal_written_bytes_total", "Bytes written to the log.", m.wal_bytes_written),
         ("firewatch_tsdb_damaged_blocks_total", "Blocks that could not be opened or read.", m.damaged_blocks),
     ];

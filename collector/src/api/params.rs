@@ -9,15 +9,15 @@ use url::form_urlencoded;
 use super::response::ApiError;
 
 /// The earliest time that clients mean by "since ever" (upstream's `MinTime`).
-pub const MIN_TIME: Timestamp = i64::MIN / 1_000 + 1;
+pub(super) const MIN_TIME: Timestamp = i64::MIN / 1_000 + 1;
 /// The latest time that clients mean by "until ever".
-pub const MAX_TIME: Timestamp = i64::MAX / 1_000 - 1;
+pub(super) const MAX_TIME: Timestamp = i64::MAX / 1_000 - 1;
 const MIN_TIME_TEXT: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME_TEXT: &str = "+292277025-08-18T07:12:54.999999999Z";
 
 /// A request's parameters in order; those of a form come first, as in Go.
 #[derive(Clone, Debug, Default)]
-pub struct Params(Vec<(String, String)>);
+pub(super) struct Params(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
@@ -41,12 +41,12 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
 impl Params {
     /// The first value of a parameter; empty counts as absent.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
     }
 
     /// All values of a parameter.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
@@ -54,11 +54,12 @@ impl Params {
     ///
     /// # Errors
     /// When it is no time.
-    pub fn time(&self, name: &str, default: Timestamp) -> Result<Timestamp, ApiError> {
+    pub(super) fn time(&self, name: &str, default: Timestamp) -> Result<Timestamp, ApiError> {
         match self.get(name) {
             None => Ok(default),
-            Some(text) => parse_time(text)
-                .map_err(|e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}"))),
+            Some(text) => {
+                parse_time(text).map_err(|e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}")))
+            }
         }
     }
 
@@ -66,7 +67,7 @@ impl Params {
     ///
     /// # Errors
     /// When it is absent or no time.
-    pub fn required_time(&self, name: &str) -> Result<Timestamp, ApiError> {
+    pub(super) fn required_time(&self, name: &str) -> Result<Timestamp, ApiError> {
         let text = self.get(name).unwrap_or_default();
         parse_time(text).map_err(|e| ApiError::parameter(name, e))
     }
@@ -75,13 +76,16 @@ impl Params {
     ///
     /// # Errors
     /// When it is no number, or negative.
-    pub fn limit(&self) -> Result<usize, ApiError> {
+    pub(super) fn limit(&self) -> Result<usize, ApiError> {
         match self.get("limit") {
             None => Ok(0),
             Some(text) => match text.parse::<i64>() {
                 Ok(limit) if limit >= 0 => Ok(limit as usize),
                 Ok(_) => Err(ApiError::parameter("limit", "limit must be non-negative")),
-                Err(_) => Err(ApiError::parameter("limit", format!("strconv.Atoi: parsing {}: invalid syntax", model::quote(text)))),
+                Err(_) => Err(ApiError::parameter(
+                    "limit",
+                    format!("strconv.Atoi: parsing {}: invalid syntax", model::quote(text)),
+                )),
             },
         }
     }
@@ -90,7 +94,7 @@ impl Params {
     ///
     /// # Errors
     /// When it is none.
-    pub fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
+    pub(super) fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
         self.get(name).map(|text| parse_duration(text).map_err(|e| ApiError::parameter(name, e))).transpose()
     }
 
@@ -98,7 +102,7 @@ impl Params {
     ///
     /// # Errors
     /// When one does not parse or would match everything.
-    pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
         self.all("match[]")
             .map(|text| {
                 let matchers = promql::parse_metric_selector(text).map_err(|e| ApiError::parameter("match[]", e))?;
@@ -116,7 +120,11 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
     let fault = || format!("cannot parse {} to a valid timestamp", model::quote(text));
     if let Some(seconds) = model::parse_float(text) {
         let millis = (seconds * 1000.0).round();
-        return if millis.is_finite() && millis.abs() < i64::MAX as f64 / 1000.0 { Ok(millis as i64) } else { Err(fault()) };
+        return if millis.is_finite() && millis.abs() < i64::MAX as f64 / 1000.0 {
+            Ok(millis as i64)
+        } else {
+            Err(fault())
+        };
     }
     match text {
         MIN_TIME_TEXT => Ok(MIN_TIME),

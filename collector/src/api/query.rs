@@ -86,7 +86,8 @@ pub(super) async fn range(State(server): State<Arc<Server>>, params: Params) -> 
     }
     let asked = asked(&params)?;
     let (text, expr) = parse(&server, &params)?;
-    run(server, asked, move |server, options| server.querier.range_query(&expr, &text, (start, end, step), options)).await
+    run(server, asked, move |server, options| server.querier.range_query(&expr, &text, (start, end, step), options))
+        .await
 }
 
 /// Runs a query when its turn comes, and ends it when the client goes away (this future is dropped).

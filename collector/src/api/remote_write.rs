@@ -91,16 +91,22 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Box<Response>> {
     let media = parts.next().unwrap_or_default();
     let unsupported = |message: String| Err(Box::new(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)));
     if !media.is_empty() && media != "application/x-protobuf" {
-        return unsupported(format!("expected application/x-protobuf as the first (media) part, got {content_type} content-type"));
+        return unsupported(format!(
+            "expected application/x-protobuf as the first (media) part, got {content_type} content-type"
+        ));
     }
     if let Some(message) = parts.find_map(|p| p.strip_prefix("proto="))
         && message != "prometheus.WriteRequest"
     {
-        return unsupported(format!("{message} protobuf message is not accepted by this server; accepts prometheus.WriteRequest"));
+        return unsupported(format!(
+            "{message} protobuf message is not accepted by this server; accepts prometheus.WriteRequest"
+        ));
     }
     let encoding = text(CONTENT_ENCODING);
     if !encoding.is_empty() && encoding != "snappy" {
-        return unsupported(format!("{encoding} encoding (compression) is not accepted by this server; only snappy is acceptable"));
+        return unsupported(format!(
+            "{encoding} encoding (compression) is not accepted by this server; only snappy is acceptable"
+        ));
     }
     Ok(())
 }
@@ -194,7 +200,9 @@ mod tests {
         let label = |name: &str, value: &str| Label { name: name.into(), value: value.into() };
         assert!(labels_of(&[label("__name__", "a"), label("b", "c")]).is_ok());
         assert!(labels_of(&[label("b", "c")]).is_err());
-        assert!(labels_of(&[label("__name__", "a"), label("b", "c"), label("b", "d")]).unwrap_err().contains("duplicated"));
+        assert!(
+            labels_of(&[label("__name__", "a"), label("b", "c"), label("b", "d")]).unwrap_err().contains("duplicated")
+        );
         assert!(labels_of(&[label("__name__", "a"), label("", "d")]).is_err());
     }
 

@@ -2,13 +2,13 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
 /// Why a request is not answered, as upstream sorts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorType {
+pub(super) enum ErrorType {
     /// The request is wrong.
     BadData,
     /// The query failed while it ran.
@@ -21,35 +21,33 @@ pub enum ErrorType {
     Internal,
     /// Not now, or not on this server.
     Unavailable,
-    /// There is no such thing.
-    NotFound,
 }
 
 /// A request that is not answered.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ApiError {
+pub(super) struct ApiError {
     /// The kind of fault.
-    pub kind: ErrorType,
+    pub(super) kind: ErrorType,
     /// What is wrong.
-    pub message: String,
+    pub(super) message: String,
 }
 
 /// The answer of an API function.
-pub type ApiResult = Result<Response, ApiError>;
+pub(super) type ApiResult = Result<Response, ApiError>;
 
 impl ApiError {
     /// A wrong request.
-    pub fn bad(message: impl Into<String>) -> Self {
+    pub(super) fn bad(message: impl Into<String>) -> Self {
         Self { kind: ErrorType::BadData, message: message.into() }
     }
 
     /// A wrong parameter.
-    pub fn parameter(name: &str, fault: impl std::fmt::Display) -> Self {
+    pub(super) fn parameter(name: &str, fault: impl std::fmt::Display) -> Self {
         Self::bad(format!("invalid parameter {}: {fault}", model::quote(name)))
     }
 
     /// A fault of the server.
-    pub fn internal(message: impl Into<String>) -> Self {
+    pub(super) fn internal(message: impl Into<String>) -> Self {
         Self { kind: ErrorType::Internal, message: message.into() }
     }
 
@@ -62,7 +60,6 @@ impl ApiError {
             ErrorType::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
             ErrorType::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             ErrorType::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            ErrorType::NotFound => (StatusCode::NOT_FOUND, "not_found"),
         }
     }
 }
@@ -100,17 +97,17 @@ impl IntoResponse for ApiError {
 }
 
 /// A good answer.
-pub fn success<T: Serialize>(data: T) -> Response {
+pub(super) fn success<T: Serialize>(data: T) -> Response {
     success_with(data, &[])
 }
 
 /// A good answer with warnings.
-pub fn success_with<T: Serialize>(data: T, warnings: &[String]) -> Response {
+pub(super) fn success_with<T: Serialize>(data: T, warnings: &[String]) -> Response {
     json(&Envelope { status: "success", data: Some(data), error_type: None, error: None, warnings, infos: &[] })
 }
 
 /// A good answer whose data is JSON already.
-pub fn success_raw(data: &[u8], warnings: &[String], infos: &[String]) -> Response {
+pub(super) fn success_raw(data: &[u8], warnings: &[String], infos: &[String]) -> Response {
     let mut body = Vec::with_capacity(data.len() + 64);
     body.extend_from_slice(b"{\"status\":\"success\",\"data\":");
     body.extend_from_slice(data);

@@ -8,10 +8,10 @@ use axum::response::Response;
 use model::{Labels, Matcher, format_rfc3339_millis};
 use serde::Serialize;
 
+use super::Server;
 use super::params::Params;
 use super::response::{ApiError, ApiResult, success};
 use super::targets::shown_time;
-use super::Server;
 use crate::rules::{Alert, AlertState, Rule, RuleBody, file::RuleKind};
 
 #[derive(Serialize)]
@@ -117,7 +117,9 @@ fn show(rule: &Rule, exclude_alerts: bool) -> ShownRule {
         last_evaluation: shown_time(rule.last_time),
         kind: "recording",
     };
-    if let (RuleBody::Alerting(alerting), RuleKind::Alerting { hold, keep_firing, annotations, .. }) = (&rule.body, &spec.kind) {
+    if let (RuleBody::Alerting(alerting), RuleKind::Alerting { hold, keep_firing, annotations, .. }) =
+        (&rule.body, &spec.kind)
+    {
         shown.kind = "alerting";
         shown.state = Some(alerting.state().as_str());
         shown.alerting =
@@ -125,7 +127,8 @@ fn show(rule: &Rule, exclude_alerts: bool) -> ShownRule {
         shown.labels = Some(spec.labels.clone());
         shown.annotations = Some(annotations.clone());
         let active = |a: &&Alert| a.state != AlertState::Inactive;
-        shown.alerts = (!exclude_alerts).then(|| alerting.alerts().into_iter().filter(active).map(Into::into).collect());
+        shown.alerts =
+            (!exclude_alerts).then(|| alerting.alerts().into_iter().filter(active).map(Into::into).collect());
     }
     shown
 }
@@ -219,8 +222,12 @@ pub(super) async fn rules(State(server): State<Arc<Server>>, params: Params) -> 
             answer.group_next_token = Some(token);
             break;
         }
-        let rules: Vec<ShownRule> =
-            group.rules().iter().map(|rule| show(&rule.lock(), filter.exclude_alerts)).filter(|r| filter.wants(r)).collect();
+        let rules: Vec<ShownRule> = group
+            .rules()
+            .iter()
+            .map(|rule| show(&rule.lock(), filter.exclude_alerts))
+            .filter(|r| filter.wants(r))
+            .collect();
         let filtered = filter.kind.is_some() || !filter.names.is_empty() || !filter.selectors.is_empty();
         if rules.is_empty() && filtered {
             continue;

@@ -8,9 +8,9 @@ use model::{Labels, Matcher, Timestamp};
 use promql::storage::{SelectRequest, Storage};
 use tsdb::Answer;
 
+use super::Server;
 use super::params::{MAX_TIME, MIN_TIME, Params};
 use super::response::{ApiError, ApiResult, success_with};
-use super::Server;
 
 const TRUNCATED: &str = "results truncated due to limit";
 
@@ -69,7 +69,8 @@ pub(super) async fn label_values(
         return Err(ApiError::bad("invalid label name: \"\""));
     }
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
-    let values = move |matchers: &[Matcher]| server.store.db().label_values(&name, matchers, range.from, range.to, None);
+    let values =
+        move |matchers: &[Matcher]| server.store.db().label_values(&name, matchers, range.from, range.to, None);
     blocking(move || gather(&selectors, range.limit, values)).await
 }
 

@@ -9,10 +9,10 @@ use model::{format_rfc3339_millis, now_millis};
 use serde::Serialize;
 use tsdb::NamedCount;
 
+use super::Server;
 use super::params::Params;
 use super::response::{ApiError, ApiResult, success};
 use super::series::blocking;
-use super::Server;
 
 #[derive(Serialize)]
 struct ShownConfig {
@@ -56,7 +56,7 @@ struct RuntimeInfo {
 
 /// `/api/v1/status/runtimeinfo`. The fields about Go's runtime are there for clients that want them; the limits are none.
 pub(super) async fn runtime_info(State(server): State<Arc<Server>>) -> Response {
-    let reload = server.reload_state.lock().clone();
+    let reload = *server.reload_state.lock();
     let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     success(RuntimeInfo {
         start_time: format_rfc3339_millis(server.started),

@@ -8,9 +8,9 @@ use axum::response::Response;
 use model::{Labels, Matcher, Metadata, format_rfc3339_millis};
 use serde::Serialize;
 
+use super::Server;
 use super::params::Params;
 use super::response::{ApiError, ApiResult, success};
-use super::Server;
 use crate::scrape::{PoolView, Target};
 
 #[derive(Serialize)]
@@ -94,7 +94,9 @@ fn show(server: &Server, pool: &str, target: &Target) -> ActiveTarget {
 
 /// The address with the server's own name in place of a loopback one, so that it works from elsewhere.
 fn global_url(url: &str, external: &str) -> String {
-    let (Ok(mut parsed), Ok(external)) = (url::Url::parse(url), url::Url::parse(external)) else { return url.to_owned() };
+    let (Ok(mut parsed), Ok(external)) = (url::Url::parse(url), url::Url::parse(external)) else {
+        return url.to_owned();
+    };
     let loopback = matches!(parsed.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     if !loopback || parsed.set_host(external.host_str()).is_err() {
         return url.to_owned();
@@ -130,9 +132,7 @@ pub(super) async fn target_metadata(State(server): State<Arc<Server>>, params: P
     let limit = params.limit()?;
     let matchers: Vec<Matcher> = match params.get("match_target") {
         None => Vec::new(),
-        Some(text) => {
-            promql::parse_metric_selector(text).map_err(|e| ApiError::parameter("match_target", e))?
-        }
+        Some(text) => promql::parse_metric_selector(text).map_err(|e| ApiError::parameter("match_target", e))?,
     };
     let wanted = params.get("metric");
     let mut found = Vec::new();

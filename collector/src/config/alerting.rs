@@ -87,7 +87,9 @@ impl AlertmanagerConfig {
         let (http_client, rest) = http_client::split(&rest, base)?;
         let w: Written = rest.read()?;
         if w.api_version != "v2" {
-            return Err(node.error(format!("expected Alertmanager api version to be one of [v2] but got {}", w.api_version)));
+            return Err(
+                node.error(format!("expected Alertmanager api version to be one of [v2] but got {}", w.api_version))
+            );
         }
         let names = NameValidation::Utf8;
         Ok(Self {
@@ -96,8 +98,18 @@ impl AlertmanagerConfig {
             scheme: w.scheme,
             path_prefix: w.path_prefix,
             timeout: w.timeout,
-            relabel_configs: relabel_rules(&relabelling, "relabel_configs", names, "Alertmanager target relabeling rule")?,
-            alert_relabel_configs: relabel_rules(&relabelling, "alert_relabel_configs", names, "Alertmanager alert relabeling rule")?,
+            relabel_configs: relabel_rules(
+                &relabelling,
+                "relabel_configs",
+                names,
+                "Alertmanager target relabeling rule",
+            )?,
+            alert_relabel_configs: relabel_rules(
+                &relabelling,
+                "alert_relabel_configs",
+                names,
+                "Alertmanager alert relabeling rule",
+            )?,
         })
     }
 }

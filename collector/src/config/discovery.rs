@@ -26,7 +26,7 @@ pub enum DiscoveryConfig {
     /// Read from files.
     File(FileDiscovery),
     /// Read from a URL.
-    Http(HttpDiscovery),
+    Http(Box<HttpDiscovery>),
     /// A mechanism that this version does not have: the key it stood under.
     Unsupported(String),
 }
@@ -53,9 +53,37 @@ pub struct HttpDiscovery {
 
 /// Mechanisms of the ecosystem that this version does not have.
 const OTHER_MECHANISMS: [&str; 31] = [
-    "aws", "azure", "consul", "digitalocean", "dns", "docker", "dockerswarm", "ec2", "ecs", "elasticache", "eureka", "gce", "hetzner",
-    "ionos", "kubernetes", "kuma", "lightsail", "linode", "marathon", "msk", "nerve", "nomad", "oci", "openstack",
-    "outscale", "ovhcloud", "puppetdb", "rds", "scaleway", "serverset", "stackit",
+    "aws",
+    "azure",
+    "consul",
+    "digitalocean",
+    "dns",
+    "docker",
+    "dockerswarm",
+    "ec2",
+    "ecs",
+    "elasticache",
+    "eureka",
+    "gce",
+    "hetzner",
+    "ionos",
+    "kubernetes",
+    "kuma",
+    "lightsail",
+    "linode",
+    "marathon",
+    "msk",
+    "nerve",
+    "nomad",
+    "oci",
+    "openstack",
+    "outscale",
+    "ovhcloud",
+    "puppetdb",
+    "rds",
+    "scaleway",
+    "serverset",
+    "stackit",
 ];
 const MORE_MECHANISMS: [&str; 3] = ["triton", "uyuni", "vultr"];
 
@@ -103,7 +131,11 @@ impl DiscoveryConfig {
             let items = items_of(list, name)?;
             match name {
                 "static_configs" => {
-                    let groups = items.iter().enumerate().map(|(at, item)| read_group(item, at.to_string())).collect::<Result<_, _>>()?;
+                    let groups = items
+                        .iter()
+                        .enumerate()
+                        .map(|(at, item)| read_group(item, at.to_string()))
+                        .collect::<Result<_, _>>()?;
                     all.push(Self::Static(groups));
                 }
                 "file_sd_configs" => {
@@ -113,7 +145,7 @@ impl DiscoveryConfig {
                 }
                 "http_sd_configs" => {
                     for item in items {
-                        all.push(Self::Http(HttpDiscovery::read(item, base)?));
+                        all.push(Self::Http(Box::new(HttpDiscovery::read(item, base)?)));
                     }
                 }
                 other => {
@@ -170,7 +202,13 @@ pub fn read_groups(node: &yaml::Node, source: &str) -> Result<Vec<TargetGroup>, 
     items
         .iter()
         .enumerate()
-        .map(|(at, item)| if item.is_null() { Err(item.error("nil target group item found")) } else { read_group(item, format!("{source}:{at}")) })
+        .map(|(at, item)| {
+            if item.is_null() {
+                Err(item.error("nil target group item found"))
+            } else {
+                read_group(item, format!("{source}:{at}"))
+            }
+        })
         .collect()
 }
 
@@ -195,7 +233,9 @@ fn valid_pattern(path: &str) -> bool {
     let ending = path.rsplit_once('.').map_or("", |(_, e)| e);
     let star_in_folder = path.rsplit_once('/').is_some_and(|(folder, _)| folder.contains('*'));
     let stem = path.strip_suffix(ending).unwrap_or(path);
-    matches!(ending, "json" | "yml" | "yaml" | "JSON" | "YML" | "YAML") && !star_in_folder && stem.matches('*').count() <= 1
+    matches!(ending, "json" | "yml" | "yaml" | "JSON" | "YML" | "YAML")
+        && !star_in_folder
+        && stem.matches('*').count() <= 1
 }
 
 impl HttpDiscovery {
@@ -209,7 +249,8 @@ impl HttpDiscovery {
         if !written.url.contains("://") {
             return Err(no_scheme());
         }
-        let host = written.url.split("://").nth(1).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
+        let host =
+            written.url.split("://").nth(1).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
         if !written.url.starts_with("http://") && !written.url.starts_with("https://") {
             return Err(no_scheme());
         }

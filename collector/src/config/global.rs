@@ -184,7 +184,10 @@ pub(super) fn check_escaping(scheme: &str, validation: NameValidation) -> Result
         "" | "underscores" | "dots" | "values" => Ok(()),
         "allow-utf-8" if validation == NameValidation::Utf8 => Ok(()),
         "allow-utf-8" => Err("utf8 metric names requested but validation scheme is not set to UTF8".into()),
-        other => Err(format!("unknown global name escaping method specified, must be one of 'allow-utf-8', 'underscores', 'dots', or 'values', got {}", quote(other))),
+        other => Err(format!(
+            "unknown global name escaping method specified, must be one of 'allow-utf-8', 'underscores', 'dots', or 'values', got {}",
+            quote(other)
+        )),
     }
 }
 

@@ -61,7 +61,11 @@ pub(super) fn parse_list(names: &[String]) -> Result<Vec<ScrapeProtocol>, String
     for name in names {
         let protocol = ScrapeProtocol::parse(name).map_err(|m| format!("scrape_protocols: {m}"))?;
         if list.contains(&protocol) {
-            return Err(format!("duplicated protocol in scrape_protocols, got [{}], first duplicate {}", names.join(" "), quote(name)));
+            return Err(format!(
+                "duplicated protocol in scrape_protocols, got [{}], first duplicate {}",
+                names.join(" "),
+                quote(name)
+            ));
         }
         list.push(protocol);
     }

@@ -186,8 +186,11 @@ impl ScrapeConfig {
             "" => "underscores".into(),
             own => own.into(),
         };
-        check_escaping(&escaping, names)
-            .map_err(|m| node.error(format!("{m} for scrape config with job name {job}").replace("unknown global", "unknown scrape config")))?;
+        check_escaping(&escaping, names).map_err(|m| {
+            node.error(
+                format!("{m} for scrape config with job name {job}").replace("unknown global", "unknown scrape config"),
+            )
+        })?;
         let native = w.scrape_native_histograms.unwrap_or(global.scrape_native_histograms);
         let scrape_protocols = match &w.scrape_protocols {
             Some(list) => protocol::parse_list(list)
@@ -205,7 +208,11 @@ impl ScrapeConfig {
             return error(format!("unknown scheme {} for scrape config with job name {job}", quote(&w.scheme)));
         }
         let or = |own: u64, global: u64| if own == 0 { global } else { own };
-        let failure_log = if w.scrape_failure_log_file.is_empty() { &global.scrape_failure_log_file } else { &w.scrape_failure_log_file };
+        let failure_log = if w.scrape_failure_log_file.is_empty() {
+            &global.scrape_failure_log_file
+        } else {
+            &w.scrape_failure_log_file
+        };
         Ok(Self {
             job_name: w.job_name,
             honor_labels: w.honor_labels,
@@ -244,7 +251,12 @@ impl ScrapeConfig {
             http_client,
             discovery: DiscoveryConfig::read_all(&discovery, base)?,
             relabel_configs: relabel_rules(&relabelling, "relabel_configs", names, "target relabeling rule")?,
-            metric_relabel_configs: relabel_rules(&relabelling, "metric_relabel_configs", names, "metric relabeling rule")?,
+            metric_relabel_configs: relabel_rules(
+                &relabelling,
+                "metric_relabel_configs",
+                names,
+                "metric relabeling rule",
+            )?,
         })
     }
 }

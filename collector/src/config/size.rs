@@ -5,9 +5,21 @@ use serde::{Deserialize, Deserializer};
 pub struct Size(pub u64);
 
 const UNITS: [(&str, u32); 15] = [
-    ("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10),
-    ("EB", 60), ("PB", 50), ("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10),
-    ("kB", 10), ("B", 0), ("iB", 0),
+    ("EiB", 60),
+    ("PiB", 50),
+    ("TiB", 40),
+    ("GiB", 30),
+    ("MiB", 20),
+    ("KiB", 10),
+    ("EB", 60),
+    ("PB", 50),
+    ("TB", 40),
+    ("GB", 30),
+    ("MB", 20),
+    ("KB", 10),
+    ("kB", 10),
+    ("B", 0),
+    ("iB", 0),
 ];
 
 impl std::str::FromStr for Size {
@@ -41,7 +53,9 @@ mod tests {
 
     #[test]
     fn units_are_powers_of_1024() {
-        for (text, bytes) in [("0", 0), ("1B", 1), ("2KB", 2048), ("15MB", 15 << 20), ("1.5GiB", 3 << 29), ("1EB", 1 << 60)] {
+        for (text, bytes) in
+            [("0", 0), ("1B", 1), ("2KB", 2048), ("15MB", 15 << 20), ("1.5GiB", 3 << 29), ("1EB", 1 << 60)]
+        {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
         assert_eq!("100".parse::<Size>(), Err("units: unknown unit  in 100".to_owned()));

@@ -283,7 +283,8 @@ mod tests {
         let external = Labels::from_pairs([("cluster", "c")]);
         let query = |_: &str| Ok(vec![(Labels::empty(), 7.0)]);
         let around = Surroundings { external_labels: &external, external_url: "http://x", query: &query };
-        let result = instances.iter().map(|i| (Labels::from_pairs([("__name__", "up"), ("instance", i)]), 0.5)).collect();
+        let result =
+            instances.iter().map(|i| (Labels::from_pairs([("__name__", "up"), ("instance", i)]), 0.5)).collect();
         let series = rule.evaluate(result, minute * 60_000, 0, &around)?;
         let mut shown: Vec<String> = series.iter().map(|(l, v)| format!("{l} {v}")).collect();
         shown.sort();

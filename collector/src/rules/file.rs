@@ -132,8 +132,12 @@ pub fn read(node: &yaml::Node, options: &RuleOptions) -> Result<Vec<GroupSpec>, 
         && let Some((key, _)) = entries.first()
     {
         let field = key.as_str().unwrap_or_default();
-        return Err(vec![format!("yaml: unmarshal errors: line {}: field {field} not found in type rulefmt.RuleGroups", key.line)]);
+        return Err(vec![format!(
+            "yaml: unmarshal errors: line {}: field {field} not found in type rulefmt.RuleGroups",
+            key.line
+        )]);
     }
+    let reader = Reader { options };
     let mut faults = Vec::new();
     let mut groups = Vec::new();
     let mut names = HashSet::new();
@@ -143,7 +147,7 @@ pub fn read(node: &yaml::Node, options: &RuleOptions) -> Result<Vec<GroupSpec>, 
         _ => &[],
     };
     for item in items {
-        match Reader { options }.group(item, &mut faults) {
+        match reader.group(item, &mut faults) {
             Ok(group) => {
                 let place = item.get("name").unwrap_or(item);
                 if group.name.is_empty() {
@@ -208,7 +212,11 @@ impl Reader<'_> {
 
     /// The node without unknown fields, if those are to be passed over; otherwise they are errors when it is read.
     fn known(&self, node: &yaml::Node, fields: &[&str]) -> Result<yaml::Node, yaml::Error> {
-        if self.options.ignore_unknown_fields { Ok(node.split(|key| fields.contains(&key))?.0) } else { Ok(node.clone()) }
+        if self.options.ignore_unknown_fields {
+            Ok(node.split(|key| fields.contains(&key))?.0)
+        } else {
+            Ok(node.clone())
+        }
     }
 
     /// Checks a rule. Faults are given with the field they are in.
@@ -247,7 +255,10 @@ impl Reader<'_> {
                 fault("record", "invalid field 'keep_firing_for' in recording rule".into());
             }
             if w.record.contains(['{', '}']) {
-                fault("record", format!("braces present in the recording rule name; should it be in expr?: {}", w.record));
+                fault(
+                    "record",
+                    format!("braces present in the recording rule name; should it be in expr?: {}", w.record),
+                );
             } else if !is_valid_metric_name(&w.record, self.options.names) {
                 fault("record", format!("invalid recording rule name: {}", w.record));
             }
@@ -261,7 +272,8 @@ impl Reader<'_> {
             }
         }
         if !w.alert.is_empty() {
-            for (what, field, texts) in [("label", "labels", &w.labels), ("annotation", "annotations", &w.annotations)] {
+            for (what, field, texts) in [("label", "labels", &w.labels), ("annotation", "annotations", &w.annotations)]
+            {
                 for (name, text) in texts {
                     let template = format!("{TEMPLATE_HEAD}{text}");
                     if let Err(error) = Template::parse(&format!("__alert_{}", w.alert), &template, &has_function) {
@@ -274,7 +286,12 @@ impl Reader<'_> {
         let kind = if w.alert.is_empty() {
             RuleKind::Recording { name: w.record }
         } else {
-            RuleKind::Alerting { name: w.alert, hold: w.hold, keep_firing: w.keep_firing_for, annotations: w.annotations }
+            RuleKind::Alerting {
+                name: w.alert,
+                hold: w.hold,
+                keep_firing: w.keep_firing_for,
+                annotations: w.annotations,
+            }
         };
         let mut labels = group_labels.clone();
         labels.extend(w.labels);
@@ -321,7 +338,9 @@ mod tests {
         let faults = load_text("groups:\n- name: yolo\n  rules:\n  - record: yolo\n    expr: rate(hi)\n").unwrap_err();
         assert_eq!(
             faults,
-            ["5:11: group \"yolo\", rule 1, \"yolo\": could not parse expression: 1:6: parse error: expected type range vector in call to function \"rate\", got instant vector"]
+            [
+                "5:11: group \"yolo\", rule 1, \"yolo\": could not parse expression: 1:6: parse error: expected type range vector in call to function \"rate\", got instant vector"
+            ]
         );
         check_fault("record: a\nalert: b\nexpr: x", "only one of 'record' and 'alert' must be set");
         check_fault("expr: x", "one of 'record' or 'alert' must be set");
@@ -331,7 +350,10 @@ mod tests {
         check_fault("record: a\nexpr: x\nannotations: {a: b}", "invalid field 'annotations' in recording rule");
         check_fault("record: 'a{b=\"c\"}'\nexpr: x", "braces present in the recording rule name");
         check_fault("alert: a\nexpr: x\nlabels: {__name__: b}", "invalid label name: __name__");
-        check_fault("alert: A\nexpr: x\nannotations: {s: '{{ $label }}'}", "annotation \"s\": template: __alert_A:1: undefined variable \"$label\"");
+        check_fault(
+            "alert: A\nexpr: x\nannotations: {s: '{{ $label }}'}",
+            "annotation \"s\": template: __alert_A:1: undefined variable \"$label\"",
+        );
         check_fault("alert: A\nexpr: x\nannotation: {}", "field annotation not found in type rulefmt.Rule");
         let repeated = load_text("groups: [{name: a}, {name: a}]").unwrap_err();
         assert!(repeated[0].contains("groupname: \"a\" is repeated in the same file"));

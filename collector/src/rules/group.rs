@@ -126,7 +126,9 @@ impl RuleGroup {
             let mut rule = rule.lock();
             let same = old.rules.iter().enumerate().find(|(at, candidate)| {
                 let candidate = candidate.lock();
-                !taken[*at] && candidate.spec().name() == rule.spec().name() && candidate.spec().labels == rule.spec().labels
+                !taken[*at]
+                    && candidate.spec().name() == rule.spec().name()
+                    && candidate.spec().labels == rule.spec().labels
             });
             let Some((at, found)) = same else { continue };
             taken[at] = true;
@@ -324,8 +326,10 @@ impl RuleContext {
         if alerts.is_empty() {
             return;
         }
-        let generator = format!("{}{}", self.external_url.trim_end_matches('/'), super::template_functions::link(&spec.query, 1));
-        self.notifier.send(alerts.into_iter().map(|alert| crate::notifier::Notification::new(alert, &generator)).collect());
+        let generator =
+            format!("{}{}", self.external_url.trim_end_matches('/'), super::template_functions::link(&spec.query, 1));
+        self.notifier
+            .send(alerts.into_iter().map(|alert| crate::notifier::Notification::new(alert, &generator)).collect());
     }
 }
 
@@ -343,7 +347,11 @@ mod tests {
     fn alerts_go_on_pending_where_they_were() {
         let minute = 60_000;
         let check = |was_active, down, now, expected, what| {
-            assert_eq!(restored_start(was_active * minute, down * minute, now * minute, 30 * minute, 10 * minute), expected * minute, "{what}");
+            assert_eq!(
+                restored_start(was_active * minute, down * minute, now * minute, 30 * minute, 10 * minute),
+                expected * minute,
+                "{what}"
+            );
         };
         check(0, 30, 40, 0, "it was firing: it fires at once");
         check(0, 25, 40, 20, "less than the grace period was left: it gets the grace period");

@@ -10,9 +10,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::RuleContext;
 use super::file::{self, GroupSpec, RuleOptions};
 use super::group::RuleGroup;
-use super::RuleContext;
 use crate::config::{Config, expand_pattern};
 
 /// All rule groups of the server.

@@ -20,10 +20,36 @@ pub struct TemplateFunctions<'a> {
 }
 
 const NAMES: [&str; 30] = [
-    "query", "first", "label", "value", "strvalue", "sortByLabel", "args", "reReplaceAll", "safeHtml", "match", "title",
-    "toUpper", "toLower", "graphLink", "tableLink", "stripPort", "stripDomain", "humanize", "humanize1024",
-    "humanizeDuration", "humanizePercentage", "humanizeTimestamp", "toTime", "toDuration", "now", "pathPrefix",
-    "externalURL", "parseDuration", "urlQueryEscape", "tmpl",
+    "query",
+    "first",
+    "label",
+    "value",
+    "strvalue",
+    "sortByLabel",
+    "args",
+    "reReplaceAll",
+    "safeHtml",
+    "match",
+    "title",
+    "toUpper",
+    "toLower",
+    "graphLink",
+    "tableLink",
+    "stripPort",
+    "stripDomain",
+    "humanize",
+    "humanize1024",
+    "humanizeDuration",
+    "humanizePercentage",
+    "humanizeTimestamp",
+    "toTime",
+    "toDuration",
+    "now",
+    "pathPrefix",
+    "externalURL",
+    "parseDuration",
+    "urlQueryEscape",
+    "tmpl",
 ];
 
 /// Whether alert templates may call `name`.
@@ -91,7 +117,9 @@ impl Functions for TemplateFunctions<'_> {
             "humanize" => need(1).and_then(|()| number(&args[0])).map(|v| Value::from(humanize(v))),
             "humanize1024" => need(1).and_then(|()| number(&args[0])).map(|v| Value::from(humanize_1024(v))),
             "humanizeDuration" => need(1).and_then(|()| number(&args[0])).map(|v| Value::from(humanize_duration(v))),
-            "humanizePercentage" => need(1).and_then(|()| number(&args[0])).map(|v| Value::from(format!("{}%", g4(v * 100.0)))),
+            "humanizePercentage" => {
+                need(1).and_then(|()| number(&args[0])).map(|v| Value::from(format!("{}%", g4(v * 100.0))))
+            }
             "humanizeTimestamp" => {
                 need(1)?;
                 let value = number(&args[0])?;
@@ -100,7 +128,9 @@ impl Functions for TemplateFunctions<'_> {
             "toTime" => {
                 need(1)?;
                 let value = number(&args[0])?;
-                time(value).map(|t| Value::Object(Arc::new(t))).ok_or_else(|| format!("{value} cannot be represented as a time"))
+                time(value)
+                    .map(|t| Value::Object(Arc::new(t)))
+                    .ok_or_else(|| format!("{value} cannot be represented as a time"))
             }
             "toDuration" => {
                 need(1)?;
@@ -196,7 +226,8 @@ fn number(value: &Value) -> Result<f64, String> {
     match value {
         Value::Float(v) => Ok(*v),
         Value::Int(v) => Ok(*v as f64),
-        Value::Str(text) => model::parse_float(text).ok_or_else(|| format!("strconv.ParseFloat: parsing {}: invalid syntax", model::quote(text))),
+        Value::Str(text) => model::parse_float(text)
+            .ok_or_else(|| format!("strconv.ParseFloat: parsing {}: invalid syntax", model::quote(text))),
         Value::Object(object) => match object.get("Seconds", &[]) {
             Some(Ok(Value::Float(v))) => Ok(v),
             _ => Err(format!("can't convert {} to float", object.type_name())),
@@ -206,7 +237,11 @@ fn number(value: &Value) -> Result<f64, String> {
 }
 
 fn time(seconds: f64) -> Option<Time> {
-    if seconds.is_finite() && seconds.abs() < 1e12 { Time::from_millis((seconds * 1000.0).round() as i64) } else { None }
+    if seconds.is_finite() && seconds.abs() < 1e12 {
+        Time::from_millis((seconds * 1000.0).round() as i64)
+    } else {
+        None
+    }
 }
 
 fn g4(value: f64) -> String {
@@ -343,7 +378,8 @@ mod tests {
             let labels = |i: &str| Labels::from_pairs([("__name__", "metric"), ("instance", i)]);
             Ok(if q == "nothing" { vec![] } else { vec![(labels("b"), 21.0), (labels("a"), 11.0)] })
         };
-        let functions = TemplateFunctions { query: &query, external_url: "http://host:9090/path/", now: 1_435_781_451_781 };
+        let functions =
+            TemplateFunctions { query: &query, external_url: "http://host:9090/path/", now: 1_435_781_451_781 };
         let template = Template::parse("t", text, &has_function).map_err(|e| e.to_string())?;
         template.execute(&Value::Nil, &functions, Limits::default()).map_err(|e| e.to_string())
     }
@@ -355,21 +391,34 @@ mod tests {
     #[test]
     fn queries() {
         check(r#"{{ query "m" | first | value }}"#, "21");
-        check(r#"{{ range query "m" | sortByLabel "instance" }}{{ .Labels.instance }}={{ .Value }};{{ end }}"#, "a=11;b=21;");
+        check(
+            r#"{{ range query "m" | sortByLabel "instance" }}{{ .Labels.instance }}={{ .Value }};{{ end }}"#,
+            "a=11;b=21;",
+        );
         check(r#"{{ query "m" | first | label "instance" }}"#, "b");
-        assert!(run(r#"{{ query "nothing" | first }}"#).unwrap_err().contains("first() called on vector with no elements"));
+        assert!(
+            run(r#"{{ query "nothing" | first }}"#).unwrap_err().contains("first() called on vector with no elements")
+        );
         assert!(run(r#"{{ query "broken" }}"#).unwrap_err().contains("error calling query: parse error"));
     }
 
     #[test]
     fn humanized_numbers() {
         for (value, expected) in [
-            ("0.0", "0"), ("1.0", "1"), ("1234567.0", "1.235M"), ("0.12", "120m"), ("-1234.0", "-1.234k"), ("1e30", "1e+06Y"),
+            ("0.0", "0"),
+            ("1.0", "1"),
+            ("1234567.0", "1.235M"),
+            ("0.12", "120m"),
+            ("-1234.0", "-1.234k"),
+            ("1e30", "1e+06Y"),
         ] {
             check(&format!("{{{{ humanize {value} }}}}"), expected);
         }
         check("{{ humanize1024 1048576.0 }} {{ humanize1024 1.0 }} {{ humanize1024 2048.0 }}", "1Mi 1 2ki");
-        check("{{ humanizeDuration 0.0 }} {{ humanizeDuration 60.0 }} {{ humanizeDuration 3661.0 }} {{ humanizeDuration 0.1 }} {{ humanizeDuration 899999.0 }} {{ humanizeDuration -1.5 }}", "0s 1m 0s 1h 1m 1s 100ms 10d 9h 59m 59s -1.5s");
+        check(
+            "{{ humanizeDuration 0.0 }} {{ humanizeDuration 60.0 }} {{ humanizeDuration 3661.0 }} {{ humanizeDuration 0.1 }} {{ humanizeDuration 899999.0 }} {{ humanizeDuration -1.5 }}",
+            "0s 1m 0s 1h 1m 1s 100ms 10d 9h 59m 59s -1.5s",
+        );
         check("{{ humanizePercentage 0.1234567 }}", "12.35%");
         check("{{ humanizeTimestamp 1435065584.128 }}", "2015-06-23 13:19:44.128 +0000 UTC");
         check("{{ humanize \"1500\" }}", "1.5k");
@@ -381,9 +430,18 @@ mod tests {
     fn texts() {
         check(r#"{{ reReplaceAll "(a)b" "x$1" "abab" }}"#, "xaxa");
         check(r#"{{ match "a+" "caat" }} {{ title "aa bb" }} {{ toUpper "x" }} {{ toLower "X" }}"#, "true Aa Bb X x");
-        check(r#"{{ stripPort "host:80" }} {{ stripPort "[::1]:80" }} {{ stripDomain "h.example.com:80" }} {{ stripDomain "127.0.0.1:80" }}"#, "host ::1 h:80 127.0.0.1:80");
-        check(r#"{{ graphLink "up == 0" }} {{ tableLink "up" }}"#, "/graph?g0.expr=up+%3D%3D+0&g0.tab=0 /graph?g0.expr=up&g0.tab=1");
+        check(
+            r#"{{ stripPort "host:80" }} {{ stripPort "[::1]:80" }} {{ stripDomain "h.example.com:80" }} {{ stripDomain "127.0.0.1:80" }}"#,
+            "host ::1 h:80 127.0.0.1:80",
+        );
+        check(
+            r#"{{ graphLink "up == 0" }} {{ tableLink "up" }}"#,
+            "/graph?g0.expr=up+%3D%3D+0&g0.tab=0 /graph?g0.expr=up&g0.tab=1",
+        );
         check(r#"{{ externalURL }} {{ pathPrefix }}"#, "http://host:9090/path/ /path");
-        check(r#"{{ define "x" }}{{ .arg0 }}-{{ .arg1 }}{{ end }}{{ template "x" (args 1 "b") }} {{ tmpl "x" (args 2 3) }}"#, "1-b 2-3");
+        check(
+            r#"{{ define "x" }}{{ .arg0 }}-{{ .arg1 }}{{ end }}{{ template "x" (args 1 "b") }} {{ tmpl "x" (args 2 3) }}"#,
+            "1-b 2-3",
+        );
     }
 }

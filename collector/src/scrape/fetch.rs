@@ -13,7 +13,7 @@ pub const HARD_BODY_LIMIT: u64 = 512 << 20;
 
 /// A page as fetched.
 #[derive(Debug)]
-pub struct Page {
+pub(super) struct Page {
     /// The bytes, decompressed.
     pub body: Bytes,
     /// What they are written in.
@@ -41,7 +41,7 @@ pub enum FetchError {
 }
 
 /// The headers of a job's requests.
-pub fn headers(config: &ScrapeConfig, timeout: Duration) -> HeaderMap {
+pub(super) fn headers(config: &ScrapeConfig, timeout: Duration) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let text = |value: String| HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("*/*"));
     headers.insert(ACCEPT, text(accept(&config.scrape_protocols, &config.metric_name_escaping_scheme)));
@@ -70,7 +70,7 @@ fn accept(protocols: &[ScrapeProtocol], escaping: &str) -> String {
 ///
 /// # Errors
 /// See [`FetchError`].
-pub async fn fetch(client: &Client, request: Request, config: &ScrapeConfig) -> Result<Page, FetchError> {
+pub(super) async fn fetch(client: &Client, request: Request, config: &ScrapeConfig) -> Result<Page, FetchError> {
     let limit = if config.limits.body_size.0 == 0 { HARD_BODY_LIMIT } else { config.limits.body_size.0 };
     let mut response = client.execute(request).await.map_err(|e| FetchError::Request(e.to_string()))?;
     let status = response.status();
@@ -118,9 +118,8 @@ fn gunzip(compressed: &[u8], limit: u64) -> Result<Bytes, FetchError> {
         return Err(FetchError::TooLarge);
     }
     let mut decompressor = libdeflater::Decompressor::new();
-    let mut out = Vec::new();
     loop {
-        out.resize(size as usize, 0);
+        let mut out = vec![0; size as usize];
         match decompressor.gzip_decompress(compressed, &mut out) {
             Ok(len) => {
                 out.truncate(len);

@@ -78,7 +78,7 @@ impl Ingest {
         let body_size = fetched.as_ref().ok().map(|page| page.body.len());
         let stored = match fetched {
             Ok(page) => self.page(store, time, started, &page),
-            Err(error) => Err(error.into()),
+            Err(error) => Err((error.into(), Counts::default())),
         };
         match stored {
             Ok(refusals) => (Ok(()), refusals),
@@ -169,9 +169,9 @@ impl Ingest {
                 self.cache = cache;
                 None
             }
-            Some(Fresh { mut cache: lines, seen }) => {
-                lines.shrink();
+            Some(Fresh { cache: lines, seen }) => {
                 self.cache = lines;
+                self.cache.shrink();
                 Some((cache, seen))
             }
         };
@@ -490,7 +490,10 @@ fn check_limits(labels: &Labels, config: &ScrapeConfig) -> Result<(), String> {
     let metric: String = labels.metric_name().chars().take(50).collect();
     let count = labels.len() as u64;
     if limits.labels > 0 && count > limits.labels {
-        return Err(format!("label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {})", limits.labels));
+        return Err(format!(
+            "label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {})",
+            limits.labels
+        ));
     }
     for (name, value) in labels {
         let short: String = name.chars().take(50).collect();

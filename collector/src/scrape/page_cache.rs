@@ -53,11 +53,7 @@ impl PageCache {
     /// The first `count` lines as a cache of their own.
     pub(super) fn head(&self, count: usize) -> Self {
         let end = if count == 0 { 0 } else { self.ends[count - 1] as usize };
-        Self {
-            text: self.text[..end].to_vec(),
-            ends: self.ends[..count].to_vec(),
-            lines: self.lines[..count].to_vec(),
-        }
+        Self { text: self.text[..end].to_vec(), ends: self.ends[..count].to_vec(), lines: self.lines[..count].to_vec() }
     }
 
     pub(super) fn lines(&self) -> &[Line] {

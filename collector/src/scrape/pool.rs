@@ -63,14 +63,7 @@ impl PoolView {
 impl ScrapeManager {
     /// A manager without jobs. Its tasks end with `shutdown`; [`ScrapeManager::stopped`] waits for them.
     pub fn new(store: Store, seed: u64, shutdown: CancellationToken) -> Self {
-        Self {
-            store,
-            metrics: Arc::default(),
-            shutdown,
-            tasks: TaskTracker::new(),
-            seed,
-            jobs: Mutex::default(),
-        }
+        Self { store, metrics: Arc::default(), shutdown, tasks: TaskTracker::new(), seed, jobs: Mutex::default() }
     }
 
     /// Counters of all jobs.

@@ -99,7 +99,10 @@ impl TargetLoop {
             Err(fault) => {
                 tracing::error!(target = %self.target.url, %fault, "a scrape panicked; the target starts anew");
                 self.metrics.panics.inc();
-                (Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target)), (Ok(()), crate::storage::Refusals::default()))
+                (
+                    Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target)),
+                    (Ok(()), crate::storage::Refusals::default()),
+                )
             }
         };
         self.metrics.note(&result, &refusals, started.elapsed());
@@ -118,14 +121,15 @@ impl TargetLoop {
     async fn fetch(&self) -> Result<Page, FetchError> {
         let timeout = self.target.timeout.as_std();
         let request = async {
-            let url = Url::parse(&self.target.url).map_err(|e| FetchError::Request(format!("{}: {e}", self.target.url)))?;
+            let url =
+                Url::parse(&self.target.url).map_err(|e| FetchError::Request(format!("{}: {e}", self.target.url)))?;
             let mut request = Request::new(Method::GET, url);
             *request.headers_mut() = fetch::headers(&self.config, timeout);
             fetch::fetch(&self.client, request, &self.config).await
         };
-        tokio::time::timeout(timeout, request)
-            .await
-            .unwrap_or_else(|_| Err(FetchError::Request(format!("Get {}: context deadline exceeded", model::quote(&self.target.url)))))
+        tokio::time::timeout(timeout, request).await.unwrap_or_else(|_| {
+            Err(FetchError::Request(format!("Get {}: context deadline exceeded", model::quote(&self.target.url))))
+        })
     }
 
     /// The target is gone. It may come back under the same labels, so the markers wait for two intervals and a tenth; they carry

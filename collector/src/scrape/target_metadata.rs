@@ -38,7 +38,8 @@ impl TargetMetadata {
     /// Number of families and of bytes of their texts.
     pub fn size(&self) -> (usize, usize) {
         let families = self.families.read();
-        let bytes = families.iter().map(|(name, m)| name.len() + m.help.len() + m.unit.len() + m.metric_type.as_str().len());
+        let bytes =
+            families.iter().map(|(name, m)| name.len() + m.help.len() + m.unit.len() + m.metric_type.as_str().len());
         (families.len(), bytes.sum())
     }
 }
