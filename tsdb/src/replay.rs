@@ -141,6 +141,7 @@ impl Replayed {
                 // series stay: the log does not say again what they are
                 self.groups.drop_before(time);
             }
+            Section::End => {}
         }
     }
 }

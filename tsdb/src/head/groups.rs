@@ -312,7 +312,8 @@ impl Groups {
     }
 
     fn push_cells(&mut self, time: Timestamp, mut cells: Vec<(u32, u32, f64, Timestamp)>, outcome: &mut RowOutcome) {
-        cells.sort_unstable_by_key(|c| (c.0, c.1));
+        // stable: of two samples of a series the first counts
+        cells.sort_by_key(|c| (c.0, c.1));
         let before = cells.len();
         cells.dedup_by_key(|c| (c.0, c.1));
         outcome.in_order -= before - cells.len();
