@@ -14,7 +14,7 @@ use crate::block::{Block, BlockMeta};
 use crate::durable;
 use crate::error::{AppendError, CommitError, FileError, MaintainError, OpenError, ReadError};
 use crate::exemplars::ExemplarStore;
-use crate::head::{Bounds, Groups, HeadSnapshot, SeriesIndex, SpillArea};
+use crate::head::{Bounds, Groups, HeadSnapshot, Limits, SeriesIndex, SpillArea};
 use crate::lock::DirLock;
 use crate::maintain;
 use crate::metrics::{Counters, Metrics};
@@ -251,26 +251,27 @@ impl Db {
         }
         let ids = inner.head_ids(matchers);
         let mut groups = inner.groups.lock();
-        if groups.bounds.max_time == Timestamp::MIN {
-            return Ok(());
+        // what comes later is not deleted: each range ends with the series, as upstream's does
+        let mut tombstones = Tombstones::default();
+        for id in ids {
+            if let Some(newest) = groups.newest(id).filter(|newest| *newest >= min_time) {
+                tombstones.add(id, Interval { min: min_time, max: max_time.min(newest) });
+            }
         }
-        // what comes later is not deleted, as upstream clamps to the head's range
-        let newest = groups.extent().1;
-        let range = Interval { min: min_time, max: max_time.min(newest) };
-        if range.min > range.max || ids.is_empty() {
+        if tombstones.is_empty() || min_time > max_time {
             return Ok(());
         }
         let mut record = RecordBuilder::default();
-        let mut tombstones = Tombstones::default();
-        ids.iter().for_each(|id| tombstones.add(*id, range));
         record.tombstones(&tombstones);
-        record.max_time = Some(range.max);
+        record.max_time = Some(groups.extent().1.min(max_time));
         match inner.log(&record) {
             Ok(()) => {}
             Err(CommitError::Wal(error)) => return Err(error.into()),
             Err(CommitError::Closed) => return Err(MaintainError::Closed),
         }
-        ids.iter().for_each(|id| groups.tombstones.add(*id, range));
+        for (id, ranges) in tombstones.sorted() {
+            ranges.iter().for_each(|range| groups.tombstones.add(id, *range));
+        }
         drop(groups);
         inner.sync_wal()?;
         Ok(())
@@ -459,10 +460,10 @@ impl Inner {
         number
     }
 
-    /// Notes the oldest sample a transaction takes, and returns it.
-    pub(crate) fn enter(&self, transaction: u64, min_valid: Timestamp) -> Timestamp {
-        self.transactions.lock().insert(transaction, Some(min_valid));
-        min_valid
+    /// Notes the oldest sample a transaction takes, and returns its limits.
+    pub(crate) fn enter(&self, transaction: u64, limits: Limits) -> Limits {
+        self.transactions.lock().insert(transaction, Some(limits.min_valid));
+        limits
     }
 
     pub(crate) fn end(&self, transaction: u64) {

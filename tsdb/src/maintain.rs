@@ -247,6 +247,7 @@ fn shorten_log(db: &Inner) -> Result<(), MaintainError> {
         record.flushed(min_valid);
     }
     put_late(&mut record, &groups, Timestamp::MAX);
+    record.end();
     records.push(record.bytes);
     match wal.checkpoint(number, &records) {
         Ok(()) => db.counters.checkpoints.add(1),
