@@ -15,8 +15,6 @@ use crate::ast::{AggregateOp, Expr};
 use crate::lexer::{Kind, Lexer, Token};
 use crate::{Features, PosRange};
 
-pub(crate) use literal::parse_number;
-
 /// Longest accepted query text in bytes.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
 /// How deep expressions may nest, so that no walk over a tree can exhaust the stack.
@@ -87,6 +85,18 @@ pub fn parse_metric_selector(selector: &str) -> Result<Vec<Matcher>, ParseError>
         Some(selector) if parser.errors.is_empty() => Ok(selector.matchers),
         _ => Err(parser.into_error()),
     }
+}
+
+/// Parses a number as queries write it, with an optional sign.
+pub(crate) fn parse_signed_number(text: &str) -> Result<f64, String> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let mut lexer = Lexer::new(unsigned);
+    let token = lexer.next();
+    if token.kind != Kind::Number || token.pos.end as usize != unsigned.len() {
+        return Err(format!("not a number: {text}"));
+    }
+    let value = literal::parse_number(unsigned)?;
+    Ok(if text.starts_with('-') { -value } else { value })
 }
 
 /// A syntax error has been recorded and parsing ends.
