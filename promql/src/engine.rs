@@ -187,6 +187,7 @@ impl Engine {
         };
         let query = Query::new(
             storage,
+            expr,
             &self.options,
             options,
             timeout.and_then(|t| Instant::now().checked_add(t)),

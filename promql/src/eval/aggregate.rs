@@ -137,7 +137,7 @@ struct Seen {
 
 /// Histograms of a group at a step.
 enum HistAcc {
-    Sum { sum: FloatHistogram, lost: Option<FloatHistogram> },
+    Sum(Box<(FloatHistogram, Option<FloatHistogram>)>),
     Mean(Box<HistogramMean>),
 }
 
@@ -322,14 +322,14 @@ impl HistGroup {
     fn add(&mut self, histogram: &Hist, op: AggregateOp) -> Result<(), IncompatibleSchemas> {
         let combined = match &mut self.acc {
             None if op == AggregateOp::Sum => {
-                self.acc = Some(HistAcc::Sum { sum: FloatHistogram::clone(histogram), lost: None });
+                self.acc = Some(HistAcc::Sum(Box::new((FloatHistogram::clone(histogram), None))));
                 return Ok(());
             }
             None => {
                 self.acc = Some(HistAcc::Mean(Box::new(HistogramMean::new(histogram))));
                 return Ok(());
             }
-            Some(HistAcc::Sum { sum, lost }) => sum.kahan_add(histogram, lost)?,
+            Some(HistAcc::Sum(parts)) => parts.0.kahan_add(histogram, &mut parts.1)?,
             Some(HistAcc::Mean(mean)) => mean.add(histogram)?,
         };
         self.reconciled |= combined.bounds_reconciled;
@@ -347,7 +347,8 @@ impl HistGroup {
         let mut value = match self.acc {
             None => return Ok(None),
             Some(HistAcc::Mean(mean)) => mean.value().map_err(broken)?,
-            Some(HistAcc::Sum { mut sum, lost }) => {
+            Some(HistAcc::Sum(parts)) => {
+                let (mut sum, lost) = *parts;
                 if let Some(mut lost) = lost {
                     lost.counter_reset_hint = sum.counter_reset_hint;
                     sum.add(&lost).map_err(broken)?;

@@ -29,7 +29,11 @@ impl Evaluator<'_> {
                 }]),
                 Evaluated::Vector(frame) => {
                     let frame = finish_names(frame)?;
-                    if instant { Value::Vector(self.to_vector(frame)?) } else { Value::Matrix(self.to_matrix(frame)) }
+                    if instant {
+                        Value::Vector(self.vector_value(frame)?)
+                    } else {
+                        Value::Matrix(self.matrix_value(frame))
+                    }
                 }
             }
         };
@@ -51,7 +55,7 @@ impl Evaluator<'_> {
         Ok(QueryResult { value, warnings, infos, stats })
     }
 
-    fn to_vector(&self, frame: Frame) -> Result<Vec<VectorSample>, QueryError> {
+    fn vector_value(&self, frame: Frame) -> Result<Vec<VectorSample>, QueryError> {
         let timestamp = self.steps.start;
         let mut seen = std::collections::HashSet::with_capacity(frame.rows.len());
         let mut samples = Vec::with_capacity(frame.rows.len());
@@ -71,7 +75,7 @@ impl Evaluator<'_> {
         Ok(samples)
     }
 
-    fn to_matrix(&self, frame: Frame) -> Vec<MatrixSeries> {
+    fn matrix_value(&self, frame: Frame) -> Vec<MatrixSeries> {
         let times: Arc<[Timestamp]> = self.steps.times().collect();
         let mut series: Vec<MatrixSeries> = frame
             .rows

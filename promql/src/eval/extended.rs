@@ -121,7 +121,7 @@ fn bounded<V: Point>(
     if smoothed {
         last = times[..last].partition_point(|t| *t < range_end);
     }
-    if times[last] <= range_start {
+    if times[last] <= range_start || times[first] > range_end {
         return Ok(None);
     }
     let at = |i: usize| (times[i], &values[i]);
@@ -203,7 +203,8 @@ fn histogram_rate(
     if counter && used.iter().any(gauge) {
         notes.not_counter(metric, call.pos);
     }
-    if !counter && !(used.first().is_some_and(gauge) && used.last().is_some_and(gauge)) {
+    let gauge_ends = used.first().is_some_and(gauge) && used.last().is_some_and(gauge);
+    if !counter && !gauge_ends {
         notes.not_gauge(metric, call.pos);
     }
     if used.iter().any(|h| h.uses_custom_buckets() != range.right.uses_custom_buckets()) {
@@ -227,20 +228,14 @@ fn histogram_rate(
             }
             previous = &hists[at];
         }
-        let last_inner = range.inner.end.checked_sub(1).filter(|at| range.inner.contains(at));
-        let reset_at_end = match range.right_interpolated {
-            // the interpolation starts anew behind a reset; both bounds can lie in that one gap
-            Some(next) => {
-                last_inner.is_some() && hists[next].detect_reset(previous) || {
-                    last_inner.is_none() && !range.left_interpolated && hists[next].detect_reset(previous)
-                }
-            }
-            None if last_inner == Some(range.right_index) => false,
-            None => {
-                let only_gap = last_inner.is_none() && range.left_interpolated;
-                !only_gap && !Arc::ptr_eq(&range.right, previous) && range.right.detect_reset(previous)
-            }
-        };
+        // both bounds can lie in one gap between samples, where the interpolation has dealt with a reset
+        let one_gap = range.inner.is_empty() && range.left_interpolated;
+        let reset_at_end = !one_gap
+            && match range.right_interpolated {
+                Some(next) => hists[next].detect_reset(previous),
+                None if range.inner.end == range.right_index + 1 && !range.inner.is_empty() => false,
+                None => !Arc::ptr_eq(&range.right, previous) && range.right.detect_reset(previous),
+            };
         if reset_at_end {
             note(value.add(previous)?, HistogramOp::Add);
         }

@@ -38,7 +38,7 @@ impl Evaluator<'_> {
         let is_info = |row: &Row| names.iter().all(|m| m.matches(row.metric_name()));
         let plain: Vec<bool> = base.rows.iter().map(is_info).collect();
         let infos = self.info_series(&call.args[0], &base, &plain, &names, &data)?;
-        self.enrich(base, &plain, &infos, &data)
+        self.enrich(&base, &plain, &infos, &data)
     }
 
     /// The shifts from the evaluation time to the time at which the innermost selector of an expression looks.
@@ -136,7 +136,13 @@ impl Evaluator<'_> {
         Ok(infos)
     }
 
-    fn enrich(&self, base: Frame, plain: &[bool], infos: &[InfoSeries], data: &[Matcher]) -> Result<Frame, QueryError> {
+    fn enrich(
+        &self,
+        base: &Frame,
+        plain: &[bool],
+        infos: &[InfoSeries],
+        data: &[Matcher],
+    ) -> Result<Frame, QueryError> {
         // info series by metric name and identity
         let mut by_identity: HashMap<Labels, Vec<(&str, Vec<&InfoSeries>)>> = HashMap::new();
         for info in infos {

@@ -24,10 +24,12 @@ mod rate;
 mod selector;
 mod set;
 mod sort;
+mod stats_only;
 mod subquery;
 mod timestamps;
 mod windows;
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -54,6 +56,8 @@ pub(crate) struct Query<'q> {
     range: (Timestamp, Timestamp, i64),
     budget: Budget,
     annotations: Mutex<Annotations>,
+    /// Selectors of which only counts and sums are wanted.
+    stats_only: HashSet<usize>,
     /// What the storage says about its own answer.
     storage_warnings: Mutex<Vec<String>>,
 }
@@ -71,6 +75,7 @@ struct Budget {
 impl<'q> Query<'q> {
     pub(crate) fn new(
         storage: &'q dyn Storage,
+        expr: &Expr,
         engine: &EngineOptions,
         options: &QueryOptions,
         deadline: Option<Instant>,
@@ -95,6 +100,7 @@ impl<'q> Query<'q> {
                 per_step,
             },
             annotations: Mutex::default(),
+            stats_only: stats_only::selectors(expr),
             storage_warnings: Mutex::default(),
         }
     }

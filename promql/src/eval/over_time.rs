@@ -301,6 +301,9 @@ pub(super) fn stddev(call: &RangeCall<'_>, window: &Window<'_>, metric: &str, no
 
 pub(super) fn mad(call: &RangeCall<'_>, window: &Window<'_>, metric: &str, notes: &mut Annotations) -> Output {
     let Some(floats) = only_floats(call, window, metric, notes) else { return Output::None };
+    if floats.iter().any(|v| v.is_nan()) {
+        return Output::Float(f64::NAN);
+    }
     let median = quantile::of_values(0.5, &mut floats.to_vec());
     let mut deviations: Vec<f64> = floats.iter().map(|v| (v - median).abs()).collect();
     Output::Float(quantile::of_values(0.5, &mut deviations))

@@ -6,7 +6,7 @@ use model::{Labels, Timestamp};
 
 use super::frame::{Frame, Hist, Row, histogram_size};
 use super::windows::{WindowCache, WindowShape};
-use super::{Evaluator, extended, over_time, rate};
+use super::{Evaluator, extended, over_time, rate, stats_only};
 use crate::annotations::Annotations;
 use crate::ast::{Call, Expr, Extended};
 use crate::storage::{Column, Samples};
@@ -114,8 +114,12 @@ impl Evaluator<'_> {
         match arg {
             Expr::Matrix(matrix) => {
                 let span = source.shape.span(self.steps);
+                let stats_only = self.query.stats_only.contains(&stats_only::key(&matrix.selector));
                 self.read_series(&matrix.selector.matchers, span, &mut |labels, samples| {
-                    let samples = without_stale(samples);
+                    let mut samples = without_stale(samples);
+                    if stats_only {
+                        stats_only::resolve_hints(&mut samples);
+                    }
                     each(RangeSeries { labels: labels.clone(), drop_name: false, samples })
                 })
             }

@@ -17,7 +17,7 @@ pub(super) struct ResetIndex {
 impl ResetIndex {
     pub(super) fn new(function: &str, values: &[f64]) -> Self {
         let counter = matches!(function, "rate" | "increase");
-        if !counter || values.windows(2).all(|pair| !(pair[1] < pair[0])) {
+        if !counter || !values.windows(2).any(|pair| pair[1] < pair[0]) {
             return Self { falls: Vec::new() };
         }
         let mut falls = Vec::with_capacity(values.len());
@@ -299,7 +299,8 @@ fn last_two(call: &RangeCall<'_>, window: &Window<'_>, metric: &str, notes: &mut
             if is_rate && (gauge(before) || gauge(now)) {
                 notes.not_counter(metric, call.pos);
             }
-            if !is_rate && !(gauge(before) && gauge(now)) {
+            let gauges = gauge(before) && gauge(now);
+            if !is_rate && !gauges {
                 notes.not_gauge(metric, call.pos);
             }
             let mut value = FloatHistogram::clone(now);

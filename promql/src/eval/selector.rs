@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher, Timestamp};
 
-use super::Evaluator;
 use super::durations::LookAt;
 use super::frame::{Frame, Row, histogram_size, is_absent};
 use super::windows::{WindowCache, WindowShape};
+use super::{Evaluator, stats_only};
 use crate::ast::{Extended, VectorSelector};
 use crate::storage::{Column, Samples, SelectRequest};
 use crate::{PosRange, QueryError};
@@ -72,7 +72,11 @@ impl Evaluator<'_> {
         }
         let mut latest = Latest::new(self, look);
         let span = latest.span();
-        self.read_series(&selector.matchers, span, &mut |labels, samples| {
+        let stats_only = self.query.stats_only.contains(&stats_only::key(selector));
+        self.read_series(&selector.matchers, span, &mut |labels, mut samples| {
+            if stats_only {
+                stats_only::resolve_hints(&mut samples);
+            }
             let mut row = Row::new(labels.clone(), false, self.steps.count);
             let float_picks = latest.picks(&samples.floats.timestamps);
             if !samples.floats.is_empty() {
@@ -175,6 +179,9 @@ fn times_of<V>(column: &Column<V>, pick: u32) -> (Timestamp, Timestamp) {
     (column.timestamps[pick as usize], start)
 }
 
+/// The index of a sample for each step, or [`NONE`].
+type Picks = Rc<[u32]>;
+
 /// No sample.
 const NONE: u32 = u32::MAX;
 
@@ -183,7 +190,7 @@ struct Latest {
     shape: WindowShape,
     steps: super::Steps,
     windows: WindowCache,
-    last: Option<(Arc<[Timestamp]>, Rc<[u32]>)>,
+    last: Option<(Arc<[Timestamp]>, Picks)>,
 }
 
 impl Latest {
@@ -197,12 +204,12 @@ impl Latest {
         self.shape.span(self.steps)
     }
 
-    fn picks(&mut self, timestamps: &Arc<[Timestamp]>) -> Rc<[u32]> {
+    fn picks(&mut self, timestamps: &Arc<[Timestamp]>) -> Picks {
         match &self.last {
             Some((column, picks)) if Arc::ptr_eq(column, timestamps) => picks.clone(),
             _ => {
                 let bounds = self.windows.bounds(timestamps);
-                let picks: Rc<[u32]> = bounds.iter().map(|(from, to)| if from == to { NONE } else { to - 1 }).collect();
+                let picks: Picks = bounds.iter().map(|(from, to)| if from == to { NONE } else { to - 1 }).collect();
                 self.last = Some((timestamps.clone(), picks.clone()));
                 picks
             }

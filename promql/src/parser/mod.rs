@@ -81,7 +81,7 @@ pub fn parse(query: &str, features: &Features) -> Result<Expr, ParseError> {
 /// When the text is no series selector.
 pub fn parse_metric_selector(selector: &str) -> Result<Vec<Matcher>, ParseError> {
     let mut parser = Parser::new(selector, Features::default());
-    match parser.whole(|p| p.vector_selector()) {
+    match parser.whole(Parser::vector_selector) {
         Some(selector) if parser.errors.is_empty() => Ok(selector.matchers),
         _ => Err(parser.into_error()),
     }
@@ -179,13 +179,9 @@ impl<'q> Parser<'q> {
     fn bump(&mut self) -> Token {
         let taken = self.token;
         self.token = self.lexer.next();
-        match self.token.kind {
-            Kind::Error => {
-                let message = std::mem::take(&mut self.lexer.error);
-                self.error(self.token.pos, message);
-            }
-            Kind::RightBrace | Kind::RightParen | Kind::RightBracket | Kind::Duration | Kind::Number => {}
-            _ => {}
+        if self.token.kind == Kind::Error {
+            let message = std::mem::take(&mut self.lexer.error);
+            self.error(self.token.pos, message);
         }
         if matches!(
             taken.kind,

@@ -35,16 +35,13 @@ fn follows(previous: &FloatHistogram, next: &FloatHistogram) -> CounterResetHint
     if next.is_stale() {
         return CounterResetHint::NotReset;
     }
-    if next.count < previous.count {
-        return CounterResetHint::Reset;
-    }
     if next.schema != previous.schema || next.zero_threshold != previous.zero_threshold {
-        // another layout needs a chunk of its own, which says nothing
+        // another layout needs a chunk of its own, as does a reset, and the first of a chunk says nothing
         return CounterResetHint::Unknown;
     }
     let mut counter = next.clone();
     counter.counter_reset_hint = CounterResetHint::Unknown;
-    if counter.detect_reset(previous) { CounterResetHint::Reset } else { CounterResetHint::NotReset }
+    if counter.detect_reset(previous) { CounterResetHint::Unknown } else { CounterResetHint::NotReset }
 }
 
 #[cfg(test)]
@@ -67,6 +64,6 @@ mod tests {
             sample(8.0, Unknown),
         ];
         let hints: Vec<_> = stored_hints(samples).into_iter().flatten().map(|h| h.counter_reset_hint).collect();
-        assert_eq!(hints, [Unknown, NotReset, Reset, Reset, Unknown, Gauge, Unknown]);
+        assert_eq!(hints, [Unknown, NotReset, Unknown, Reset, Unknown, Gauge, Unknown]);
     }
 }

@@ -135,10 +135,13 @@ impl Selection for MemorySelection<'_> {
     }
 }
 
+/// A column, a part of it, and where that lies.
+type Cut = (Arc<[Timestamp]>, Arc<[Timestamp]>, Range<usize>);
+
 /// Parts of timestamp columns, the same for all series that share a column.
 #[derive(Default)]
 struct Cuts {
-    known: Vec<(Arc<[Timestamp]>, Arc<[Timestamp]>, Range<usize>)>,
+    known: Vec<Cut>,
 }
 
 impl Cuts {

@@ -29,7 +29,7 @@ pub(super) struct LoadedSeries {
 pub(super) enum Command {
     Clear,
     Load { interval: i64, with_nhcb: bool, series: Vec<LoadedSeries> },
-    Eval(Eval),
+    Eval(Box<Eval>),
 }
 
 /// When a query is evaluated.
@@ -145,7 +145,7 @@ fn parse_command(block: &[(usize, &str)]) -> Result<(Command, usize), ScriptErro
         }
         "eval" | "eval_fail" => {
             let (eval, used) = parse_eval(block, word == "eval_fail")?;
-            Ok((Command::Eval(eval), used))
+            Ok((Command::Eval(Box::new(eval)), used))
         }
         _ => fail(format!("invalid command {text:?}")),
     }
