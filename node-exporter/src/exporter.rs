@@ -13,7 +13,7 @@ use crate::flags::{Config, PROGRAM};
 
 /// Gathers pages from a set of collectors. Shared by all requests.
 pub struct Exporter {
-    collectors: Vec<(&'static str, Arc<dyn Collector>)>,
+    collectors: Vec<Named>,
     self_metrics: bool,
     panics: AtomicU64,
     /// Pages of former scrapes, whose buffers are used again.
@@ -43,6 +43,9 @@ pub enum SelectionError {
     Missing(String),
 }
 
+/// A collector with its name.
+type Named = (&'static str, Arc<dyn Collector>);
+
 /// Pages kept for later.
 const SPARE_PAGES: usize = 2;
 
@@ -68,7 +71,7 @@ impl Exporter {
     }
 
     /// Checks a selection and gives the collectors it means.
-    fn selected(&self, selection: &Selection) -> Result<Vec<&(&'static str, Arc<dyn Collector>)>, SelectionError> {
+    fn selected(&self, selection: &Selection) -> Result<Vec<&Named>, SelectionError> {
         if !selection.collect.is_empty() && !selection.exclude.is_empty() {
             return Err(SelectionError::Both);
         }

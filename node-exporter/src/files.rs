@@ -32,6 +32,16 @@ impl Paths {
         self.procfs.join(name)
     }
 
+    /// A file of this process in procfs. In a copy of procfs from a file system without links, `self` is a file that holds the
+    /// link's target.
+    pub(crate) fn own(&self, name: &str) -> PathBuf {
+        let link = self.procfs.join("self");
+        match std::fs::read_to_string(&link) {
+            Ok(target) => self.procfs.join(target.trim()).join(name),
+            Err(_) => link.join(name),
+        }
+    }
+
     /// A file of sysfs.
     pub(crate) fn sys(&self, name: &str) -> PathBuf {
         self.sysfs.join(name)
@@ -147,6 +157,15 @@ mod tests {
         }
         assert_eq!(optional(&folder.path().join("none")), Err(CollectorError::NoData));
         assert!(matches!(required(&folder.path().join("none")), Err(CollectorError::Failed(_))));
+    }
+
+    #[test]
+    fn own_files_are_found_through_a_link_and_its_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths { procfs: folder.path().into(), ..Paths::default() };
+        assert_eq!(paths.own("stat"), folder.path().join("self/stat"));
+        std::fs::write(folder.path().join("self"), "10\n").unwrap();
+        assert_eq!(paths.own("stat"), folder.path().join("10/stat"));
     }
 
     #[test]

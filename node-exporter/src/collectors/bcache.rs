@@ -30,7 +30,7 @@ struct Bcache {
 /// File or field, metric, type and help.
 type Row = (&'static str, &'static str, MetricType, &'static str);
 
-/// Of a cache set.
+/// Of a cache set. The duration is in nanoseconds, whatever its file is called.
 const SET: [Row; 10] = [
     ("average_key_size", "node_bcache_average_key_size_sectors", Gauge, "Average data per key in the btree (sectors)."),
     (
@@ -202,7 +202,7 @@ fn files(page: &mut Page, folder: &Path, rows: &[Row], labels: &[(&str, &str)]) 
     for (file, name, kind, help) in rows {
         let Some(value) = attribute(&folder.join(file)).ok().and_then(|t| amount(&t)) else { continue };
         let family = page.family(name, help, *kind);
-        page.sample(family, labels, if file.ends_with("_us") { value / 1e6 } else { value });
+        page.sample(family, labels, if file.ends_with("_us") { value / 1e9 } else { value });
     }
 }
 

@@ -51,10 +51,9 @@ fn collect_filesystem(page: &mut Page, path: &Path, uuid: &str) {
     let commits = attribute(&path.join("commit_stats")).unwrap_or_default();
     for (field, name, divisor, help) in COMMITS {
         let value = commits.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(' ')?.trim().parse::<f64>().ok());
-        if let Some(value) = value {
-            let family = page.family(name, help, if name.ends_with("_total") { Counter } else { Gauge });
-            page.sample(family, &[id], value / divisor);
-        }
+        // kernels before 6.0 do not count them
+        let family = page.family(name, help, if name.ends_with("_total") { Counter } else { Gauge });
+        page.sample(family, &[id], value.unwrap_or(0.0) / divisor);
     }
     let reserved = page.family("node_btrfs_reserved_bytes", "Amount of space reserved for a data type", Gauge);
     let used = page.family("node_btrfs_used_bytes", "Amount of used space by a layout/data type", Gauge);

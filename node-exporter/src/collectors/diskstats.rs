@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::sync::Arc;
 
 use common::metrics::{FamilyId, Page};
@@ -116,9 +115,7 @@ impl Collector for Diskstats {
             for ((family, (.., unit, _)), field) in columns.iter().zip(COLUMNS).zip(fields) {
                 let value: f64 =
                     field.parse().map_err(|_| malformed(&path, &format!("no number: {field:?} in {line:?}")))?;
-                // dividing gives the value that a reader expects of milliseconds
-                let value = if unit == MILLISECOND { value / 1000.0 } else { value * unit };
-                page.sample(*family, &[("device", device)], value);
+                page.sample(*family, &[("device", device)], value * unit);
             }
         }
         Ok(())
@@ -132,12 +129,10 @@ impl Diskstats {
             let mut entries = database.lines().filter_map(|l| l.strip_prefix("E:")?.split_once('='));
             entries.find(|(key, _)| *key == name).map_or("", |(_, value)| value)
         };
-        let serial = match property("SCSI_IDENT_SERIAL") {
-            "" => property("ID_SERIAL_SHORT"),
-            serial => serial,
-        };
+        let serials = ["SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL"].map(property);
+        let serial = serials.into_iter().find(|s| !s.is_empty()).unwrap_or("");
         let block = self.paths.sys("block").join(device.replace('/', "!"));
-        let rotational = attribute(&block.join(Path::new("queue/rotational"))).unwrap_or_default();
+        let rotational = attribute(&block.join("queue/rotational")).unwrap_or_else(|_| "0".to_owned());
         let labels = [
             ("device", device),
             ("major", major),

@@ -80,6 +80,7 @@ impl Collector for Edac {
                         continue;
                     };
                     let label = attribute(&row_path.join(format!("ch{channel}_dimm_label"))).unwrap_or_default();
+                    let label = readable(&label);
                     let labels =
                         [("channel", channel), ("controller", controller), ("csrow", row), ("dimm_label", &*label)];
                     if let Some(count) = number(&row_path.join(&file)) {
@@ -89,5 +90,35 @@ impl Collector for Edac {
             }
         }
         Ok(())
+    }
+}
+
+/// The kernel's own label `mc#0csrow#1channel#0` as `mc0_csrow1_channel0`; what firmware has given stays.
+fn readable(label: &str) -> String {
+    let plain = label.replace('#', "");
+    let parts = plain.strip_prefix("mc").and_then(|rest| {
+        let (controller, rest) = rest.split_once("csrow")?;
+        let (row, channel) = rest.split_once("channel")?;
+        [controller, row, channel]
+            .iter()
+            .all(|p| p.parse::<u32>().is_ok())
+            .then(|| format!("mc{controller}_csrow{row}_channel{channel}"))
+    });
+    parts.unwrap_or_else(|| label.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_the_kernel_are_made_readable() {
+        for (label, expected) in [
+            ("mc#0csrow#1channel#2", "mc0_csrow1_channel2"),
+            ("mc0csrow1channel2", "mc0_csrow1_channel2"),
+            ("DIMM_A1", "DIMM_A1"),
+        ] {
+            assert_eq!(readable(label), expected);
+        }
     }
 }

@@ -72,7 +72,7 @@ impl Collector for Filesystem {
         let path = self.paths.proc("1/mountinfo");
         let text = match read(&path) {
             Ok(text) => text,
-            Err(_) => required(&self.paths.proc("self/mountinfo"))?,
+            Err(_) => required(&self.paths.own("mountinfo"))?,
         };
         let mut mounts = parse(&text, &self.paths).ok_or_else(|| malformed(&path, "unexpected line"))?;
         mounts.retain(|m| !self.mount_points.ignores(&m.mount_point) && !self.types.ignores(&m.kind));

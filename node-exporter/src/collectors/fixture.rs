@@ -39,8 +39,8 @@ pub(super) fn samples(collector: &dyn Collector) -> (Vec<String>, Result<(), Col
 
 /// Compares a collector's samples and result.
 #[track_caller]
-pub(super) fn check(collector: &dyn Collector, expected: Result<(), CollectorError>, lines: &[&str]) {
+pub(super) fn check(collector: &dyn Collector, expected: &Result<(), CollectorError>, lines: &[&str]) {
     let (found, result) = samples(collector);
     assert_eq!(found, lines);
-    assert_eq!(result, expected);
+    assert_eq!(&result, expected);
 }

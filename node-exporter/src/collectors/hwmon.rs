@@ -279,7 +279,7 @@ mod tests {
         let hwmon = Hwmon { paths, chips: Filter::default(), sensors: Filter::default() };
         check(
             &hwmon,
-            Ok(()),
+            &Ok(()),
             &[
                 "node_hwmon_chip_names{chip=\"alone\",chip_name=\"alone\"} 1",
                 "node_hwmon_chip_names{chip=\"wifi_phy0_chip_0\",chip_name=\"chip_0\"} 1",

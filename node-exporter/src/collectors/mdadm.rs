@@ -53,9 +53,8 @@ impl Collector for Mdadm {
             let md = folder.join(name).join("md");
             if let Some(count) = number(&md.join("raid_disks")) {
                 page.sample(raid_disks, &[("device", name)], count);
-            }
-            if let Some(count) = number(&md.join("degraded")) {
-                page.sample(degraded, &[("device", name)], count);
+                // levels without redundancy have no such file
+                page.sample(degraded, &[("device", name)], number(&md.join("degraded")).unwrap_or(0.0));
             }
         }
         Ok(())

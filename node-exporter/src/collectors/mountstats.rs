@@ -124,7 +124,7 @@ struct Mount<'a> {
 
 impl Collector for Mountstats {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
-        let path = self.0.proc("self/mountstats");
+        let path = self.0.own("mountstats");
         let text = required(&path)?;
         let mounts = parse(&text).map_err(|line| malformed(&path, &format!("unexpected line {line:?}")))?;
         let (mut seen, mut named) = (BTreeSet::new(), BTreeSet::new());

@@ -72,7 +72,7 @@ impl Collector for Netdev {
                 rtnetlink::links().map_err(|e| CollectorError::failed(format!("couldn't get netstats: {e}")))?;
             links.into_iter().map(|link| (link.name, self.of_link(&link.statistics))).collect()
         } else {
-            self.from_file()?
+            self.read_file()?
         };
         for (device, values) in devices {
             if self.filter.ignores(&device) {
@@ -154,7 +154,7 @@ impl Netdev {
         ]
     }
 
-    fn from_file(&self) -> Result<Vec<(String, Values)>, CollectorError> {
+    fn read_file(&self) -> Result<Vec<(String, Values)>, CollectorError> {
         const COLUMNS: [&str; 16] = [
             "receive_bytes",
             "receive_packets",
@@ -220,6 +220,6 @@ mod tests {
         let (folder, paths) = paths(&[("proc/net/dev", "a\nb\neth0: x\n")]);
         let netdev = Netdev { paths, filter: Filter::default(), detailed: false, netlink: false, alias: false };
         let path = folder.path().join("proc/net/dev");
-        check(&netdev, Err(CollectorError::Failed(format!("{}: no number: \"x\"", path.display()))), &[]);
+        check(&netdev, &Err(CollectorError::Failed(format!("{}: no number: \"x\"", path.display()))), &[]);
     }
 }

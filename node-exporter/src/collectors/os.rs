@@ -113,7 +113,7 @@ mod tests {
         let (_folder, paths) = paths(&[("root/usr/lib/os-release", release)]);
         check(
             &Os(paths),
-            Ok(()),
+            &Ok(()),
             &[
                 "node_os_info{build_id=\"\",id=\"ab\",id_like=\"\",image_id=\"\",image_version=\"\",name=\"A \\\"B\\\"\",pretty_name=\"\",\
              variant=\"\",variant_id=\"\",version=\"\",version_codename=\"\",version_id=\"12.3.4\"} 1",

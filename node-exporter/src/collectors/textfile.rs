@@ -121,11 +121,10 @@ fn read(path: &Path) -> Result<(f64, Vec<(String, Family)>), String> {
     let mut at: BTreeMap<String, usize> = BTreeMap::new();
     while let Some(entry) = parser.next_entry().map_err(|e| e.to_string())? {
         let mut family = |name: &str| {
-            let index = *at.entry(name.to_owned()).or_insert_with(|| {
+            *at.entry(name.to_owned()).or_insert_with(|| {
                 families.push((name.to_owned(), Family::default()));
                 families.len() - 1
-            });
-            index
+            })
         };
         match entry {
             Entry::Help { family: name, help } => {
@@ -151,9 +150,9 @@ fn read(path: &Path) -> Result<(f64, Vec<(String, Family)>), String> {
                 for pair in SeriesLabels::new(sample.series).map_err(|e| e.to_string())? {
                     let (label, value) = pair.map_err(|e| e.to_string())?;
                     if label == METRIC_NAME {
-                        name = value.into_owned()
+                        name = value.into_owned();
                     } else {
-                        labels.push((label.into_owned(), value.into_owned()))
+                        labels.push((label.into_owned(), value.into_owned()));
                     }
                 }
                 labels.sort_unstable();

@@ -112,7 +112,7 @@ fn rows(text: &str) -> Option<impl Iterator<Item = (&str, &str, &str)>> {
 }
 
 fn integer(path: &Path, name: &str, value: &str) -> Result<f64, CollectorError> {
-    let value: u64 =
+    let value: i128 =
         value.parse().map_err(|_| malformed(path, &format!("could not parse expected integer value for {name:?}")))?;
     Ok(value as f64)
 }
