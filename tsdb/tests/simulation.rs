@@ -199,7 +199,7 @@ impl Simulation {
         let report = appender.append_row(time, &refs, &values);
         for (at, (labels, value)) in series.iter().zip(values).enumerate() {
             let refused = report.refused.iter().find(|r| r.0 == at).map(|r| r.1);
-            self.judge(labels, time, refused.map(|e| e.to_string()));
+            self.judge(labels, time, refused.map(|e| e.to_string()).as_deref());
             if refused.is_none() {
                 pending.push((labels.clone(), time, Value::Float(value.to_bits())));
             }
@@ -223,14 +223,14 @@ impl Simulation {
             let value = self.random.value();
             (appender.append(reference, time, value), Value::Float(value.to_bits()))
         };
-        self.judge(&series, time, result.as_ref().err().map(ToString::to_string));
+        self.judge(&series, time, result.as_ref().err().map(ToString::to_string).as_deref());
         if result.is_ok() {
             pending.push((series, time, value));
         }
     }
 
     /// Whether a refusal, or none, can be right.
-    fn judge(&self, labels: &Labels, time: i64, refused: Option<String>) {
+    fn judge(&self, labels: &Labels, time: i64, refused: Option<&str>) {
         let last = self.last.get(labels).copied().unwrap_or(i64::MIN);
         let window = self.options.out_of_order_window;
         // the first transaction goes by its first sample
