@@ -481,3 +481,43 @@ fn a_series_of_two_scrapes_is_one() {
     assert_eq!(counts, [200, 400, 200]);
     assert!(lines[1].starts_with("both@1 0=0 500=500 1000=0 1500=500"), "{}", lines[1]);
 }
+
+#[test]
+fn databases_and_selections_go_to_any_thread() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Db>();
+    shared::<tsdb::Selection>();
+    sent::<tsdb::Appender>();
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let db = &db;
+            scope.spawn(move || {
+                for round in 0..300 {
+                    append(db, "m", &writer.to_string(), &[(round, 1.0)]);
+                    // a commit of ten series at once is seen whole
+                    let mut appender = db.appender();
+                    for series in 0..10 {
+                        let series = appender.series(&labels("whole", &format!("{writer}-{series}"))).unwrap();
+                        appender.append(series, round, round as f64).unwrap();
+                    }
+                    appender.commit().unwrap();
+                }
+            });
+        }
+        for _ in 0..100 {
+            let lines = dump(&db, &[Matcher::equal("__name__", "whole")], 0, i64::MAX);
+            for writer in 0..4 {
+                let of_writer: Vec<usize> = lines
+                    .iter()
+                    .filter(|l| l.starts_with(&format!("whole@{writer}-")))
+                    .map(|l| l.split(' ').count())
+                    .collect();
+                assert!(of_writer.is_empty() || of_writer == [of_writer[0]; 10], "{of_writer:?}");
+            }
+        }
+    });
+    assert_eq!(all(&db).len(), 44);
+}
