@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use model::{Labels, Metadata, Timestamp};
 
-use crate::db::Inner;
+use crate::engine::Engine;
 use crate::error::{AppendError, CommitError};
 use crate::head::{Entry, Limits, RowOutcome};
 use crate::sample::{Exemplar, HistogramSample, SeriesRef};
@@ -14,7 +14,7 @@ use crate::wal::RecordBuilder;
 /// have committed meanwhile and what this transaction has before it (its floats go before its histograms); what is refused
 /// then is counted only.
 pub struct Appender {
-    db: Arc<Inner>,
+    db: Arc<Engine>,
     transaction: u64,
     /// Found with the first sample.
     limits: Option<Limits>,
@@ -57,7 +57,7 @@ pub struct CommitReport {
 }
 
 impl Appender {
-    pub(crate) fn new(db: Arc<Inner>) -> Self {
+    pub(crate) fn new(db: Arc<Engine>) -> Self {
         let transaction = db.begin();
         Self {
             db,
@@ -133,7 +133,9 @@ impl Appender {
     /// Adds a sample of one timestamp to each of some series, which is cheapest when they are the same in the same order
     /// as the time before: the series of one scrape.
     pub fn append_row(&mut self, time: Timestamp, series: &[SeriesRef], values: &[f64]) -> RowReport {
-        debug_assert_eq!(series.len(), values.len());
+        debug_assert_eq!(series.len(), values.len(), "a value for each series");
+        let len = series.len().min(values.len());
+        let (series, values) = (&series[..len], &values[..len]);
         let mut report = RowReport::default();
         let from = self.series.len();
         self.series.extend(series.iter().map(|s| u32::try_from(s.0).unwrap_or(0)));

@@ -44,6 +44,11 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A folder in memory if there is one: every start of a database fsyncs.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for path in files(from) {
@@ -76,14 +81,14 @@ fn read(dir: &Path) -> (Vec<(i64, f64)>, bool) {
 }
 
 fn check(good: &Path, file: &Path, what: &str, damage: impl FnOnce(&mut Vec<u8>)) {
-    let scratch = tempfile::tempdir().unwrap();
-    copy(good, scratch.path());
-    let path = scratch.path().join(file);
+    let copied = scratch();
+    copy(good, copied.path());
+    let path = copied.path().join(file);
     let mut bytes = fs::read(&path).unwrap();
     let before = bytes.clone();
     damage(&mut bytes);
     fs::write(&path, &bytes).unwrap();
-    let (samples, amiss) = read(scratch.path());
+    let (samples, amiss) = read(copied.path());
     let name = file.file_name().unwrap().to_str().unwrap();
     let context = format!("{} {what}", file.display());
     assert!(samples.is_sorted_by(|a, b| a.0 < b.0), "{context}");
@@ -109,7 +114,7 @@ fn cut_records(_: &str, before: &[u8], after: &[u8]) -> usize {
 
 #[test]
 fn any_damaged_byte_and_any_cut_is_survived() {
-    let good = tempfile::tempdir().unwrap();
+    let good = scratch();
     build(good.path());
     let (samples, amiss) = read(good.path());
     assert_eq!((samples.len(), amiss), (360, false));
@@ -147,7 +152,7 @@ fn any_damaged_byte_and_any_cut_is_survived() {
 
 #[test]
 fn a_torn_end_is_cut_and_written_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     build(dir.path());
     let wal = dir.path().join("firewatch/wal");
     let last = files(&wal).into_iter().rfind(|p| !p.to_str().unwrap().contains("checkpoint")).unwrap();

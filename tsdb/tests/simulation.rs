@@ -116,6 +116,11 @@ fn labels(metric: u64, instance: u64) -> Labels {
     Labels::from_pairs(pairs)
 }
 
+/// A folder in memory if there is one: every start of a database fsyncs.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -199,7 +204,7 @@ impl Simulation {
         let report = appender.append_row(time, &refs, &values);
         for (at, (labels, value)) in series.iter().zip(values).enumerate() {
             let refused = report.refused.iter().find(|r| r.0 == at).map(|r| r.1);
-            self.judge(labels, time, refused.map(|e| e.to_string()));
+            self.judge(labels, time, refused.map(|e| e.to_string()).as_deref());
             if refused.is_none() {
                 pending.push((labels.clone(), time, Value::Float(value.to_bits())));
             }
@@ -223,14 +228,14 @@ impl Simulation {
             let value = self.random.value();
             (appender.append(reference, time, value), Value::Float(value.to_bits()))
         };
-        self.judge(&series, time, result.as_ref().err().map(ToString::to_string));
+        self.judge(&series, time, result.as_ref().err().map(ToString::to_string).as_deref());
         if result.is_ok() {
             pending.push((series, time, value));
         }
     }
 
     /// Whether a refusal, or none, can be right.
-    fn judge(&self, labels: &Labels, time: i64, refused: Option<String>) {
+    fn judge(&self, labels: &Labels, time: i64, refused: Option<&str>) {
         let last = self.last.get(labels).copied().unwrap_or(i64::MIN);
         let window = self.options.out_of_order_window;
         // the first transaction goes by its first sample
@@ -418,7 +423,7 @@ fn matches(matchers: &[Matcher], labels: &Labels) -> bool {
 }
 
 fn run(seed: u64, steps: usize) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut simulation = Simulation::new(seed, dir.path());
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for step in 0..steps {

@@ -91,7 +91,7 @@ fn read_file(
 ) -> Result<(Timestamp, Timestamp), FileError> {
     let mut frames = Frames::open(path)?;
     // a segment that has just been created may lack its header
-    if !frames.header && !(place.last && frames.len < SEGMENT_HEADER as u64) {
+    if !(frames.header || place.last && frames.len < SEGMENT_HEADER as u64) {
         stats.damaged += 1;
         tracing::warn!(path = %path.display(), "a log file has a damaged header");
     }
