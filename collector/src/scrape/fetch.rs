@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::exposition::{Format, FormatKind};
-use common::http::client::Client;
+use common::http::client::{Client, ClientError};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::Request;
 
@@ -82,7 +82,7 @@ pub(super) async fn fetch(client: &Client, request: Request, config: &ScrapeConf
     let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
     let format = format_of(&content_type, config.fallback_scrape_protocol)?;
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| FetchError::Request(e.to_string()))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| FetchError::Request(ClientError::from(e).to_string()))? {
         // compressed bytes above the limit cannot become fewer
         if (body.len() + chunk.len()) as u64 > limit {
             return Err(FetchError::TooLarge);
