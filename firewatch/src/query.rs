@@ -108,7 +108,7 @@ async fn ask(what: &What) -> Result<String, String> {
         What::Series { server, selectors } => {
             let params: Vec<_> = selectors.iter().map(|s| ("match[]", s.clone())).collect();
             let data = get(server, "series", &params).await?;
-            Ok(lines(&data, |series| metric(series)))
+            Ok(lines(&data, metric))
         }
         What::Labels { server, name, selectors } => {
             let params: Vec<_> = selectors.iter().map(|s| ("match[]", s.clone())).collect();
