@@ -142,13 +142,11 @@ impl Cpu {
         Ok(())
     }
 
-    /// Throttling by core and package, and which CPUs are online.
+    /// Throttling by core and package.
     fn collect_topology(&self, page: &mut Page) {
         let folder = self.paths.sys("devices/system/cpu");
         let mut cores: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         let mut packages: BTreeMap<u64, u64> = BTreeMap::new();
-        let help = "CPUs that are online and being scheduled.";
-        let online = page.family("node_cpu_online", help, MetricType::Gauge);
         for name in names_or_none(&folder) {
             let Some(id) =
                 name.strip_prefix("cpu").filter(|id| id.bytes().all(|b| b.is_ascii_digit()) && !id.is_empty())
@@ -156,9 +154,6 @@ impl Cpu {
                 continue;
             };
             let cpu = folder.join(&name);
-            if let Some(state) = number::<f64>(&cpu.join("online")) {
-                page.sample(online, &[("cpu", id)], state);
-            }
             let topology = cpu.join("topology");
             let Some(package) = number::<u64>(&topology.join("physical_package_id")) else { continue };
             let Some(core) = number::<u64>(&topology.join("core_id")) else { continue };
