@@ -148,11 +148,9 @@ impl Cpu {
         let mut cores: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         let mut packages: BTreeMap<u64, u64> = BTreeMap::new();
         for name in names_or_none(&folder) {
-            let Some(id) =
-                name.strip_prefix("cpu").filter(|id| id.bytes().all(|b| b.is_ascii_digit()) && !id.is_empty())
-            else {
+            if !name.strip_prefix("cpu").is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())) {
                 continue;
-            };
+            }
             let cpu = folder.join(&name);
             let topology = cpu.join("topology");
             let Some(package) = number::<u64>(&topology.join("physical_package_id")) else { continue };
