@@ -145,11 +145,11 @@ mod tests {
     #[test]
     fn collectors_are_switched_on_and_off() {
         let defaults = parsed(&[]).unwrap();
-        assert!(defaults.contains(&"cpu") && !defaults.contains(&"wifi"), "{defaults:?}");
+        assert!(defaults.contains(&"cpu") && !defaults.contains(&"swap"), "{defaults:?}");
         assert!(!parsed(&["--no-collector.cpu"]).unwrap().contains(&"cpu"));
         assert_eq!(
-            parsed(&["--collector.disable-defaults", "--collector.wifi", "--collector.cpu"]).unwrap(),
-            ["cpu", "wifi"]
+            parsed(&["--collector.disable-defaults", "--collector.swap", "--collector.cpu"]).unwrap(),
+            ["cpu", "swap"]
         );
     }
 

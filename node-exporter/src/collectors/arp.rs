@@ -59,3 +59,21 @@ impl Collector for Arp {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn entries_by_device() {
+        check_built(
+            "arp",
+            &["--collector.arp.device-exclude=^nope$"],
+            &[(
+                "proc/net/arp",
+                "IP HW Flags Mac Mask Device\n1.1.1.1 0x1 0x2 a * eth0\n1.1.1.2 0x1 0x2 b * eth0\n1.1.1.3 0x1 0x2 c * nope\n",
+            )],
+            &["node_arp_entries{device=\"eth0\"} 2"],
+        );
+    }
+}

@@ -36,3 +36,23 @@ impl Collector for Bonding {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn slaves() {
+        check_built(
+            "bonding",
+            &[],
+            &[
+                ("sys/class/net/bonding_masters", "b0\n"),
+                ("sys/class/net/b0/bonding/slaves", "e0 e1\n"),
+                ("sys/class/net/b0/lower_e0/bonding_slave/mii_status", "up\n"),
+                ("sys/class/net/b0/slave_e1/bonding_slave/mii_status", "down\n"),
+            ],
+            &["node_bonding_active{master=\"b0\"} 1", "node_bonding_slaves{master=\"b0\"} 2"],
+        );
+    }
+}

@@ -30,3 +30,21 @@ impl Collector for Buddyinfo {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn sizes() {
+        check_built(
+            "buddyinfo",
+            &[],
+            &[("proc/buddyinfo", "Node 0, zone   DMA   1  2\n")],
+            &[
+                "node_buddyinfo_blocks{node=\"0\",size=\"0\",zone=\"DMA\"} 1",
+                "node_buddyinfo_blocks{node=\"0\",size=\"1\",zone=\"DMA\"} 2",
+            ],
+        );
+    }
+}

@@ -27,3 +27,18 @@ impl Collector for Cgroups {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn subsystems() {
+        check_built(
+            "cgroups",
+            &[],
+            &[("proc/cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t3\t172\t1\n")],
+            &["node_cgroups_cgroups{subsys_name=\"cpu\"} 172", "node_cgroups_enabled{subsys_name=\"cpu\"} 1"],
+        );
+    }
+}

@@ -60,3 +60,33 @@ impl Collector for Conntrack {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn counters_of_all_cpus_are_added() {
+        check_built(
+            "conntrack",
+            &[],
+            &[
+                ("proc/sys/net/netfilter/nf_conntrack_count", "12\n"),
+                ("proc/sys/net/netfilter/nf_conntrack_max", "99\n"),
+                ("proc/net/stat/nf_conntrack", "entries found drop\n1 a 1\n1 b 2\n"),
+            ],
+            &[
+                "node_nf_conntrack_entries 12",
+                "node_nf_conntrack_entries_limit 99",
+                "node_nf_conntrack_stat_drop 3",
+                "node_nf_conntrack_stat_early_drop 0",
+                "node_nf_conntrack_stat_found 21",
+                "node_nf_conntrack_stat_ignore 0",
+                "node_nf_conntrack_stat_insert 0",
+                "node_nf_conntrack_stat_insert_failed 0",
+                "node_nf_conntrack_stat_invalid 0",
+                "node_nf_conntrack_stat_search_restart 0",
+            ],
+        );
+    }
+}

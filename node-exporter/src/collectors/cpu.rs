@@ -142,23 +142,16 @@ impl Cpu {
         Ok(())
     }
 
-    /// Throttling by core and package, and which CPUs are online.
+    /// Throttling by core and package.
     fn collect_topology(&self, page: &mut Page) {
         let folder = self.paths.sys("devices/system/cpu");
         let mut cores: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         let mut packages: BTreeMap<u64, u64> = BTreeMap::new();
-        let help = "CPUs that are online and being scheduled.";
-        let online = page.family("node_cpu_online", help, MetricType::Gauge);
         for name in names_or_none(&folder) {
-            let Some(id) =
-                name.strip_prefix("cpu").filter(|id| id.bytes().all(|b| b.is_ascii_digit()) && !id.is_empty())
-            else {
+            if !name.strip_prefix("cpu").is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())) {
                 continue;
-            };
-            let cpu = folder.join(&name);
-            if let Some(state) = number::<f64>(&cpu.join("online")) {
-                page.sample(online, &[("cpu", id)], state);
             }
+            let cpu = folder.join(&name);
             let topology = cpu.join("topology");
             let Some(package) = number::<u64>(&topology.join("physical_package_id")) else { continue };
             let Some(core) = number::<u64>(&topology.join("core_id")) else { continue };
@@ -231,5 +224,58 @@ impl Cpu {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collectors::fixture::{check_built, paths, samples};
+
+    #[test]
+    fn modes_guests_and_info() {
+        check_built(
+            "cpu",
+            &["--collector.cpu.info"],
+            &[
+                ("proc/stat", "cpu 1\ncpu3 100 200 300 400 500 600 700 800 900 1000\n"),
+                ("proc/cpuinfo", "processor\t: 3\nvendor_id\t: V\nmodel name\t: M\n\n"),
+                ("sys/devices/system/cpu/isolated", "1,3-4\n"),
+            ],
+            &[
+                "node_cpu_guest_seconds_total{cpu=\"3\",mode=\"nice\"} 10",
+                "node_cpu_guest_seconds_total{cpu=\"3\",mode=\"user\"} 9",
+                "node_cpu_info{cachesize=\"\",core=\"\",cpu=\"3\",family=\"\",microcode=\"\",model=\"\",model_name=\"M\",package=\"\",stepping=\"\",vendor=\"V\"} 1",
+                "node_cpu_isolated{cpu=\"1\"} 1",
+                "node_cpu_isolated{cpu=\"3\"} 1",
+                "node_cpu_isolated{cpu=\"4\"} 1",
+                "node_cpu_seconds_total{cpu=\"3\",mode=\"idle\"} 4",
+                "node_cpu_seconds_total{cpu=\"3\",mode=\"iowait\"} 5",
+                "node_cpu_seconds_total{cpu=\"3\",mode=\"irq\"} 6",
+                "node_cpu_seconds_total{cpu=\"3\",mode=\"nice\"} 2",
+                "node_cpu_seconds_total{cpu=\"3\",mode=\"softirq\"} 7",
+                "node_cpu_seconds_total{cpu=\"3\",mode=\"steal\"} 8",
+                "node_cpu_seconds_total{cpu=\"3\",mode=\"system\"} 3",
+                "node_cpu_seconds_total{cpu=\"3\",mode=\"user\"} 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn counters_do_not_fall_unless_the_cpu_was_away() {
+        let (folder, paths) = paths(&[]);
+        let cpu =
+            Cpu { paths, guest: false, info: false, frequency: false, flags: None, bugs: None, last: Mutex::default() };
+        // user and idle, in hundredths of a second
+        for (user, idle, shown) in
+            [(100, 1000, (1.0, 10.0)), (200, 900, (2.0, 10.0)), (150, 950, (2.0, 10.0)), (50, 100, (0.5, 1.0))]
+        {
+            std::fs::create_dir_all(folder.path().join("proc")).unwrap();
+            std::fs::write(folder.path().join("proc/stat"), format!("cpu0 {user} 0 0 {idle} 0 0 0 0 0 0\n")).unwrap();
+            let (lines, _) = samples(&cpu);
+            let expected = [("user", shown.0), ("idle", shown.1)]
+                .map(|(mode, value)| format!("node_cpu_seconds_total{{cpu=\"0\",mode=\"{mode}\"}} {value}"));
+            assert!(expected.iter().all(|e| lines.contains(e)), "{expected:?} in {lines:?}");
+        }
     }
 }

@@ -31,3 +31,26 @@ impl Collector for CpuVulnerabilities {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn states() {
+        check_built(
+            "cpu_vulnerabilities",
+            &[],
+            &[
+                ("sys/devices/system/cpu/vulnerabilities/mds", "Vulnerable: Clear CPU buffers attempted\n"),
+                ("sys/devices/system/cpu/vulnerabilities/meltdown", "Not affected\n"),
+                ("sys/devices/system/cpu/vulnerabilities/retbleed", "Mitigation: Enhanced IBRS\n"),
+            ],
+            &[
+                "node_cpu_vulnerabilities_info{codename=\"mds\",mitigation=\"Clear CPU buffers attempted\",state=\"vulnerable\"} 1",
+                "node_cpu_vulnerabilities_info{codename=\"meltdown\",mitigation=\"\",state=\"not affected\"} 1",
+                "node_cpu_vulnerabilities_info{codename=\"retbleed\",mitigation=\"Enhanced IBRS\",state=\"mitigation\"} 1",
+            ],
+        );
+    }
+}

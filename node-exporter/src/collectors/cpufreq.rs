@@ -47,3 +47,27 @@ impl Collector for Cpufreq {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn frequencies_and_governor() {
+        check_built(
+            "cpufreq",
+            &[],
+            &[
+                ("sys/devices/system/cpu/cpu2/cpufreq/scaling_cur_freq", "1699\n"),
+                ("sys/devices/system/cpu/cpu2/cpufreq/scaling_governor", "powersave\n"),
+                ("sys/devices/system/cpu/cpu2/cpufreq/scaling_available_governors", "performance powersave\n"),
+                ("sys/devices/system/cpu/cpufreq/x", ""),
+            ],
+            &[
+                "node_cpu_scaling_frequency_hertz{cpu=\"2\"} 1.699e+06",
+                "node_cpu_scaling_governor{cpu=\"2\",governor=\"performance\"} 0",
+                "node_cpu_scaling_governor{cpu=\"2\",governor=\"powersave\"} 1",
+            ],
+        );
+    }
+}

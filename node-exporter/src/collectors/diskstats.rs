@@ -178,3 +178,40 @@ impl Diskstats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn columns_and_udev_properties() {
+        check_built(
+            "diskstats",
+            &["--collector.diskstats.device-exclude=^loop"],
+            &[
+                ("proc/diskstats", "8 0 sda 1 2 3 4 5 6 7 8 9 10 11\n7 0 loop0 1 1 1 1 1 1 1 1 1 1 1\n"),
+                (
+                    "udev/b8:0",
+                    "S:x\nE:ID_MODEL=M\nE:ID_SERIAL_SHORT=S\nE:ID_ATA=1\nE:ID_ATA_WRITE_CACHE=1\nE:ID_FS_TYPE=ext4\n",
+                ),
+                ("sys/block/sda/queue/rotational", "1\n"),
+            ],
+            &[
+                "node_disk_ata_write_cache{device=\"sda\"} 1",
+                "node_disk_filesystem_info{device=\"sda\",type=\"ext4\",usage=\"\",uuid=\"\",version=\"\"} 1",
+                "node_disk_info{device=\"sda\",major=\"8\",minor=\"0\",model=\"M\",path=\"\",revision=\"\",rotational=\"1\",serial=\"S\",wwn=\"\"} 1",
+                "node_disk_io_now{device=\"sda\"} 9",
+                "node_disk_io_time_seconds_total{device=\"sda\"} 0.01",
+                "node_disk_io_time_weighted_seconds_total{device=\"sda\"} 0.011",
+                "node_disk_read_bytes_total{device=\"sda\"} 1536",
+                "node_disk_read_time_seconds_total{device=\"sda\"} 0.004",
+                "node_disk_reads_completed_total{device=\"sda\"} 1",
+                "node_disk_reads_merged_total{device=\"sda\"} 2",
+                "node_disk_write_time_seconds_total{device=\"sda\"} 0.008",
+                "node_disk_writes_completed_total{device=\"sda\"} 5",
+                "node_disk_writes_merged_total{device=\"sda\"} 6",
+                "node_disk_written_bytes_total{device=\"sda\"} 3584",
+            ],
+        );
+    }
+}

@@ -59,3 +59,36 @@ impl Collector for DmMultipath {
         if found { Ok(()) } else { Err(CollectorError::NoData) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn paths_and_their_states() {
+        check_built(
+            "dmmultipath",
+            &[],
+            &[
+                ("sys/block/dm-1/dm/uuid", "mpath-1\n"),
+                ("sys/block/dm-1/dm/name", "m\n"),
+                ("sys/block/dm-1/dm/suspended", "0\n"),
+                ("sys/block/dm-1/size", "2\n"),
+                ("sys/block/dm-1/slaves/sda/x", ""),
+                ("sys/block/dm-1/slaves/sdb/x", ""),
+                ("sys/block/sda/device/state", "running\n"),
+                ("sys/block/sdb/device/state", "offline\n"),
+                ("sys/block/dm-2/dm/uuid", "LVM-2\n"),
+            ],
+            &[
+                "node_dmmultipath_device_active{device=\"m\",sysfs_name=\"dm-1\"} 1",
+                "node_dmmultipath_device_info{device=\"m\",sysfs_name=\"dm-1\",uuid=\"mpath-1\"} 1",
+                "node_dmmultipath_device_paths{device=\"m\",sysfs_name=\"dm-1\"} 2",
+                "node_dmmultipath_device_paths_failed{device=\"m\",sysfs_name=\"dm-1\"} 1",
+                "node_dmmultipath_device_size_bytes{device=\"m\",sysfs_name=\"dm-1\"} 1024",
+                "node_dmmultipath_path_state{device=\"m\",path=\"sda\",state=\"running\"} 1",
+                "node_dmmultipath_path_state{device=\"m\",path=\"sdb\",state=\"offline\"} 1",
+            ],
+        );
+    }
+}

@@ -19,3 +19,18 @@ impl Collector for Entropy {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn bits() {
+        check_built(
+            "entropy",
+            &[],
+            &[("proc/sys/kernel/random/entropy_avail", "1337\n"), ("proc/sys/kernel/random/poolsize", "4096\n")],
+            &["node_entropy_available_bits 1337", "node_entropy_pool_size_bits 4096"],
+        );
+    }
+}

@@ -25,3 +25,18 @@ impl Collector for Filefd {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn descriptors() {
+        check_built(
+            "filefd",
+            &[],
+            &[("proc/sys/fs/file-nr", "1024\t0\t1631329\n")],
+            &["node_filefd_allocated 1024", "node_filefd_maximum 1.631329e+06"],
+        );
+    }
+}

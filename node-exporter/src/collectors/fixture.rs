@@ -44,3 +44,21 @@ pub(super) fn check(collector: &dyn Collector, expected: &Result<(), CollectorEr
     assert_eq!(found, lines);
     assert_eq!(&result, expected);
 }
+
+/// Builds a collector from the command line, over a small tree, and compares its samples.
+#[track_caller]
+pub(super) fn check_built(name: &str, flags: &[&str], files: &[(&str, &str)], lines: &[&str]) {
+    let (_folder, paths) = paths(files);
+    let mut arguments = vec![
+        "--collector.disable-defaults".to_owned(),
+        format!("--collector.{name}"),
+        format!("--path.procfs={}", paths.procfs.display()),
+        format!("--path.sysfs={}", paths.sysfs.display()),
+        format!("--path.rootfs={}", paths.rootfs.display()),
+        format!("--path.udev.data={}", paths.udev.display()),
+    ];
+    arguments.extend(flags.iter().map(|f| (*f).to_owned()));
+    let config = crate::flags::parse(arguments.into_iter().map(Into::into)).expect("a configuration");
+    let (_, collector) = config.collectors.first().expect("a collector");
+    check(&**collector, &Ok(()), lines);
+}

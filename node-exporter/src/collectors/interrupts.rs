@@ -80,3 +80,25 @@ impl Collector for Interrupts {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn lines_with_and_without_devices() {
+        check_built(
+            "interrupts",
+            &["--no-collector.interrupts.include-zeros"],
+            &[(
+                "proc/interrupts",
+                "  CPU0 CPU1\n 1: 17 0 IO-APIC edge timer\nRES: 5 6 Rescheduling interrupts\nERR: 0\n",
+            )],
+            &[
+                "node_interrupts_total{cpu=\"0\",devices=\"\",info=\"Rescheduling interrupts\",type=\"RES\"} 5",
+                "node_interrupts_total{cpu=\"0\",devices=\"edge timer\",info=\"IO-APIC\",type=\"1\"} 17",
+                "node_interrupts_total{cpu=\"1\",devices=\"\",info=\"Rescheduling interrupts\",type=\"RES\"} 6",
+            ],
+        );
+    }
+}

@@ -14,3 +14,18 @@ impl Collector for KernelHung {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn count() {
+        check_built(
+            "kernel_hung",
+            &[],
+            &[("proc/sys/kernel/hung_task_detect_count", "42\n")],
+            &["node_kernel_hung_tasks_total 42"],
+        );
+    }
+}

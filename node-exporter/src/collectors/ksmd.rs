@@ -37,3 +37,38 @@ impl Collector for Ksmd {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn pages_and_seconds() {
+        check_built(
+            "ksmd",
+            &[],
+            &[
+                ("sys/kernel/mm/ksm/full_scans", "323"),
+                ("sys/kernel/mm/ksm/merge_across_nodes", "1"),
+                ("sys/kernel/mm/ksm/pages_shared", "1"),
+                ("sys/kernel/mm/ksm/pages_sharing", "255"),
+                ("sys/kernel/mm/ksm/pages_to_scan", "100"),
+                ("sys/kernel/mm/ksm/pages_unshared", "0"),
+                ("sys/kernel/mm/ksm/pages_volatile", "0"),
+                ("sys/kernel/mm/ksm/run", "1"),
+                ("sys/kernel/mm/ksm/sleep_millisecs", "20"),
+            ],
+            &[
+                "node_ksmd_full_scans_total 323",
+                "node_ksmd_merge_across_nodes 1",
+                "node_ksmd_pages_shared 1",
+                "node_ksmd_pages_sharing 255",
+                "node_ksmd_pages_to_scan 100",
+                "node_ksmd_pages_unshared 0",
+                "node_ksmd_pages_volatile 0",
+                "node_ksmd_run 1",
+                "node_ksmd_sleep_seconds 0.02",
+            ],
+        );
+    }
+}

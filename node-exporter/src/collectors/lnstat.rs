@@ -36,3 +36,21 @@ impl Collector for Lnstat {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn hexadecimal_columns() {
+        check_built(
+            "lnstat",
+            &[],
+            &[("proc/net/stat/arp_cache", "entries allocs\n14 a\n")],
+            &[
+                "node_lnstat_allocs_total{cpu=\"0\",subsystem=\"arp_cache\"} 10",
+                "node_lnstat_entries_total{cpu=\"0\",subsystem=\"arp_cache\"} 20",
+            ],
+        );
+    }
+}

@@ -30,3 +30,18 @@ impl Collector for Loadavg {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn averages() {
+        check_built(
+            "loadavg",
+            &[],
+            &[("proc/loadavg", "0.21 0.37 0.39 1/719 19737\n")],
+            &["node_load1 0.21", "node_load15 0.39", "node_load5 0.37"],
+        );
+    }
+}

@@ -50,3 +50,18 @@ pub(super) fn metric_name(prefix: &str, key: &str, kilobytes: bool, out: &mut St
         out.push_str("_bytes");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn amounts_are_bytes_and_counts_stay() {
+        check_built(
+            "meminfo",
+            &[],
+            &[("proc/meminfo", "MemTotal: 2 kB\nActive(anon): 1 kB\nHugePages_Free:  7\n")],
+            &["node_memory_Active_anon_bytes 1024", "node_memory_HugePages_Free 7", "node_memory_MemTotal_bytes 2048"],
+        );
+    }
+}

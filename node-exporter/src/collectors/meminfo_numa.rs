@@ -49,3 +49,21 @@ impl Collector for MeminfoNuma {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn nodes() {
+        check_built(
+            "meminfo_numa",
+            &[],
+            &[
+                ("sys/devices/system/node/node1/meminfo", "Node 1 MemFree:  2 kB\n"),
+                ("sys/devices/system/node/node1/numastat", "numa_hit 5\n"),
+            ],
+            &["node_memory_numa_MemFree{node=\"1\"} 2048", "node_memory_numa_numa_hit_total{node=\"1\"} 5"],
+        );
+    }
+}

@@ -136,3 +136,29 @@ fn integer(folder: &Path, file: &str) -> Option<i64> {
         None => text.parse().ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn properties() {
+        check_built(
+            "netclass",
+            &["--collector.netclass.ignore-invalid-speed"],
+            &[
+                ("sys/class/net/eth0/flags", "0x1003\n"),
+                ("sys/class/net/eth0/operstate", "up\n"),
+                ("sys/class/net/eth0/speed", "-1\n"),
+                ("sys/class/net/eth0/mtu", "1500\n"),
+                ("sys/class/net/bonding_masters", "x"),
+            ],
+            &[
+                "node_network_flags{device=\"eth0\"} 4099",
+                "node_network_info{address=\"\",adminstate=\"up\",broadcast=\"\",device=\"eth0\",duplex=\"\",ifalias=\"\",operstate=\"up\"} 1",
+                "node_network_mtu_bytes{device=\"eth0\"} 1500",
+                "node_network_up{device=\"eth0\"} 1",
+            ],
+        );
+    }
+}

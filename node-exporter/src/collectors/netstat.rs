@@ -93,3 +93,22 @@ impl Netstat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn default_fields() {
+        check_built(
+            "netstat",
+            &[],
+            &[
+                ("proc/net/netstat", "TcpExt: SyncookiesSent Other\nTcpExt: 3 4\n"),
+                ("proc/net/snmp", "Udp: InDatagrams InCsumErrors\nUdp: 5 6\n"),
+                ("proc/net/snmp6", "Ip6InOctets\t7\nIp6InReceives\t8\n"),
+            ],
+            &["node_netstat_Ip6_InOctets 7", "node_netstat_TcpExt_SyncookiesSent 3", "node_netstat_Udp_InDatagrams 5"],
+        );
+    }
+}

@@ -8,8 +8,6 @@ pub(super) struct PciIds {
     vendors: HashMap<String, String>,
     /// By vendor and device.
     devices: HashMap<(String, String), String>,
-    /// By device alone: the first in the file.
-    any_device: HashMap<String, String>,
     /// By vendor, device, subsystem vendor and subsystem device.
     subsystems: HashMap<[String; 4], String>,
     /// By class, subclass and programming interface, of two digits each, less of them where the database has no more.
@@ -43,7 +41,6 @@ impl PciIds {
                 }
                 (1, false) => {
                     device.clone_from(&id);
-                    ids.any_device.entry(id.clone()).or_insert_with(|| name.clone());
                     ids.devices.insert((vendor.clone(), id), name);
                 }
                 (_, false) => {
@@ -67,7 +64,7 @@ impl PciIds {
         self.devices.get(&(bare(vendor), bare(id))).map_or(id, String::as_str)
     }
 
-    /// The name of a device as its subsystem vendor sells it; without one, of any device of that number, or the number.
+    /// The name of a device as its subsystem vendor sells it, or the number.
     pub(super) fn subsystem<'a>(
         &'a self,
         vendor: &str,
@@ -76,16 +73,13 @@ impl PciIds {
         sub_device: &'a str,
     ) -> &'a str {
         let key = [bare(vendor), bare(device), bare(sub_vendor), bare(sub_device)];
-        let name = self.subsystems.get(&key);
-        let own = || self.devices.get(&(bare(sub_vendor), bare(sub_device)));
-        name.or_else(own).or_else(|| self.any_device.get(&bare(sub_device))).map_or(sub_device, String::as_str)
+        self.subsystems.get(&key).map_or(sub_device, String::as_str)
     }
 
     /// The name of a class such as `0x060400`, as exactly as the database knows it, or the number.
     pub(super) fn class<'a>(&'a self, id: &'a str) -> &'a str {
         let digits = bare(id);
-        // the programming interface is not part of what people call a class
-        [4, 2].iter().find_map(|len| self.classes.get(digits.get(..*len)?)).map_or(id, String::as_str)
+        [6, 4, 2].iter().find_map(|len| self.classes.get(digits.get(..*len)?)).map_or(id, String::as_str)
     }
 }
 
@@ -109,7 +103,7 @@ mod tests {
         assert_eq!(ids.subsystem("0x1022", "0x1634", "0x17aa", "0x5095"), "Thing");
         assert_eq!(
             (ids.class("0x060400"), ids.class("0x06ff00"), ids.class("0x990000")),
-            ("PCI bridge", "Bridge class", "0x990000")
+            ("Normal", "Bridge class", "0x990000")
         );
     }
 }

@@ -120,3 +120,26 @@ impl Collector for PowerSupply {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn units() {
+        check_built(
+            "powersupplyclass",
+            &[],
+            &[
+                ("sys/class/power_supply/B/voltage_now", "11660000\n"),
+                ("sys/class/power_supply/B/temp", "305\n"),
+                ("sys/class/power_supply/B/type", "Battery\n"),
+            ],
+            &[
+                "node_power_supply_info{power_supply=\"B\",type=\"Battery\"} 1",
+                "node_power_supply_temp_celsius{power_supply=\"B\"} 30.5",
+                "node_power_supply_voltage_volt{power_supply=\"B\"} 11.66",
+            ],
+        );
+    }
+}

@@ -78,3 +78,24 @@ impl Collector for Pressure {
         if found { Ok(()) } else { Err(CollectorError::NoData) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn stalls() {
+        check_built(
+            "pressure",
+            &[],
+            &[
+                ("proc/pressure/cpu", "some avg10=0.00 avg60=0.00 avg300=0.00 total=14036781\n"),
+                ("proc/pressure/irq", "full avg10=0.00 avg60=0.00 avg300=0.00 total=8494\n"),
+            ],
+            &[
+                "node_pressure_cpu_waiting_seconds_total 14.036781000000001",
+                "node_pressure_irq_stalled_seconds_total 0.008494",
+            ],
+        );
+    }
+}

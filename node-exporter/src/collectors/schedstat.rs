@@ -29,3 +29,22 @@ impl Collector for Schedstat {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn times() {
+        check_built(
+            "schedstat",
+            &[],
+            &[("proc/schedstat", "version 15\ncpu0 1 0 1 1 1 1 2000000000 500000000 7\ndomain0 1\n")],
+            &[
+                "node_schedstat_running_seconds_total{cpu=\"0\"} 2",
+                "node_schedstat_timeslices_total{cpu=\"0\"} 7",
+                "node_schedstat_waiting_seconds_total{cpu=\"0\"} 0.5",
+            ],
+        );
+    }
+}

@@ -68,3 +68,27 @@ impl Collector for Slabinfo {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn slabs() {
+        check_built(
+            "slabinfo",
+            &["--collector.slabinfo.slabs-include=^tw"],
+            &[(
+                "proc/slabinfo",
+                "slabinfo - version: 2.1\n# name\ntw_sock 704 864 256 32 2 : tunables\nother 1 1 1 1 1 :\n",
+            )],
+            &[
+                "node_slabinfo_active_objects{slab=\"tw_sock\"} 704",
+                "node_slabinfo_object_size_bytes{slab=\"tw_sock\"} 256",
+                "node_slabinfo_objects{slab=\"tw_sock\"} 864",
+                "node_slabinfo_objects_per_slab{slab=\"tw_sock\"} 32",
+                "node_slabinfo_pages_per_slab{slab=\"tw_sock\"} 2",
+            ],
+        );
+    }
+}

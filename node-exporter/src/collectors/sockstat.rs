@@ -47,3 +47,26 @@ fn show(page: &mut Page, protocol: &str, field: &str, value: f64) {
     let family = page.family(&format!("node_sockstat_{protocol}_{field}"), &help, MetricType::Gauge);
     page.sample(family, &[], value);
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn sockets_and_memory() {
+        check_built(
+            "sockstat",
+            &[],
+            &[
+                ("proc/net/sockstat", "sockets: used 229\nFRAG: inuse 1 memory 2\n"),
+                ("proc/net/sockstat6", "TCP6: inuse 17\n"),
+            ],
+            &[
+                "node_sockstat_FRAG_inuse 1",
+                "node_sockstat_FRAG_memory 2",
+                "node_sockstat_TCP6_inuse 17",
+                "node_sockstat_sockets_used 229",
+            ],
+        );
+    }
+}

@@ -26,3 +26,21 @@ impl Collector for Softirqs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn per_cpu() {
+        check_built(
+            "softirqs",
+            &[],
+            &[("proc/softirqs", "      CPU0 CPU1\n  HI:  7  1\n")],
+            &[
+                "node_softirqs_functions_total{cpu=\"0\",type=\"HI\"} 7",
+                "node_softirqs_functions_total{cpu=\"1\",type=\"HI\"} 1",
+            ],
+        );
+    }
+}

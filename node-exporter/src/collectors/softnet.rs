@@ -55,3 +55,29 @@ impl Collector for Softnet {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn rows() {
+        check_built(
+            "softnet",
+            &[],
+            &[(
+                "proc/net/softnet_stat",
+                "0000000a 00000001 00000002 0 0 0 0 0 00000003 00000004 00000005 00000006 00000007\n",
+            )],
+            &[
+                "node_softnet_backlog_len{cpu=\"7\"} 6",
+                "node_softnet_cpu_collision_total{cpu=\"7\"} 3",
+                "node_softnet_dropped_total{cpu=\"7\"} 1",
+                "node_softnet_flow_limit_count_total{cpu=\"7\"} 5",
+                "node_softnet_processed_total{cpu=\"7\"} 10",
+                "node_softnet_received_rps_total{cpu=\"7\"} 4",
+                "node_softnet_times_squeezed_total{cpu=\"7\"} 2",
+            ],
+        );
+    }
+}

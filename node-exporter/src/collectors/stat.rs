@@ -57,3 +57,38 @@ impl Collector for Stat {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn totals_and_vectors() {
+        check_built(
+            "stat",
+            &["--collector.stat.softirq"],
+            &[(
+                "proc/stat",
+                "intr 8 1\nctxt 2\nbtime 3\nprocesses 4\nprocs_running 5\nprocs_blocked 6\nsoftirq 55 1 2 3 4 5 6 7 8 9 10\n",
+            )],
+            &[
+                "node_boot_time_seconds 3",
+                "node_context_switches_total 2",
+                "node_forks_total 4",
+                "node_intr_total 8",
+                "node_procs_blocked 6",
+                "node_procs_running 5",
+                "node_softirqs_total{vector=\"block\"} 5",
+                "node_softirqs_total{vector=\"block_iopoll\"} 6",
+                "node_softirqs_total{vector=\"hi\"} 1",
+                "node_softirqs_total{vector=\"hrtimer\"} 9",
+                "node_softirqs_total{vector=\"net_rx\"} 4",
+                "node_softirqs_total{vector=\"net_tx\"} 3",
+                "node_softirqs_total{vector=\"rcu\"} 10",
+                "node_softirqs_total{vector=\"sched\"} 8",
+                "node_softirqs_total{vector=\"tasklet\"} 7",
+                "node_softirqs_total{vector=\"timer\"} 2",
+            ],
+        );
+    }
+}

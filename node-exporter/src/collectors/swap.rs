@@ -31,3 +31,22 @@ impl Collector for Swap {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn devices() {
+        check_built(
+            "swap",
+            &[],
+            &[("proc/swaps", "Filename Type Size Used Priority\n/dev/zram0 partition 4 1 100\n")],
+            &[
+                "node_swap_priority{device=\"/dev/zram0\",swap_type=\"partition\"} 100",
+                "node_swap_size_bytes{device=\"/dev/zram0\",swap_type=\"partition\"} 4096",
+                "node_swap_used_bytes{device=\"/dev/zram0\",swap_type=\"partition\"} 1024",
+            ],
+        );
+    }
+}

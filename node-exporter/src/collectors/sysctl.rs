@@ -83,3 +83,28 @@ impl Collector for Sysctl {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn numbers_names_and_texts() {
+        check_built(
+            "sysctl",
+            &[
+                "--collector.sysctl.include=fs.file-nr:total,free",
+                "--collector.sysctl.include=kernel.max",
+                "--collector.sysctl.include-info=kernel.name",
+            ],
+            &[("proc/sys/fs/file-nr", "7 8\n"), ("proc/sys/kernel/max", "9\n"), ("proc/sys/kernel/name", "a b\n")],
+            &[
+                "node_sysctl_fs_file_nr_free 8",
+                "node_sysctl_fs_file_nr_total 7",
+                "node_sysctl_info{index=\"0\",name=\"kernel.name\",value=\"a\"} 1",
+                "node_sysctl_info{index=\"1\",name=\"kernel.name\",value=\"b\"} 1",
+                "node_sysctl_kernel_max 9",
+            ],
+        );
+    }
+}

@@ -51,3 +51,26 @@ impl Collector for Tcpstat {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn states_and_queues() {
+        check_built(
+            "tcpstat",
+            &[],
+            &[(
+                "proc/net/tcp",
+                "header\n 0: 0:16 0:0 0A 00000015:00000001 0\n 1: 0:16 0:0 01 00000001:00000000 0\n 2: 0:16 0:0 01 00000000:00000000 0\n",
+            )],
+            &[
+                "node_tcp_connection_states{state=\"established\"} 2",
+                "node_tcp_connection_states{state=\"listen\"} 1",
+                "node_tcp_connection_states{state=\"rx_queued_bytes\"} 1",
+                "node_tcp_connection_states{state=\"tx_queued_bytes\"} 22",
+            ],
+        );
+    }
+}

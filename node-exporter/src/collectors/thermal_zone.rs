@@ -34,3 +34,28 @@ impl Collector for ThermalZone {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn zones_and_coolers() {
+        check_built(
+            "thermal_zone",
+            &[],
+            &[
+                ("sys/class/thermal/thermal_zone0/type", "cpu\n"),
+                ("sys/class/thermal/thermal_zone0/temp", "12376\n"),
+                ("sys/class/thermal/cooling_device1/type", "Fan\n"),
+                ("sys/class/thermal/cooling_device1/cur_state", "1\n"),
+                ("sys/class/thermal/cooling_device1/max_state", "3\n"),
+            ],
+            &[
+                "node_cooling_device_cur_state{name=\"1\",type=\"Fan\"} 1",
+                "node_cooling_device_max_state{name=\"1\",type=\"Fan\"} 3",
+                "node_thermal_zone_temp{type=\"cpu\",zone=\"0\"} 12.376",
+            ],
+        );
+    }
+}

@@ -33,3 +33,18 @@ impl Collector for UdpQueues {
         if found { Ok(()) } else { Err(CollectorError::NoData) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn queues_are_added() {
+        check_built(
+            "udp_queues",
+            &[],
+            &[("proc/net/udp", "header\n 0: 0:16 0:0 0A 00000015:00000001 0\n 1: 0:16 0:0 0A 00000001:00000000 0\n")],
+            &["node_udp_queues{ip=\"v4\",queue=\"rx\"} 1", "node_udp_queues{ip=\"v4\",queue=\"tx\"} 22"],
+        );
+    }
+}

@@ -50,3 +50,18 @@ impl Collector for Vmstat {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn chosen_fields() {
+        check_built(
+            "vmstat",
+            &["--collector.vmstat.fields=^(pg|oom)"],
+            &[("proc/vmstat", "nr_free 1\npgpgin 2\noom_kill 3\n")],
+            &["node_vmstat_oom_kill 3", "node_vmstat_pgpgin 2"],
+        );
+    }
+}

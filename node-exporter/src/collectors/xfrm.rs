@@ -87,3 +87,18 @@ impl Collector for Xfrm {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn known_lines() {
+        check_built(
+            "xfrm",
+            &[],
+            &[("proc/net/xfrm_stat", "XfrmInError   3\nXfrmNew 1\n")],
+            &["node_xfrm_in_error_packets_total 3"],
+        );
+    }
+}

@@ -174,3 +174,25 @@ impl Collector for Xfs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn columns() {
+        check_built(
+            "xfs",
+            &[],
+            &[("sys/fs/xfs/sda1/stats/stats", "abt 1 2 3 4\nrw 28 5\n")],
+            &[
+                "node_xfs_allocation_btree_compares_total{device=\"sda1\"} 2",
+                "node_xfs_allocation_btree_lookups_total{device=\"sda1\"} 1",
+                "node_xfs_allocation_btree_records_deleted_total{device=\"sda1\"} 4",
+                "node_xfs_allocation_btree_records_inserted_total{device=\"sda1\"} 3",
+                "node_xfs_read_calls_total{device=\"sda1\"} 5",
+                "node_xfs_write_calls_total{device=\"sda1\"} 28",
+            ],
+        );
+    }
+}

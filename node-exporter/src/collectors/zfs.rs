@@ -116,3 +116,37 @@ fn integer(path: &Path, name: &str, value: &str) -> Result<f64, CollectorError> 
         value.parse().map_err(|_| malformed(path, &format!("could not parse expected integer value for {name:?}")))?;
     Ok(value as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn kstats_and_pools() {
+        check_built(
+            "zfs",
+            &[],
+            &[
+                (
+                    "proc/spl/kstat/zfs/arcstats",
+                    "1 2 3\nname type data\nhits 4 5\navailable 3 -6\nname-x 4 7\ntext 7 abc\n",
+                ),
+                ("proc/spl/kstat/zfs/tank/state", "DEGRADED\n"),
+                ("proc/spl/kstat/zfs/tank/objset-1", "1\nname type data\ndataset_name 7 tank/a b\nwrites 4 3\n"),
+            ],
+            &[
+                "node_zfs_arc_available -6",
+                "node_zfs_arc_hits 5",
+                "node_zfs_arc_name_x 7",
+                "node_zfs_zpool_dataset_writes{dataset=\"tank/a b\",zpool=\"tank\"} 3",
+                "node_zfs_zpool_state{state=\"degraded\",zpool=\"tank\"} 1",
+                "node_zfs_zpool_state{state=\"faulted\",zpool=\"tank\"} 0",
+                "node_zfs_zpool_state{state=\"offline\",zpool=\"tank\"} 0",
+                "node_zfs_zpool_state{state=\"online\",zpool=\"tank\"} 0",
+                "node_zfs_zpool_state{state=\"removed\",zpool=\"tank\"} 0",
+                "node_zfs_zpool_state{state=\"suspended\",zpool=\"tank\"} 0",
+                "node_zfs_zpool_state{state=\"unavail\",zpool=\"tank\"} 0",
+            ],
+        );
+    }
+}
