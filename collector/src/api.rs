@@ -144,7 +144,7 @@ pub fn router(server: &Arc<Server>) -> Router {
         .route("/metrics", get(metrics_page::metrics))
         .route("/-/reload", any(reload))
         .route("/-/quit", any(quit))
-        .route("/version", get(status::build_info))
+        .route("/version", get(status::version))
         .merge(crate::web::routes())
         .fallback(|| async { text_response(StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(Arc::clone(server))

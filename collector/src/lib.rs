@@ -252,7 +252,12 @@ impl RuleSetup {
     fn apply(&self, server: &Arc<api::Server>, config: Config) -> Result<(), String> {
         let groups = server.rules.load(&config).map_err(|faults| faults.join("\n"))?;
         server.notifier.apply(&config.alerting, &config.global.external_labels)?;
-        server.scrapes.apply(&config.scrape_configs)?;
+        if let Err(fault) = server.scrapes.apply(&config.scrape_configs) {
+            // the sets of Alertmanagers go back to those in force, whose clients could be built before
+            let old = server.config.read().clone();
+            server.notifier.apply(&old.alerting, &old.global.external_labels)?;
+            return Err(fault);
+        }
         let context = Arc::new(RuleContext {
             store: server.store.clone(),
             querier: server.querier.clone(),

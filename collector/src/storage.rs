@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{Labels, Timestamp};
 use promql::storage::{Column, Samples, SelectRequest, Selection, Storage, StorageError};
-use tsdb::{AppendError, Appender, Db, HistogramSample, SeriesRef};
+use tsdb::{AppendError, Appender, Db, Exemplar, HistogramSample, SeriesRef};
 
 /// The store of the collector.
 #[derive(Clone, Debug)]
@@ -92,6 +92,14 @@ impl Batch {
     pub(crate) fn histogram(&mut self, series: SeriesRef, time: Timestamp, histogram: HistogramSample) {
         if let Err(error) = self.appender.append_histogram(series, time, histogram) {
             self.refusals.note(&error);
+        }
+    }
+
+    /// An exemplar of a series. Those that are old news are passed over, as upstream does.
+    pub(crate) fn exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
+        match self.appender.append_exemplar(series, exemplar) {
+            Ok(()) | Err(AppendError::ExemplarOutOfOrder) => {}
+            Err(error) => tracing::debug!(%error, "exemplar refused"),
         }
     }
 

@@ -96,6 +96,20 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// For `serialize_with`: a number as Go writes it, without the `.0` of whole ones.
+pub(super) fn go_number<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        serializer.serialize_i64(*value as i64)
+    } else {
+        serializer.serialize_f64(*value)
+    }
+}
+
+/// JSON without the envelope.
+pub(super) fn plain<T: Serialize>(value: &T) -> Response {
+    json(value)
+}
+
 /// A good answer.
 pub(super) fn success<T: Serialize>(data: T) -> Response {
     success_with(data, &[])

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Server;
 use super::params::Params;
-use super::response::{ApiError, ApiResult, success};
+use super::response::{ApiError, ApiResult, go_number, success};
 use super::targets::shown_time;
 use crate::rules::{Alert, AlertState, Rule, RuleBody, file::RuleKind};
 
@@ -59,8 +59,10 @@ struct ShownGroup {
     name: String,
     file: String,
     rules: Vec<ShownRule>,
+    #[serde(serialize_with = "go_number")]
     interval: f64,
     limit: usize,
+    #[serde(serialize_with = "go_number")]
     evaluation_time: f64,
     last_evaluation: String,
 }
@@ -83,6 +85,7 @@ struct ShownRule {
     health: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
     last_error: String,
+    #[serde(serialize_with = "go_number")]
     evaluation_time: f64,
     last_evaluation: String,
     #[serde(rename = "type")]
@@ -92,7 +95,9 @@ struct ShownRule {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AlertingFields {
+    #[serde(serialize_with = "go_number")]
     duration: f64,
+    #[serde(serialize_with = "go_number")]
     keep_firing_for: f64,
 }
 

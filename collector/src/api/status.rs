@@ -11,7 +11,7 @@ use tsdb::NamedCount;
 
 use super::Server;
 use super::params::Params;
-use super::response::{ApiError, ApiResult, success};
+use super::response::{ApiError, ApiResult, plain, success};
 use super::series::blocking;
 
 #[derive(Serialize)]
@@ -89,8 +89,17 @@ struct BuildInfo {
 
 /// `/api/v1/status/buildinfo`: the version is that of the Prometheus this server stands in for, as clients choose features by it.
 pub(super) async fn build_info() -> Response {
+    success(this_build())
+}
+
+/// `/version`: the same without the envelope.
+pub(super) async fn version() -> Response {
+    plain(&this_build())
+}
+
+fn this_build() -> BuildInfo {
     let program = crate::PROGRAM;
-    success(BuildInfo {
+    BuildInfo {
         version: program.version,
         revision: program.revision(),
         branch: program.branch(),
@@ -98,7 +107,7 @@ pub(super) async fn build_info() -> Response {
         build_date: "",
         go_version: "",
         firewatch_version: program.firewatch_version,
-    })
+    }
 }
 
 #[derive(Serialize)]

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Server;
 use super::params::Params;
-use super::response::{ApiError, ApiResult, success};
+use super::response::{ApiError, ApiResult, go_number, success};
 use crate::scrape::{PoolView, Target};
 
 #[derive(Serialize)]
@@ -23,6 +23,7 @@ struct ActiveTarget {
     global_url: String,
     last_error: String,
     last_scrape: String,
+    #[serde(serialize_with = "go_number")]
     last_scrape_duration: f64,
     health: &'static str,
     scrape_interval: String,

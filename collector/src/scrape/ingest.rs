@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use common::exposition::{Entry, FormatKind, HistogramEntry, ParseError, ParseOptions, Sample, labels_of};
+use common::exposition::{
+    Entry, FormatKind, HistogramEntry, ParseError, ParseOptions, RawExemplar, Sample, labels_of, labels_of_exemplar,
+};
 use common::exposition::{openmetrics, protobuf, text};
 use common::metrics::NativeHistogram;
 use model::{Labels, METRIC_NAME, NameValidation, STALE_NAN, Timestamp, is_valid_label_name, quote};
-use tsdb::{HistogramSample, SeriesRef};
+use tsdb::{Exemplar, HistogramSample, SeriesRef};
 
 use super::fetch::{FetchError, Page};
 use super::page_cache::{Finder, Line, PageCache};
@@ -412,6 +414,9 @@ impl Reading<'_, '_> {
             Line::Dropped | Line::Comment => return Ok(()),
         };
         self.count()?;
+        if let Some(exemplar) = &sample.exemplar {
+            self.exemplar(series, sample.timestamp, exemplar);
+        }
         match sample.timestamp.filter(|_| self.config.honor_timestamps) {
             None => {
                 self.refs.push(series);
@@ -450,7 +455,17 @@ impl Reading<'_, '_> {
             };
             self.batch.histogram(series, at, histogram);
         }
+        for exemplar in &entry.exemplars {
+            self.exemplar(series, entry.timestamp, exemplar);
+        }
         Ok(())
+    }
+
+    /// Keeps an exemplar, at its own time, else that of the sample, else that of the scrape.
+    fn exemplar(&mut self, series: SeriesRef, sample: Option<Timestamp>, exemplar: &RawExemplar<'_>) {
+        let Ok(labels) = labels_of_exemplar(exemplar.labels) else { return };
+        let timestamp = exemplar.timestamp.or(sample).unwrap_or(self.time);
+        self.batch.exemplar(series, Exemplar { labels, value: exemplar.value, timestamp });
     }
 
     fn metadata(&self, entry: &Entry<'_>) {
@@ -516,3 +531,6 @@ fn check_limits(labels: &Labels, config: &ScrapeConfig) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+use std::path::{Path, PathBuf};
+
+use model::{Matcher, is_stale};
+use tsdb::{Db, Options};
+
+use super::super::target::{Settled, settle};
+use super::*;
+use crate::config::{Config, DiscoveryConfig, LoadOptions};
+
+struct Bench {
+    store: Store,
+    ingest: Ingest,
+    time: Timestamp,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(job: &str) -> Self {
+        let text = format!("scrape_configs: [{{job_name: j, static_configs: [{{targets: ['h:1']}}]{job}}}]");
+        let config = Config::parse(&text, Path::new("p"), PathBuf::new(), LoadOptions::default()).unwrap();
+        let config = Arc::new(config.scrape_configs[0].clone());
+        let DiscoveryConfig::Static(groups) = &config.discovery[0] else { panic!("static targets") };
+        let Ok(Settled::Kept(target)) = settle(&groups[0], &config).remove(0) else { panic!("a target") };
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { background: false, ..Options::default() };
+        let store = Store::new(Arc::new(Db::open(folder.path(), options).unwrap()));
+        Self { store, ingest: Ingest::new(config, Arc::from(target)), time: model::now_millis(), _folder: folder }
+    }
+
+    fn scrape_as(&mut self, format: FormatKind, page: &str) -> (Result<(), String>, Refusals) {
+        self.time += 15_000;
+        let page = Page { body: page.to_owned().into(), format };
+        let (result, refusals) = self.ingest.scrape(&self.store, self.time, Instant::now(), Ok(page));
+        (result.map_err(|e| e.to_string()), refusals)
+    }
+
+    fn scrape(&mut self, page: &str) -> Result<(), String> {
+        self.scrape_as(FormatKind::Text0_0_4, page).0
+    }
+
+    /// The samples of a metric: series without job and instance, and the values, `-` for a staleness marker.
+    fn stored(&self, metric: &str) -> Vec<String> {
+        let selection = self.store.db().select(&[Matcher::equal(METRIC_NAME, metric)], 0, i64::MAX).unwrap();
+        let samples = selection.read(0..selection.labels().len(), 0, i64::MAX).unwrap();
+        let shown = |v: &f64| if is_stale(*v) { "-".to_owned() } else { v.to_string() };
+        selection
+            .labels()
+            .iter()
+            .zip(samples)
+            .map(|(labels, samples)| {
+                let labels = labels.filter(|name| !["job", "instance", METRIC_NAME].contains(&name));
+                let values: Vec<String> = samples.floats.values.iter().map(shown).collect();
+                format!("{labels} {}", values.join(" "))
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn lines_may_come_go_and_move() {
+    let mut bench = Bench::new("");
+    let head = "# HELP m Help.\n# TYPE m gauge\n";
+    bench.scrape(&format!("{head}m{{i=\"1\"}} 1\nm{{i=\"2\"}} 2\nm{{i=\"3\"}} 3\n")).unwrap();
+    bench.scrape(&format!("{head}m{{i=\"1\"}} 4\nm{{i=\"2\"}} 5\nm{{i=\"3\"}} 6\n")).unwrap();
+    // one line goes, two swap, one is new
+    bench.scrape(&format!("{head}m{{i=\"3\"}} 7\nm{{i=\"1\"}} 8\nm{{i=\"4\"}} 9\n")).unwrap();
+    bench.scrape(&format!("{head}m{{i=\"3\"}} 10\nm{{i=\"1\"}} 11\nm{{i=\"4\"}} 12\n")).unwrap();
+    assert_eq!(
+        bench.stored("m"),
+        [r#"{i="1"} 1 4 8 11"#, r#"{i="2"} 2 5 -"#, r#"{i="3"} 3 6 7 10"#, r#"{i="4"} 9 12"#]
+    );
+    assert_eq!(bench.stored("scrape_series_added"), ["{} 3 0 1 0"]);
+    // the last lines of a page may go too
+    bench.scrape(&format!("{head}m{{i=\"3\"}} 13\n")).unwrap();
+    assert_eq!(bench.stored("m")[3], r#"{i="4"} 9 12 -"#);
+    let metadata = bench.ingest.target.metadata.get("m").unwrap();
+    assert_eq!((&*metadata.help, metadata.metric_type), ("Help.", model::MetricType::Gauge));
+}
+
+#[test]
+fn a_failed_page_leaves_only_markers_and_its_report() {
+    let mut bench = Bench::new("");
+    bench.scrape("a 1\nb 2\n").unwrap();
+    assert!(bench.scrape("a 3\nb two\n").unwrap_err().starts_with("line 2, column "));
+    assert!(bench.scrape("a 3\nb two\n").is_err());
+    bench.scrape("a 5\nb 6\n").unwrap();
+    assert_eq!((bench.stored("a"), bench.stored("b")), (vec!["{} 1 - 5".to_owned()], vec!["{} 2 - 6".to_owned()]));
+    assert_eq!(bench.stored("up"), ["{} 1 0 0 1"]);
+    bench.ingest.end(&bench.store, bench.time + 1).unwrap();
+    assert_eq!(
+        (bench.stored("a"), bench.stored("up")),
+        (vec!["{} 1 - 5 -".to_owned()], vec!["{} 1 0 0 1 -".to_owned()])
+    );
+}
+
+#[test]
+fn a_series_counts_once_in_a_page() {
+    let mut bench = Bench::new("");
+    for _ in 0..3 {
+        let (result, refusals) = bench.scrape_as(FormatKind::Text0_0_4, "m{a=\"1\",b=\"2\"} 1\nm{b=\"2\",a=\"1\"} 9\n");
+        assert_eq!((result, refusals.duplicate), (Ok(()), 1));
+    }
+    assert_eq!(bench.stored("m"), [r#"{a="1", b="2"} 1 1 1"#]);
+    // the second line alone is as good as the first
+    bench.scrape("m{b=\"2\",a=\"1\"} 9\n").unwrap();
+    assert_eq!(bench.stored("m"), [r#"{a="1", b="2"} 1 1 1 9"#]);
+}
+
+#[test]
+fn dropped_series_are_scraped_and_not_kept() {
+    let mut bench = Bench::new(", metric_relabel_configs: [{source_labels: [__name__], regex: secret, action: drop}]");
+    bench.scrape("secret 1\nopen 2\n").unwrap();
+    bench.scrape("secret 3\nopen 4\n").unwrap();
+    assert_eq!((bench.stored("secret"), bench.stored("open")), (vec![], vec!["{} 2 4".to_owned()]));
+    assert_eq!(bench.stored("scrape_samples_scraped"), ["{} 2 2"]);
+    assert_eq!(bench.stored("scrape_samples_post_metric_relabeling"), ["{} 1 1"]);
+}
+
+#[test]
+fn timestamps_of_the_page_are_kept_without_markers() {
+    let mut bench = Bench::new("");
+    let at = bench.time - 5_000;
+    bench.scrape(&format!("m 1 {at}\nn 1\n")).unwrap();
+    bench.scrape("n 2\n").unwrap();
+    assert_eq!((bench.stored("m"), bench.stored("n")), (vec!["{} 1".to_owned()], vec!["{} 1 2".to_owned()]));
+    let (_, refusals) = bench.scrape_as(FormatKind::Text0_0_4, &format!("m 1 {}\n", bench.time + 3_600_000));
+    assert_eq!(refusals.out_of_bounds, 1);
+    let mut bench = Bench::new(", honor_timestamps: false");
+    bench.scrape(&format!("m 1 {at}\n")).unwrap();
+    bench.scrape("\n").unwrap();
+    assert_eq!(bench.stored("m"), ["{} 1 -"]);
+}
+
+#[test]
+fn exemplars_are_kept() {
+    let mut bench = Bench::new("");
+    let page = "# TYPE m counter\nm_total 1 # {trace_id=\"abc\"} 0.5\n# EOF\n";
+    bench.scrape_as(FormatKind::OpenMetrics1_0_0, page).0.unwrap();
+    let found = bench.store.db().exemplars(&[vec![Matcher::equal(METRIC_NAME, "m_total")]], 0, i64::MAX);
+    assert_eq!(found[0].1[0].labels.to_string(), r#"{trace_id="abc"}"#);
+    assert_eq!((found[0].1[0].value, found[0].1[0].timestamp), (0.5, bench.time));
+}
+
+#[test]
+fn names_must_be_valid() {
+    let mut bench = Bench::new(", metric_name_validation_scheme: legacy");
+    assert!(bench.scrape("{\"a.b\"} 1\n").unwrap_err().contains("invalid metric name or label names"));
+    let mut bench = Bench::new("");
+    bench.scrape("{\"a.b\"} 1\n").unwrap();
+    assert_eq!(bench.stored("a.b"), ["{} 1"]);
+}
