@@ -183,6 +183,9 @@ impl Config {
             })
             .collect();
         self.unsupported.extend(names);
+        if self.scrape_configs.iter().any(|job| job.convert_classic_histograms_to_nhcb) {
+            self.unsupported.push("convert_classic_histograms_to_nhcb".to_owned());
+        }
         self.unsupported.dedup();
         self
     }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::{FloatHistogram, Labels, METRIC_NAME, Matcher, Timestamp};
 use promql::ast::Expr;
+use promql::result::SampleValue;
 use promql::storage::{SelectRequest, Storage};
-use promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, SampleValue, Value};
+use promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::storage::Store;

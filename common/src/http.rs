@@ -9,7 +9,7 @@ mod web_config;
 
 pub use pages::{
     InFlight, LandingLink, LandingPage, MetricsHandlerStats, health_routes, landing_response, metrics_response,
-    text_response,
+    query_pairs, text_response,
 };
 pub use server::{Limits, Listen, Server, ServerError, ServerOptions, ServerStats};
 pub use web_config::{ClientAuthType, HttpSettings, RateLimit, TlsServerConfig, WebConfig, WebConfigError};

@@ -15,7 +15,10 @@ mod timestamp;
 mod value;
 
 pub use duration::{Duration, DurationError};
-pub use histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, FloatHistogram, Histogram, Span};
+pub use histogram::{
+    Bucket, CUSTOM_BUCKETS_SCHEMA, Combined, CounterResetHint, FloatHistogram, Histogram, HistogramError,
+    IncompatibleSchemas, Keep, Span, exponential_bound, kahan_inc,
+};
 pub use label_regex::{LabelRegex, RegexError, translate_re2};
 pub use labels::{BUCKET_LABEL, INSTANCE, JOB, Labels, LabelsBuilder, METRIC_NAME, QUANTILE_LABEL};
 pub use matcher::{MatchOp, Matcher};

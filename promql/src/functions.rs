@@ -14,7 +14,7 @@ pub enum Arity {
 }
 
 /// The signature of a function.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
     /// Name as written in queries.
     pub name: &'static str,
@@ -164,6 +164,7 @@ pub static FUNCTIONS: &[Function] = &[
     experimental(variadic("sort_by_label_desc", &[V, T])),
     vector("sort_desc", &[V]),
     vector("sqrt", &[V]),
+    experimental(fixed("start", &[], S)),
     experimental(vector("start_timestamp", &[V])),
     vector("stddev_over_time", &[M]),
     vector("stdvar_over_time", &[M]),

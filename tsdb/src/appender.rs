@@ -2,21 +2,22 @@ use std::sync::Arc;
 
 use model::{Labels, Metadata, Timestamp};
 
-use crate::db::Inner;
+use crate::engine::Engine;
 use crate::error::{AppendError, CommitError};
-use crate::head::{Entry, RowOutcome};
+use crate::head::{Entry, Limits, RowOutcome};
 use crate::sample::{Exemplar, HistogramSample, SeriesRef};
 use crate::wal::RecordBuilder;
 
 /// A transaction: samples put together here become visible and durable with [`Appender::commit`], or never.
 ///
 /// Ordering is checked when a sample is added, against what is committed, and again at the commit, against what others
-/// have committed meanwhile and what this transaction has before it; what is refused then is counted only.
+/// have committed meanwhile and what this transaction has before it (its floats go before its histograms); what is refused
+/// then is counted only.
 pub struct Appender {
-    db: Arc<Inner>,
+    db: Arc<Engine>,
     transaction: u64,
-    /// The oldest sample taken in order; found with the first sample.
-    min_valid: Option<Timestamp>,
+    /// Found with the first sample.
+    limits: Option<Limits>,
     rows: Vec<Row>,
     series: Vec<u32>,
     values: Vec<f64>,
@@ -56,12 +57,12 @@ pub struct CommitReport {
 }
 
 impl Appender {
-    pub(crate) fn new(db: Arc<Inner>) -> Self {
+    pub(crate) fn new(db: Arc<Engine>) -> Self {
         let transaction = db.begin();
         Self {
             db,
             transaction,
-            min_valid: None,
+            limits: None,
             rows: Vec::new(),
             series: Vec::new(),
             values: Vec::new(),
@@ -132,7 +133,9 @@ impl Appender {
     /// Adds a sample of one timestamp to each of some series, which is cheapest when they are the same in the same order
     /// as the time before: the series of one scrape.
     pub fn append_row(&mut self, time: Timestamp, series: &[SeriesRef], values: &[f64]) -> RowReport {
-        debug_assert_eq!(series.len(), values.len());
+        debug_assert_eq!(series.len(), values.len(), "a value for each series");
+        let len = series.len().min(values.len());
+        let (series, values) = (&series[..len], &values[..len]);
         let mut report = RowReport::default();
         let from = self.series.len();
         self.series.extend(series.iter().map(|s| u32::try_from(s.0).unwrap_or(0)));
@@ -196,9 +199,8 @@ impl Appender {
             sample.check().map_err(AppendError::InvalidHistogram)?;
         }
         let mut groups = self.db.groups.lock();
-        let min_valid =
-            *self.min_valid.get_or_insert_with(|| self.db.enter(self.transaction, groups.bounds.appendable(time)));
-        let checked = groups.check_histogram(id, time, &sample, min_valid, self.transaction);
+        let limits = *self.limits.get_or_insert_with(|| self.db.enter(self.transaction, groups.bounds.limits(time)));
+        let checked = groups.check_histogram(id, time, &sample, limits, self.transaction);
         drop(groups);
         if let Err(error) = checked {
             self.db.count_refused(&error);
@@ -254,9 +256,8 @@ impl Appender {
     fn check(&mut self, time: Timestamp, ids: &[u32], values: &[f64], mut refuse: impl FnMut(usize, AppendError)) {
         let db = &self.db;
         let mut groups = db.groups.lock();
-        let min_valid =
-            *self.min_valid.get_or_insert_with(|| db.enter(self.transaction, groups.bounds.appendable(time)));
-        groups.check_row(time, ids, values, min_valid, self.transaction, |at, error| {
+        let limits = *self.limits.get_or_insert_with(|| db.enter(self.transaction, groups.bounds.limits(time)));
+        groups.check_row(time, ids, values, limits, self.transaction, |at, error| {
             db.count_refused(&error);
             refuse(at, error);
         });
@@ -280,7 +281,7 @@ impl Appender {
         }
 
         let mut report = CommitReport::default();
-        let min_valid = self.min_valid.unwrap_or(Timestamp::MIN);
+        let limits = self.limits.unwrap_or(Limits::REPLAY);
         let db = Arc::clone(&self.db);
         let mut groups = db.groups.lock();
         let fresh: Vec<(u32, Labels)> = if groups.unlogged.is_empty() {
@@ -304,14 +305,14 @@ impl Appender {
         }
         let mut floats = RowOutcome::default();
         for (row, series, values, starts) in self.each_row() {
-            let outcome = groups.push_row(row.time, series, values, starts, min_valid);
+            let outcome = groups.push_row(row.time, series, values, starts, limits);
             floats.in_order += outcome.in_order;
             floats.out_of_order += outcome.out_of_order;
             report.refused += outcome.refused;
         }
         let mut histograms = RowOutcome::default();
         for (id, time, start, sample) in std::mem::take(&mut self.histograms) {
-            let outcome = groups.push_histogram(id, Entry { time, start, sample }, min_valid);
+            let outcome = groups.push_histogram(id, Entry { time, start, sample, late: false }, limits);
             histograms.in_order += outcome.in_order;
             histograms.out_of_order += outcome.out_of_order;
             report.refused += outcome.refused;

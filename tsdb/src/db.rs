@@ -1,49 +1,40 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use model::{Labels, Matcher, Metadata, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
 use crate::appender::Appender;
-use crate::block::{Block, BlockMeta};
+use crate::block::BlockMeta;
 use crate::durable;
-use crate::error::{AppendError, CommitError, FileError, MaintainError, OpenError, ReadError};
+use crate::engine::{Ask, Engine, answer};
+use crate::error::{CommitError, FileError, MaintainError, OpenError, ReadError};
 use crate::exemplars::ExemplarStore;
-use crate::head::{Bounds, Groups, HeadSnapshot, SeriesIndex, SpillArea};
+use crate::head::{Bounds, Groups, SpillArea};
 use crate::lock::DirLock;
 use crate::maintain;
 use crate::metrics::{Counters, Metrics};
 use crate::options::Options;
-use crate::postings::{self, LabelIndex};
 use crate::replay;
 use crate::sample::Exemplar;
-use crate::select::{Selection, Source};
+use crate::select::Selection;
 use crate::status::{Status, top};
 use crate::tombstones::{Interval, Tombstones};
 use crate::wal::{RecordBuilder, WalOptions, WalWriter};
+use crate::worker::Worker;
 
 /// The folder, in the one a database is opened in, that all its files lie in.
 pub const FOLDER: &str = "firewatch";
 
-/// Memory that tables of block indexes may take together, before the first are dropped.
-const INDEX_BYTES: usize = 48 << 20;
-
 /// A database. To be shared in an `Arc`; everything may be called from any thread.
 #[derive(Debug)]
 pub struct Db {
-    inner: Arc<Inner>,
+    engine: Arc<Engine>,
     worker: Mutex<Option<Worker>>,
-}
-
-#[derive(Debug)]
-struct Worker {
-    stop: Vec<mpsc::Sender<()>>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 /// Label names or values, sorted.
@@ -55,42 +46,6 @@ pub struct Answer {
     pub truncated: bool,
     /// What could not be read, for the user.
     pub warnings: Vec<String>,
-}
-
-/// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `index`, `groups`, `wal`, others.
-pub(crate) struct Inner {
-    pub(crate) dir: PathBuf,
-    pub(crate) options: Options,
-    pub(crate) counters: Counters,
-    /// Held while blocks are made, merged, changed or removed.
-    pub(crate) maintenance: Mutex<()>,
-    pub(crate) index: RwLock<SeriesIndex>,
-    pub(crate) groups: Mutex<Groups>,
-    pub(crate) wal: Mutex<WalWriter>,
-    /// Held while files are fsynced.
-    syncing: Mutex<()>,
-    pub(crate) blocks: RwLock<Vec<Arc<Block>>>,
-    /// Blocks that cannot be opened, for warnings.
-    pub(crate) damaged: Mutex<Vec<(BlockMetaOrPath, String)>>,
-    pub(crate) exemplars: Mutex<ExemplarStore>,
-    pub(crate) metadata: Mutex<HashMap<u32, Metadata>>,
-    /// Numbers under which the log may mention a series that has another one now.
-    pub(crate) aliases: Mutex<HashMap<u32, u32>>,
-    /// Open transactions, with the oldest sample each takes once that is known.
-    transactions: Mutex<BTreeMap<u64, Option<Timestamp>>>,
-    next_transaction: AtomicU64,
-    closed: AtomicBool,
-    #[expect(dead_code, reason = "held until the database is gone")]
-    lock: DirLock,
-}
-
-/// What is known of a damaged block: its range if the meta can be read.
-pub(crate) type BlockMetaOrPath = Option<(Timestamp, Timestamp)>;
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("dir", &self.dir).finish_non_exhaustive()
-    }
 }
 
 impl Db {
@@ -140,7 +95,7 @@ impl Db {
         let wal =
             WalWriter::create(&wal_dir, wal_options, replayed.stats.next_segment, replayed.stats.segments, min_valid)?;
 
-        let inner = Arc::new(Inner {
+        let engine = Arc::new(Engine {
             dir,
             counters,
             maintenance: Mutex::new(()),
@@ -159,14 +114,14 @@ impl Db {
             lock,
             options,
         });
-        inner.note_flushed()?;
-        let worker = inner.options.background.then(|| Worker::start(&inner));
-        Ok(Self { inner, worker: Mutex::new(worker) })
+        engine.note_flushed()?;
+        let worker = engine.options.background.then(|| Worker::start(&engine));
+        Ok(Self { engine, worker: Mutex::new(worker) })
     }
 
     /// A transaction. Dropped without a commit, it leaves nothing.
     pub fn appender(&self) -> Appender {
-        Appender::new(Arc::clone(&self.inner))
+        Appender::new(Arc::clone(&self.engine))
     }
 
     /// The series that satisfy all matchers and have samples in `min_time..=max_time`, as they are now.
@@ -179,7 +134,7 @@ impl Db {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Result<Selection, ReadError> {
-        Ok(self.inner.select(matchers, min_time, max_time))
+        Ok(self.engine.select(matchers, min_time, max_time))
     }
 
     /// Names of labels that series in the range have, and that satisfy all matchers if there are any.
@@ -194,9 +149,9 @@ impl Db {
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
         if matchers.is_empty() {
-            return Ok(self.inner.ask_indexes(Ask::Names, min_time, max_time, limit));
+            return Ok(self.engine.ask_indexes(Ask::Names, min_time, max_time, limit));
         }
-        let selection = self.inner.select(matchers, min_time, max_time);
+        let selection = self.engine.select(matchers, min_time, max_time);
         let names = selection.labels().iter().flat_map(Labels::iter).map(|(name, _)| name);
         Ok(answer(names.collect(), limit, selection.warnings()))
     }
@@ -214,9 +169,9 @@ impl Db {
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
         if matchers.is_empty() {
-            return Ok(self.inner.ask_indexes(Ask::Values(name), min_time, max_time, limit));
+            return Ok(self.engine.ask_indexes(Ask::Values(name), min_time, max_time, limit));
         }
-        let selection = self.inner.select(matchers, min_time, max_time);
+        let selection = self.engine.select(matchers, min_time, max_time);
         let values = selection.labels().iter().filter_map(|labels| labels.get(name));
         Ok(answer(values.collect(), limit, selection.warnings()))
     }
@@ -228,13 +183,13 @@ impl Db {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Vec<(Labels, Vec<Exemplar>)> {
-        self.inner.exemplars.lock().select(matchers, min_time, max_time)
+        self.engine.exemplars.lock().select(matchers, min_time, max_time)
     }
 
     /// What was noted of a series in the head with [`Appender::set_metadata`].
     pub fn metadata(&self, labels: &Labels) -> Option<Metadata> {
-        let id = self.inner.index.read().find(labels)?;
-        self.inner.metadata.lock().get(&id).cloned()
+        let id = self.engine.index.read().find(labels)?;
+        self.engine.metadata.lock().get(&id).cloned()
     }
 
     /// Deletes the samples in `min_time..=max_time` of the series that satisfy all matchers. They are gone from queries when
@@ -243,36 +198,37 @@ impl Db {
     /// # Errors
     /// When the log or a block's folder cannot be written, or a block cannot be read.
     pub fn delete(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Result<(), MaintainError> {
-        let inner = &self.inner;
-        let _maintenance = inner.maintenance.lock();
-        let blocks = inner.blocks.read().clone();
+        let engine = &self.engine;
+        let _maintenance = engine.maintenance.lock();
+        let blocks = engine.blocks.read().clone();
         for block in blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)) {
             block.delete(matchers, min_time, max_time)?;
         }
-        let ids = inner.head_ids(matchers);
-        let mut groups = inner.groups.lock();
-        if groups.bounds.max_time == Timestamp::MIN {
-            return Ok(());
+        let ids = engine.head_ids(matchers);
+        let mut groups = engine.groups.lock();
+        // what comes later is not deleted: each range ends with the series, as upstream's does
+        let mut tombstones = Tombstones::default();
+        for id in ids {
+            if let Some(newest) = groups.newest(id).filter(|newest| *newest >= min_time) {
+                tombstones.add(id, Interval { min: min_time, max: max_time.min(newest) });
+            }
         }
-        // what comes later is not deleted, as upstream clamps to the head's range
-        let newest = groups.extent().1;
-        let range = Interval { min: min_time, max: max_time.min(newest) };
-        if range.min > range.max || ids.is_empty() {
+        if tombstones.is_empty() || min_time > max_time {
             return Ok(());
         }
         let mut record = RecordBuilder::default();
-        let mut tombstones = Tombstones::default();
-        ids.iter().for_each(|id| tombstones.add(*id, range));
         record.tombstones(&tombstones);
-        record.max_time = Some(range.max);
-        match inner.log(&record) {
+        record.max_time = Some(groups.extent().1.min(max_time));
+        match engine.log(&record) {
             Ok(()) => {}
             Err(CommitError::Wal(error)) => return Err(error.into()),
             Err(CommitError::Closed) => return Err(MaintainError::Closed),
         }
-        ids.iter().for_each(|id| groups.tombstones.add(*id, range));
+        for (id, ranges) in tombstones.sorted() {
+            ranges.iter().for_each(|range| groups.tombstones.add(id, *range));
+        }
         drop(groups);
-        inner.sync_wal()?;
+        engine.sync_wal()?;
         Ok(())
     }
 
@@ -281,7 +237,7 @@ impl Db {
     /// # Errors
     /// When a block cannot be read or written; the old one stays.
     pub fn clean_tombstones(&self) -> Result<(), MaintainError> {
-        maintain::clean_tombstones(&self.inner)
+        maintain::clean_tombstones(&self.engine)
     }
 
     /// Links all blocks into the new folder `dir`/[`FOLDER`], which can be opened as a database; with `with_head`, what the
@@ -290,7 +246,7 @@ impl Db {
     /// # Errors
     /// When the folder cannot be written or the head cannot be read.
     pub fn snapshot(&self, dir: impl AsRef<Path>, with_head: bool) -> Result<(), MaintainError> {
-        maintain::snapshot(&self.inner, dir.as_ref(), with_head)
+        maintain::snapshot(&self.engine, dir.as_ref(), with_head)
     }
 
     /// Cuts blocks from the head, deletes what is beyond the retention, merges blocks, and shortens the log: all that is
@@ -299,7 +255,7 @@ impl Db {
     /// # Errors
     /// The first that occurs; what is due is tried again at the next call.
     pub fn maintain(&self) -> Result<(), MaintainError> {
-        maintain::maintain(&self.inner)
+        maintain::maintain(&self.engine)
     }
 
     /// Fsyncs the log.
@@ -307,22 +263,22 @@ impl Db {
     /// # Errors
     /// When that fails; the next call tries again.
     pub fn sync(&self) -> Result<(), FileError> {
-        self.inner.sync_wal()
+        self.engine.sync_wal()
     }
 
     /// The blocks, oldest first.
     pub fn blocks(&self) -> Vec<BlockMeta> {
-        self.inner.blocks.read().iter().map(|b| b.meta()).collect()
+        self.engine.blocks.read().iter().map(|b| b.meta()).collect()
     }
 
     /// The folder all files lie in.
     pub fn folder(&self) -> &Path {
-        &self.inner.dir
+        &self.engine.dir
     }
 
     /// What the head holds; `limit` bounds each list.
     pub fn status(&self, limit: usize) -> Status {
-        let index = self.inner.index.read();
+        let index = self.engine.index.read();
         let mut status =
             Status { num_series: index.len() as u64, num_label_pairs: index.pair_count() as u64, ..Status::default() };
         let mut metrics: Vec<(String, u64)> = Vec::new();
@@ -343,7 +299,7 @@ impl Db {
         status.memory_in_bytes_by_label_name = top(values.iter().map(|(n, c)| ((*n).to_owned(), c.1)), limit);
         drop(values);
         drop(index);
-        let groups = self.inner.groups.lock();
+        let groups = self.engine.groups.lock();
         status.chunk_count = groups.chunk_count() as u64;
         status.min_time = groups.bounds.min_time;
         status.max_time = groups.bounds.max_time;
@@ -352,30 +308,30 @@ impl Db {
 
     /// Counters and states.
     pub fn metrics(&self) -> Metrics {
-        let inner = &self.inner;
-        let mut metrics = inner.counters.snapshot();
+        let engine = &self.engine;
+        let mut metrics = engine.counters.snapshot();
         {
-            let index = inner.index.read();
+            let index = engine.index.read();
             metrics.head_series = index.len() as u64;
             metrics.head_bytes = index.heap_bytes() as u64;
         }
         {
-            let groups = inner.groups.lock();
+            let groups = engine.groups.lock();
             metrics.head_chunks = groups.chunk_count() as u64;
             metrics.head_min_time = groups.bounds.min_time;
             metrics.head_max_time = groups.bounds.max_time;
             metrics.head_bytes += groups.heap_bytes() as u64;
         }
         {
-            let blocks = inner.blocks.read();
+            let blocks = engine.blocks.read();
             metrics.blocks_loaded = blocks.len() as u64;
             metrics.blocks_bytes = blocks.iter().map(|b| b.bytes).sum();
             let oldest = blocks.iter().map(|b| b.meta.min_time).min();
             metrics.lowest_timestamp = oldest.unwrap_or(metrics.head_min_time);
         }
-        metrics.wal_segment_current = inner.wal.lock().segment();
-        metrics.wal_bytes = durable::dir_size(&inner.dir.join("wal"));
-        let exemplars = inner.exemplars.lock();
+        metrics.wal_segment_current = engine.wal.lock().segment();
+        metrics.wal_bytes = durable::dir_size(&engine.dir.join("wal"));
+        let exemplars = engine.exemplars.lock();
         let counts = exemplars.counts();
         (metrics.exemplars_in_storage, metrics.exemplar_series) = (counts.0 as u64, counts.1 as u64);
         metrics.exemplar_max = exemplars.max() as u64;
@@ -390,10 +346,10 @@ impl Db {
         if let Some(worker) = self.worker.lock().take() {
             worker.stop();
         }
-        self.inner.closed.store(true, Ordering::SeqCst);
+        self.engine.closed.store(true, Ordering::SeqCst);
         // who is in the middle of a commit comes to its end
-        drop(self.inner.groups.lock());
-        self.inner.sync_wal()
+        drop(self.engine.groups.lock());
+        self.engine.sync_wal()
     }
 }
 
@@ -402,291 +358,5 @@ impl Drop for Db {
         if let Err(error) = self.close() {
             tracing::error!(%error, "the log could not be made durable at the end");
         }
-    }
-}
-
-impl Worker {
-    fn start(inner: &Arc<Inner>) -> Self {
-        let mut worker = Self { stop: Vec::new(), threads: Vec::new() };
-        let sync = inner.options.wal_fsync_interval;
-        if !sync.is_zero() {
-            worker.spawn("tsdb-fsync", sync, inner, |inner| {
-                if let Err(error) = inner.sync_wal() {
-                    tracing::error!(%error, "the log could not be made durable");
-                }
-            });
-        }
-        worker.spawn("tsdb-maintain", inner.options.maintenance_interval, inner, |inner| {
-            if let Err(error) = maintain::maintain(inner) {
-                tracing::error!(%error, "storage maintenance failed and will be tried again");
-            }
-        });
-        worker
-    }
-
-    fn spawn(&mut self, name: &str, interval: Duration, inner: &Arc<Inner>, work: fn(&Inner)) {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let inner = Arc::clone(inner);
-        let run = move || {
-            while stopped.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
-                work(&inner);
-            }
-        };
-        match std::thread::Builder::new().name(name.to_owned()).spawn(run) {
-            Ok(thread) => {
-                self.stop.push(stop);
-                self.threads.push(thread);
-            }
-            Err(error) => tracing::error!(%error, name, "cannot start a thread of the storage"),
-        }
-    }
-
-    fn stop(self) {
-        drop(self.stop);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the storage panicked");
-            }
-        }
-    }
-}
-
-impl Inner {
-    pub(crate) fn begin(&self) -> u64 {
-        let mut transactions = self.transactions.lock();
-        let number = self.next_transaction.fetch_add(1, Ordering::Relaxed);
-        transactions.insert(number, None);
-        number
-    }
-
-    /// Notes the oldest sample a transaction takes, and returns it.
-    pub(crate) fn enter(&self, transaction: u64, min_valid: Timestamp) -> Timestamp {
-        self.transactions.lock().insert(transaction, Some(min_valid));
-        min_valid
-    }
-
-    pub(crate) fn end(&self, transaction: u64) {
-        self.transactions.lock().remove(&transaction);
-    }
-
-    /// The oldest open transaction, or the next one.
-    pub(crate) fn oldest_transaction(&self) -> u64 {
-        let transactions = self.transactions.lock();
-        transactions.keys().next().copied().unwrap_or(self.next_transaction.load(Ordering::Relaxed))
-    }
-
-    /// Whether an open transaction may have samples before `time`.
-    pub(crate) fn open_before(&self, time: Timestamp) -> bool {
-        self.transactions.lock().values().flatten().any(|min_valid| *min_valid < time)
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn series(&self, labels: &Labels, transaction: u64) -> Result<u32, AppendError> {
-        {
-            let index = self.index.read();
-            if let Some(id) = index.find(labels) {
-                self.groups.lock().pin_if_idle(id, transaction);
-                return Ok(id);
-            }
-        }
-        let mut index = self.index.write();
-        let (id, created) = index.get_or_create(labels).ok_or(AppendError::TooManySeries)?;
-        let mut groups = self.groups.lock();
-        if created {
-            groups.create(id);
-            groups.unlogged.insert(id, labels.clone());
-            self.counters.series_created.add(1);
-        }
-        groups.pin(id, transaction);
-        Ok(id)
-    }
-
-    pub(crate) fn labels(&self, id: u32) -> Option<Labels> {
-        let index = self.index.read();
-        index.contains(id).then(|| index.labels(id))
-    }
-
-    pub(crate) fn count_refused(&self, error: &AppendError) {
-        let counter = match error {
-            AppendError::OutOfOrder => &self.counters.out_of_order_refused,
-            AppendError::TooOld => &self.counters.too_old_refused,
-            AppendError::OutOfBounds => &self.counters.out_of_bounds_refused,
-            AppendError::Duplicate { .. } => &self.counters.duplicates_refused,
-            AppendError::ExemplarOutOfOrder => &self.counters.exemplars_out_of_order,
-            AppendError::UnknownSeries(_)
-            | AppendError::EmptyLabels
-            | AppendError::InvalidHistogram(_)
-            | AppendError::ExemplarTooLong
-            | AppendError::TooManySeries => return,
-        };
-        counter.add(1);
-    }
-
-    /// Writes a record; the lock of the groups is held by the caller, so that the log has the order of the head.
-    pub(crate) fn log(&self, record: &RecordBuilder) -> Result<(), CommitError> {
-        if self.is_closed() {
-            return Err(CommitError::Closed);
-        }
-        match self.wal.lock().append(&record.bytes, record.max_time) {
-            Ok(()) => {
-                self.counters.wal_records.add(1);
-                self.counters.wal_bytes_written.add(record.bytes.len() as u64);
-                Ok(())
-            }
-            Err(error) => {
-                self.counters.wal_writes_failed.add(1);
-                Err(error.into())
-            }
-        }
-    }
-
-    pub(crate) fn sync_wal(&self) -> Result<(), FileError> {
-        // a second caller waits, and then finds that the first has done its work
-        let _syncing = self.syncing.lock();
-        let files = self.wal.lock().take_unsynced();
-        for (at, file) in files.iter().enumerate() {
-            let began = Instant::now();
-            if let Err(error) = file.sync_data() {
-                self.wal.lock().still_unsynced(files[at..].to_vec());
-                return Err(FileError::at("sync", self.dir.join("wal"))(error));
-            }
-            self.counters.wal_fsyncs.add(1);
-            self.counters.wal_fsync_nanos.add(began.elapsed().as_nanos() as u64);
-        }
-        Ok(())
-    }
-
-    /// Notes in a fresh log what is in blocks, for the next replay.
-    fn note_flushed(&self) -> Result<(), FileError> {
-        let groups = self.groups.lock();
-        let min_valid = groups.bounds.min_valid;
-        if min_valid == Timestamp::MIN {
-            return Ok(());
-        }
-        let mut record = RecordBuilder::default();
-        maintain::put_flushed(&mut record, &groups, min_valid);
-        self.wal.lock().append(&record.bytes, record.max_time)
-    }
-
-    /// The head's series that match, in no order of interest.
-    pub(crate) fn head_ids(&self, matchers: &[Matcher]) -> Vec<u32> {
-        let Ok(ids) = postings::select(&*self.index.read(), matchers);
-        ids
-    }
-
-    /// The head's series that match, in label order.
-    pub(crate) fn head_sorted(&self, matchers: &[Matcher]) -> (Vec<u32>, Vec<Labels>) {
-        if !self.index.read().sortable() {
-            self.index.write().prepare_sort();
-        }
-        loop {
-            let index = self.index.read();
-            let Ok(ids) = postings::select(&*index, matchers);
-            if ids.is_empty() {
-                return (Vec::new(), Vec::new());
-            }
-            if index.sortable() {
-                let ids = index.sort(&ids);
-                let labels = ids.iter().map(|id| index.labels(*id)).collect();
-                return (ids, labels);
-            }
-            // a series came in between
-            drop(index);
-            self.index.write().prepare_sort();
-        }
-    }
-
-    pub(crate) fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
-        let (ids, labels) = self.head_sorted(matchers);
-        let mut warnings = Vec::new();
-        let (mut head, blocks) = {
-            // blocks take over from the head under this lock
-            let groups = self.groups.lock();
-            (HeadSnapshot::take(&groups, &ids), self.blocks.read().clone())
-        };
-        head.prepare(min_time, max_time);
-        let (kept, labels) = head.retain(labels, min_time, max_time);
-        let mut parts = Vec::new();
-        let mut wanted: Vec<&Arc<Block>> = blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)).collect();
-        wanted.sort_by_key(|b| b.meta.ulid);
-        for block in wanted {
-            match block.select(matchers, min_time, max_time) {
-                Ok((selection, labels)) => parts.push((Source::Block(selection), labels)),
-                Err(error) => {
-                    self.counters.damaged_blocks.add(1);
-                    warnings.push(format!("block {} left out: {error}", block.meta.ulid));
-                }
-            }
-        }
-        for (range, error) in self.damaged.lock().iter() {
-            if range.is_none_or(|(min, max)| min <= max_time && max > min_time) {
-                warnings.push(error.clone());
-            }
-        }
-        parts.push((Source::Head(kept), labels));
-        self.bound_index_memory(&blocks);
-        Selection::join(parts, warnings)
-    }
-
-    fn bound_index_memory(&self, blocks: &[Arc<Block>]) {
-        let mut total = 0;
-        // the newest are asked for most
-        for block in blocks.iter().rev() {
-            total += block.index_bytes();
-            if total > INDEX_BYTES {
-                block.unload_index();
-            }
-        }
-    }
-
-    fn ask_indexes(&self, ask: Ask<'_>, min_time: Timestamp, max_time: Timestamp, limit: Option<usize>) -> Answer {
-        let mut warnings = Vec::new();
-        let mut all: BTreeSet<String> = BTreeSet::new();
-        let in_head = {
-            let extent = self.groups.lock().extent();
-            extent.0 <= max_time && extent.1 >= min_time
-        };
-        if in_head {
-            let Ok(found) = ask.of(&*self.index.read());
-            all.extend(found);
-        }
-        let blocks = self.blocks.read().clone();
-        for b in blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)) {
-            match b.with_index(|index| ask.of(index)) {
-                Ok(found) => all.extend(found),
-                Err(error) => warnings.push(format!("block {} left out: {error}", b.meta.ulid)),
-            }
-        }
-        self.bound_index_memory(&blocks);
-        answer(all.iter().map(String::as_str).collect(), limit, &warnings)
-    }
-}
-
-/// A question that indexes answer without looking at series.
-#[derive(Clone, Copy)]
-enum Ask<'a> {
-    Names,
-    /// Of this label.
-    Values(&'a str),
-}
-
-impl Ask<'_> {
-    fn of<I: LabelIndex>(self, index: &I) -> Result<Vec<String>, I::Error> {
-        match self {
-            Self::Names => index.names(),
-            Self::Values(name) => index.values(name),
-        }
-    }
-}
-
-fn answer(values: BTreeSet<&str>, limit: Option<usize>, warnings: &[String]) -> Answer {
-    let limit = limit.unwrap_or(usize::MAX);
-    Answer {
-        truncated: values.len() > limit,
-        values: values.into_iter().take(limit).map(str::to_owned).collect(),
-        warnings: warnings.to_vec(),
     }
 }

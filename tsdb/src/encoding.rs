@@ -4,5 +4,6 @@ pub(crate) mod bitpack;
 pub(crate) mod floats;
 pub(crate) mod histogram;
 pub(crate) mod integers;
+pub(crate) mod pcodec;
 pub(crate) mod timestamps;
 pub(crate) mod varint;

@@ -13,7 +13,7 @@ mod symbols;
 mod tail;
 
 pub(crate) use chunk::{put_starts, take_starts};
-pub(crate) use groups::{Bounds, Groups, RowOutcome};
+pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome};
 pub(crate) use histograms::Entry;
 pub(crate) use series_index::SeriesIndex;
 pub(crate) use snapshot::HeadSnapshot;

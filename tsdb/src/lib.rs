@@ -13,6 +13,7 @@ mod compact;
 mod db;
 mod durable;
 mod encoding;
+mod engine;
 mod error;
 mod exemplars;
 mod head;
@@ -29,6 +30,7 @@ mod select;
 mod status;
 mod tombstones;
 mod wal;
+mod worker;
 
 pub use appender::{Appender, CommitReport, RowReport};
 pub use block::{BlockMeta, BlockStats, Compaction, Parent, Ulid, UlidError};

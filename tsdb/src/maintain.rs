@@ -9,8 +9,9 @@ use model::{Labels, Timestamp};
 
 use crate::block::{Block, BlockMeta, BlockWriter, Compaction, TEMPORARY, Ulid};
 use crate::compact;
-use crate::db::{BlockMetaOrPath, FOLDER, Inner};
+use crate::db::FOLDER;
 use crate::durable;
+use crate::engine::{DamagedRange, Engine};
 use crate::error::{FileError, MaintainError, ReadError};
 use crate::head::{Groups, HeadSnapshot};
 use crate::retention::{self, Sized};
@@ -20,7 +21,7 @@ use crate::wal::RecordBuilder;
 /// Labels of a checkpoint's series record, about; more go to the next.
 const CHECKPOINT_RECORD: usize = 1 << 20;
 
-type Damaged = Vec<(BlockMetaOrPath, String)>;
+type Damaged = Vec<(DamagedRange, String)>;
 
 /// Opens the blocks in a folder. What was being written at a crash, and blocks that others replace, are removed.
 pub(crate) fn open_blocks(dir: &Path) -> Result<(Vec<Arc<Block>>, Damaged), FileError> {
@@ -67,7 +68,7 @@ fn remove_dir(dir: &Path) {
 }
 
 /// Does all that is due.
-pub(crate) fn maintain(db: &Inner) -> Result<(), MaintainError> {
+pub(crate) fn maintain(db: &Engine) -> Result<(), MaintainError> {
     let _maintenance = db.maintenance.lock();
     if db.is_closed() {
         return Err(MaintainError::Closed);
@@ -91,7 +92,7 @@ pub(crate) fn maintain(db: &Inner) -> Result<(), MaintainError> {
 }
 
 /// The range to cut from the head, if it spans one and a half block ranges and nobody may still write to the range.
-fn due_cut(db: &Inner) -> Option<(Timestamp, Timestamp)> {
+fn due_cut(db: &Engine) -> Option<(Timestamp, Timestamp)> {
     let bounds = db.groups.lock().bounds;
     let range = bounds.block_range;
     if bounds.min_time > bounds.max_time || bounds.max_time - bounds.min_time <= range / 2 * 3 {
@@ -102,7 +103,7 @@ fn due_cut(db: &Inner) -> Option<(Timestamp, Timestamp)> {
 }
 
 /// Writes `min_time..max_time` of the head as a block and removes it from the head.
-fn cut(db: &Inner, min_time: Timestamp, max_time: Timestamp) -> Result<(), MaintainError> {
+fn cut(db: &Engine, min_time: Timestamp, max_time: Timestamp) -> Result<(), MaintainError> {
     let (ids, labels) = db.head_sorted(&[]);
     let mut head = HeadSnapshot::take(&db.groups.lock(), &ids);
     head.prepare(min_time, max_time - 1);
@@ -130,7 +131,7 @@ fn cut(db: &Inner, min_time: Timestamp, max_time: Timestamp) -> Result<(), Maint
 }
 
 /// Writes the out-of-order samples that are older than the head to blocks.
-fn flush_late(db: &Inner) -> Result<(), MaintainError> {
+fn flush_late(db: &Engine) -> Result<(), MaintainError> {
     let range = db.options.min_block_duration;
     loop {
         let (oldest, min_valid) = {
@@ -158,7 +159,7 @@ fn flush_late(db: &Inner) -> Result<(), MaintainError> {
 }
 
 fn write_block(
-    db: &Inner,
+    db: &Engine,
     selection: &Selection,
     min_time: Timestamp,
     max_time: Timestamp,
@@ -175,7 +176,7 @@ fn write_block(
 }
 
 /// Puts a block in the place of others.
-fn add_blocks(db: &Inner, block: Option<Arc<Block>>, gone: &[Ulid]) {
+fn add_blocks(db: &Engine, block: Option<Arc<Block>>, gone: &[Ulid]) {
     let mut blocks = db.blocks.write();
     blocks.retain(|b| !gone.contains(&b.meta.ulid));
     blocks.extend(block);
@@ -198,7 +199,7 @@ fn put_late(record: &mut RecordBuilder, groups: &Groups, before: Timestamp) {
     record.histograms(&histograms, true);
 }
 
-fn log_flushed(db: &Inner, groups: &Groups) -> Result<(), FileError> {
+fn log_flushed(db: &Engine, groups: &Groups) -> Result<(), FileError> {
     let mut record = RecordBuilder::default();
     put_flushed(&mut record, groups, groups.bounds.min_valid);
     let mut wal = db.wal.lock();
@@ -208,7 +209,7 @@ fn log_flushed(db: &Inner, groups: &Groups) -> Result<(), FileError> {
 }
 
 /// Removes log segments whose samples are all in blocks, behind a checkpoint with what else they say.
-fn shorten_log(db: &Inner) -> Result<(), MaintainError> {
+fn shorten_log(db: &Engine) -> Result<(), MaintainError> {
     let index = db.index.read();
     let groups = db.groups.lock();
     let mut wal = db.wal.lock();
@@ -247,6 +248,7 @@ fn shorten_log(db: &Inner) -> Result<(), MaintainError> {
         record.flushed(min_valid);
     }
     put_late(&mut record, &groups, Timestamp::MAX);
+    record.end();
     records.push(record.bytes);
     match wal.checkpoint(number, &records) {
         Ok(()) => db.counters.checkpoints.add(1),
@@ -258,7 +260,7 @@ fn shorten_log(db: &Inner) -> Result<(), MaintainError> {
     Ok(())
 }
 
-fn retain(db: &Inner) {
+fn retain(db: &Engine) {
     let sized = |blocks: &[Arc<Block>]| -> Vec<Sized> {
         blocks.iter().map(|b| Sized { ulid: b.meta.ulid, max_time: b.meta.max_time, bytes: b.bytes }).collect()
     };
@@ -282,7 +284,7 @@ fn retain(db: &Inner) {
 }
 
 /// Puts a block in the place of others and deletes those. Who reads them has them open.
-fn remove_blocks(db: &Inner, block: Option<Arc<Block>>, gone: &[Ulid]) {
+fn remove_blocks(db: &Engine, block: Option<Arc<Block>>, gone: &[Ulid]) {
     let dirs: Vec<_> = db.blocks.read().iter().filter(|b| gone.contains(&b.meta.ulid)).map(|b| b.dir.clone()).collect();
     // under the lock that queries take their blocks in
     let groups = db.groups.lock();
@@ -291,7 +293,7 @@ fn remove_blocks(db: &Inner, block: Option<Arc<Block>>, gone: &[Ulid]) {
     dirs.iter().for_each(|dir| remove_dir(dir));
 }
 
-fn merge(db: &Inner) -> Result<(), MaintainError> {
+fn merge(db: &Engine) -> Result<(), MaintainError> {
     let ranges = compact::ranges(db.options.min_block_duration, db.options.max_block_duration);
     let mut failed: HashSet<Ulid> = HashSet::new();
     let mut first_error = None;
@@ -313,7 +315,7 @@ fn merge(db: &Inner) -> Result<(), MaintainError> {
     }
 }
 
-fn merge_blocks(db: &Inner, plan: &[Ulid]) -> Result<(), MaintainError> {
+fn merge_blocks(db: &Engine, plan: &[Ulid]) -> Result<(), MaintainError> {
     let blocks: Vec<Arc<Block>> = db.blocks.read().iter().filter(|b| plan.contains(&b.meta.ulid)).cloned().collect();
     let min_time = blocks.iter().map(|b| b.meta.min_time).min().unwrap_or(0);
     let max_time = blocks.iter().map(|b| b.meta.max_time).max().unwrap_or(0);
@@ -347,7 +349,7 @@ fn select_blocks(blocks: &[Arc<Block>], min_time: Timestamp, max_time: Timestamp
 }
 
 /// Rewrites blocks that have deleted ranges.
-pub(crate) fn clean_tombstones(db: &Inner) -> Result<(), MaintainError> {
+pub(crate) fn clean_tombstones(db: &Engine) -> Result<(), MaintainError> {
     let _maintenance = db.maintenance.lock();
     let blocks = db.blocks.read().clone();
     for block in blocks.iter().filter(|b| b.has_tombstones()) {
@@ -357,7 +359,7 @@ pub(crate) fn clean_tombstones(db: &Inner) -> Result<(), MaintainError> {
 }
 
 /// Links blocks into another folder.
-pub(crate) fn snapshot(db: &Inner, dir: &Path, with_head: bool) -> Result<(), MaintainError> {
+pub(crate) fn snapshot(db: &Engine, dir: &Path, with_head: bool) -> Result<(), MaintainError> {
     let _maintenance = db.maintenance.lock();
     let target = dir.join(FOLDER).join("blocks");
     durable::create_dir(&target)?;

@@ -14,6 +14,8 @@ pub(crate) struct Piece<'a> {
     pub(crate) rows: std::ops::Range<usize>,
     /// Who made the piece keeps the timestamp column.
     pub(crate) lasting: bool,
+    /// The samples came out of order.
+    pub(crate) late: bool,
     values: Values<'a>,
     starts: Option<Vec<Timestamp>>,
 }
@@ -38,7 +40,12 @@ impl<'a> Piece<'a> {
         let from = times.partition_point(|t| *t < min_time);
         let to = times.partition_point(|t| *t <= max_time);
         let lasting = !matches!(values, Values::Owned(_));
-        (from < to).then_some(Self { times, rows: from..to, lasting, values, starts })
+        (from < to).then_some(Self { times, rows: from..to, lasting, late: false, values, starts })
+    }
+
+    /// The piece as one that came out of order.
+    pub(crate) fn late(self) -> Self {
+        Self { late: true, ..self }
     }
 
     /// The piece without deleted samples; `None` if none is left.

@@ -5,7 +5,7 @@ use model::{Metadata, Timestamp};
 
 use crate::error::FileError;
 use crate::exemplars::ExemplarStore;
-use crate::head::{Entry, Groups, SeriesIndex};
+use crate::head::{Entry, Groups, Limits, SeriesIndex};
 use crate::metrics::Counters;
 use crate::wal::{self, ReplayStats, Section};
 
@@ -39,6 +39,7 @@ pub(crate) fn replay(
         unknown: 0,
     };
     state.stats = wal::replay(dir, |section| state.apply(section))?;
+    state.index.post_all();
     counters.wal_corruptions.add(state.stats.damaged);
     counters.wal_unknown_series.add(state.unknown);
     if state.unknown > 0 {
@@ -80,13 +81,9 @@ impl Replayed {
                             self.aliases.insert(id, first);
                             self.index.skip(id);
                         }
-                        None if self.index.insert(id, &labels).is_some() => self.groups.create(id),
-                        // a number below those seen: only a damaged or foreign log has that
                         None => {
-                            if let Some((own, _)) = self.index.get_or_create(&labels) {
-                                self.groups.create(own);
-                                self.aliases.insert(id, own);
-                            }
+                            self.index.insert(id, &labels);
+                            self.groups.create(id);
                         }
                     }
                 }
@@ -105,7 +102,7 @@ impl Replayed {
                         self.groups.out_of_order.push_float(*id, time, *value);
                     }
                 } else {
-                    self.groups.push_row(time, &series, &values, starts.as_deref(), Timestamp::MIN);
+                    self.groups.push_row(time, &series, &values, starts.as_deref(), Limits::REPLAY);
                 }
             }
             Section::Histograms { samples, late } => {
@@ -114,7 +111,7 @@ impl Replayed {
                     if late {
                         self.groups.out_of_order.push_histogram(id, time, sample);
                     } else {
-                        self.groups.push_histogram(id, Entry { time, start, sample }, Timestamp::MIN);
+                        self.groups.push_histogram(id, Entry { time, start, sample, late: false }, Limits::REPLAY);
                     }
                 }
             }
@@ -144,6 +141,7 @@ impl Replayed {
                 // series stay: the log does not say again what they are
                 self.groups.drop_before(time);
             }
+            Section::End => {}
         }
     }
 }

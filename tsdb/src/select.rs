@@ -162,35 +162,59 @@ impl Selection {
         let mut pieces: Vec<(Piece<'_>, &Source)> = Vec::new();
         let mut found = Vec::new();
         let mut entries: Vec<Entry> = Vec::new();
+        // which of the pieces and histograms were stored before others
+        let (mut piece_ranks, mut entry_ranks) = (Vec::new(), Vec::new());
         for (source, position) in places {
+            let rank = *source * 2;
             let source = &self.sources[*source as usize];
             let position = *position as usize;
             let tombstones = source.tombstones(position);
-            source.pieces(position, min_time, max_time, &mut found)?;
+            let deleted = |time: Timestamp| tombstones.iter().any(|t| t.contains(time));
             let first = entries.len();
             source.histograms(position, min_time, max_time, &mut entries)?;
-            if tombstones.is_empty() {
-                pieces.extend(found.drain(..).map(|p| (p, source)));
-                continue;
+            if !tombstones.is_empty() {
+                let mut kept = entries.split_off(first);
+                kept.retain(|e| !deleted(e.time));
+                entries.append(&mut kept);
             }
-            let deleted = |time: Timestamp| tombstones.iter().any(|t| t.contains(time));
-            let mut kept = entries.split_off(first);
-            kept.retain(|e| !deleted(e.time));
-            entries.append(&mut kept);
+            entry_ranks.extend(entries[first..].iter().map(|e| rank + u32::from(e.late)));
+            source.pieces(position, min_time, max_time, &mut found)?;
             for piece in found.drain(..) {
-                if piece.times().iter().any(|t| deleted(*t)) {
-                    pieces.extend(piece.without(deleted, scratch, source.path())?.map(|p| (p, source)));
+                let piece_rank = rank + u32::from(piece.late);
+                let piece = if !tombstones.is_empty() && piece.times().iter().any(|t| deleted(*t)) {
+                    piece.without(deleted, scratch, source.path())?
                 } else {
+                    Some(piece)
+                };
+                if let Some(piece) = piece {
                     pieces.push((piece, source));
+                    piece_ranks.push(piece_rank);
                 }
             }
         }
-        let histograms = self.histogram_column(entries);
-        let mut floats = self.float_column(pieces, scratch)?;
-        if !histograms.is_empty() && !floats.is_empty() {
-            drop_shared_times(&mut floats, &histograms.timestamps);
+        if entries.is_empty() {
+            return Ok(SeriesSamples { floats: self.float_column(pieces, scratch)?, histograms: Column::default() });
         }
-        Ok(SeriesSamples { floats, histograms })
+        // stable: the first stored stays in front of others of its time
+        let mut ranked: Vec<(Entry, u32)> = entries.into_iter().zip(entry_ranks).collect();
+        ranked.sort_by_key(|(e, _)| e.time);
+        ranked.dedup_by_key(|(e, _)| e.time);
+        let mut hidden = Vec::new();
+        ranked.retain(|(entry, rank)| {
+            let has = |piece: &Piece<'_>| piece.times().binary_search(&entry.time).is_ok();
+            let floats = pieces.iter().zip(&piece_ranks).filter(|((piece, _), _)| has(piece));
+            match floats.map(|(_, rank)| *rank).min() {
+                Some(float) if float <= *rank => false,
+                Some(_) => {
+                    hidden.push(entry.time);
+                    true
+                }
+                None => true,
+            }
+        });
+        let mut floats = self.float_column(pieces, scratch)?;
+        drop_times(&mut floats, &hidden);
+        Ok(SeriesSamples { floats, histograms: self.histogram_column(ranked.into_iter().map(|r| r.0).collect()) })
     }
 
     fn float_column(
@@ -201,12 +225,15 @@ impl Selection {
         if pieces.is_empty() {
             return Ok(Column::default());
         }
-        let mut order: Vec<usize> = (0..pieces.len()).collect();
-        order.sort_by_key(|at| pieces[*at].0.first());
-        if order.windows(2).any(|w| pieces[w[0]].0.last() >= pieces[w[1]].0.first()) {
-            return merge(&pieces, scratch);
+        let apart = |order: &[&Piece<'_>]| order.windows(2).all(|w| w[0].last() < w[1].first());
+        let mut order: Vec<&Piece<'_>> = pieces.iter().map(|(p, _)| p).collect();
+        if !apart(&order) {
+            order.sort_by_key(|p| p.first());
+            if !apart(&order) {
+                return merge(&pieces, scratch);
+            }
+            pieces.sort_by_key(|(p, _)| p.first());
         }
-        pieces.sort_by_key(|(p, _)| p.first());
         let count = pieces.iter().map(|(p, _)| p.rows.len()).sum();
         let mut values = Vec::with_capacity(count);
         for (piece, source) in &pieces {
@@ -253,12 +280,7 @@ impl Selection {
         times
     }
 
-    fn histogram_column(&self, mut entries: Vec<Entry>) -> Column<crate::HistogramSample> {
-        if entries.is_empty() {
-            return Column::default();
-        }
-        entries.sort_by_key(|e| e.time);
-        entries.dedup_by_key(|e| e.time);
+    fn histogram_column(&self, entries: Vec<Entry>) -> Column<crate::HistogramSample> {
         let starts = entries.iter().any(|e| e.start != 0).then(|| entries.iter().map(|e| e.start).collect());
         Column {
             timestamps: self.share(entries.iter().map(|e| e.time).collect()),
@@ -290,12 +312,12 @@ fn merge(pieces: &[(Piece<'_>, &Source)], scratch: &mut Vec<f64>) -> Result<Colu
     })
 }
 
-/// A timestamp has a float or a histogram: where blocks written apart have both, the histogram counts.
-fn drop_shared_times(floats: &mut Column<f64>, histograms: &[Timestamp]) {
-    let keep: Vec<bool> = floats.timestamps.iter().map(|t| histograms.binary_search(t).is_err()).collect();
-    if keep.iter().all(|k| *k) {
+/// Leaves out samples at times (ascending) where a histogram was stored first: a timestamp has one sample.
+fn drop_times(floats: &mut Column<f64>, hidden: &[Timestamp]) {
+    if hidden.is_empty() {
         return;
     }
+    let keep: Vec<bool> = floats.timestamps.iter().map(|t| hidden.binary_search(t).is_err()).collect();
     let pick = |times: &Arc<[Timestamp]>| times.iter().zip(&keep).filter(|(_, k)| **k).map(|(t, _)| *t).collect();
     let timestamps = pick(&floats.timestamps);
     floats.timestamps = timestamps;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{FloatHistogram, Labels, MatchOp, Matcher};
-use tsdb::{AppendError, Db, HistogramSample, OpenError, Options, SeriesRef};
+use model::{FloatHistogram, Labels, MatchOp, Matcher, Metadata, MetricType};
+use tsdb::{AppendError, Db, Exemplar, HistogramSample, OpenError, Options, SeriesRef};
 
 const HOUR: i64 = 3_600_000;
 
@@ -405,4 +405,119 @@ fn after_close_nothing_is_taken() {
     appender.append(a, 2 * HOUR, 1.0).unwrap();
     assert!(matches!(appender.commit(), Err(tsdb::CommitError::Closed)));
     assert_eq!(all(&db).len(), 3);
+}
+
+#[test]
+fn start_timestamps_exemplars_and_metadata_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "t")]), value: 0.5, timestamp: 7 };
+    let metadata = Metadata { metric_type: MetricType::Counter, help: "What.".into(), unit: "".into() };
+    for minute in 0..4 * 60i64 {
+        let mut appender = db.appender();
+        let a = appender.series(&labels("a", "1")).unwrap();
+        let b = appender.series(&labels("b", "1")).unwrap();
+        let h = appender.series(&labels("h", "1")).unwrap();
+        let time = minute * 60_000;
+        let start = if minute < 100 { 0 } else { time - 5 };
+        appender.append_with_start(a, start, time, minute as f64).unwrap();
+        appender.append(b, time, 1.0).unwrap();
+        let histogram = FloatHistogram { count: minute as f64, ..FloatHistogram::default() };
+        appender.append_histogram_with_start(h, time - 1, time, HistogramSample::Float(Arc::new(histogram))).unwrap();
+        if minute == 0 {
+            appender.append_exemplar(a, exemplar.clone()).unwrap();
+            appender.set_metadata(a, metadata.clone()).unwrap();
+        }
+        appender.commit().unwrap();
+    }
+    let check = |db: &Db| {
+        let selection = db.select(&[], 0, i64::MAX).unwrap();
+        let all = selection.read(0..3, 0, i64::MAX).unwrap();
+        let starts = all[0].floats.start_timestamps.clone().unwrap();
+        assert_eq!((starts.len(), starts[99], starts[100], starts[239]), (240, 0, 5_999_995, 239 * 60_000 - 5));
+        assert_eq!(all[1].floats.start_timestamps, None);
+        assert!(Arc::ptr_eq(&all[0].floats.timestamps, &all[1].floats.timestamps));
+        assert_eq!(all[2].histograms.start_timestamps.as_ref().unwrap()[7], 7 * 60_000 - 1);
+        let found = db.exemplars(&[vec![Matcher::equal("__name__", "a")]], 0, 10);
+        assert_eq!(found, [(labels("a", "1"), vec![exemplar.clone()])]);
+        assert_eq!(db.metadata(&labels("a", "1")), Some(metadata.clone()));
+    };
+    check(&db);
+    drop(db);
+    let db = open(dir.path());
+    check(&db);
+    db.maintain().unwrap();
+    assert_eq!(db.blocks().len(), 1);
+    check(&db);
+}
+
+#[test]
+fn size_retention_deletes_the_oldest_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { retention_size: Some(1), compaction: false, ..options() };
+    let db = Db::open(dir.path(), options).unwrap();
+    fill(&db, 0..8);
+    db.maintain().unwrap();
+    assert_eq!(db.blocks(), []);
+    assert_eq!(db.metrics().size_retentions, 3);
+    assert_eq!(fs::read_dir(dir.path().join("firewatch/blocks")).unwrap().count(), 0);
+    assert_eq!(dump(&db, &[Matcher::equal("__name__", "a")], 0, i64::MAX)[0].split(' ').count(), 1 + 120);
+}
+
+#[test]
+fn a_series_of_two_scrapes_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    for round in 0..200i64 {
+        for (offset, names) in [(0, ["a", "both"]), (500, ["both", "z"])] {
+            let mut appender = db.appender();
+            let refs = names.map(|n| appender.series(&labels(n, "1")).unwrap());
+            assert_eq!(appender.append_row(round * 1000 + offset, &refs, &[offset as f64; 2]).refused, []);
+            appender.commit().unwrap();
+        }
+    }
+    let lines = all(&db);
+    let counts: Vec<usize> = lines.iter().map(|l| l.split(' ').count() - 1).collect();
+    assert_eq!(counts, [200, 400, 200]);
+    assert!(lines[1].starts_with("both@1 0=0 500=500 1000=0 1500=500"), "{}", lines[1]);
+}
+
+#[test]
+fn databases_and_selections_go_to_any_thread() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Db>();
+    shared::<tsdb::Selection>();
+    sent::<tsdb::Appender>();
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let db = &db;
+            scope.spawn(move || {
+                for round in 0..300 {
+                    append(db, "m", &writer.to_string(), &[(round, 1.0)]);
+                    // a commit of ten series at once is seen whole
+                    let mut appender = db.appender();
+                    for series in 0..10 {
+                        let series = appender.series(&labels("whole", &format!("{writer}-{series}"))).unwrap();
+                        appender.append(series, round, round as f64).unwrap();
+                    }
+                    appender.commit().unwrap();
+                }
+            });
+        }
+        for _ in 0..100 {
+            let lines = dump(&db, &[Matcher::equal("__name__", "whole")], 0, i64::MAX);
+            for writer in 0..4 {
+                let of_writer: Vec<usize> = lines
+                    .iter()
+                    .filter(|l| l.starts_with(&format!("whole@{writer}-")))
+                    .map(|l| l.split(' ').count())
+                    .collect();
+                assert!(of_writer.is_empty() || of_writer == [of_writer[0]; 10], "{of_writer:?}");
+            }
+        }
+    });
+    assert_eq!(all(&db).len(), 44);
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use model::{FloatHistogram, Labels, Timestamp, format_float_json};
-use promql::{QueryResult, SampleValue, Value};
+use promql::result::SampleValue;
+use promql::{QueryResult, Value};
 
 /// How long the parts of a query took.
 #[derive(Clone, Copy, Debug)]
@@ -235,7 +236,7 @@ fn push_histogram_point(time: Timestamp, histogram: &FloatHistogram, out: &mut S
 
 #[cfg(test)]
 mod tests {
-    use promql::{QueryStats, VectorSample};
+    use promql::result::{QueryStats, VectorSample};
 
     use super::*;
 

@@ -16,6 +16,11 @@ use parking_lot::Mutex;
 use crate::exposition::{Compression, encode, negotiate, negotiate_compression};
 use crate::metrics::{GatherError, Page};
 
+/// The parameters of a query string, decoded, in their order.
+pub fn query_pairs(query: &str) -> url::form_urlencoded::Parse<'_> {
+    url::form_urlencoded::parse(query.as_bytes())
+}
+
 /// A plain text response.
 pub fn text_response(status: StatusCode, text: impl Into<String>) -> Response {
     let mut response = Response::new(Body::from(text.into()));

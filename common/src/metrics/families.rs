@@ -85,7 +85,12 @@ pub struct Sample<'a> {
 impl<'a> Families<'a> {
     pub(super) fn of(page: &'a Page) -> (Self, Vec<GatherError>) {
         let mut errors = Vec::new();
-        let mut by_name: Vec<u32> = (0..page.families.len() as u32).collect();
+        // a family that was begun and got no sample says nothing
+        let mut used = vec![false; page.families.len()];
+        for sample in &page.samples {
+            used[sample.family as usize] = true;
+        }
+        let mut by_name: Vec<u32> = (0..page.families.len() as u32).filter(|at| used[*at as usize]).collect();
         by_name.sort_by_key(|&at| page.str(page.families[at as usize].name));
 
         // Which group each record's samples go to.
@@ -235,6 +240,7 @@ mod tests {
         page.sample(b, &[("z", "1"), ("a", "2")], 1.0);
         page.counter("a_total", "A.", &[], 2.0);
         page.gauge("b", "B.", &[("a", "1")], 3.0);
+        page.family("b", "Another help, but no sample.", MetricType::Counter);
         assert_eq!(
             shown(&page),
             (

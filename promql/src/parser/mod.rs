@@ -15,8 +15,6 @@ use crate::ast::{AggregateOp, Expr};
 use crate::lexer::{Kind, Lexer, Token};
 use crate::{Features, PosRange};
 
-pub(crate) use literal::parse_number;
-
 /// Longest accepted query text in bytes.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
 /// How deep expressions may nest, so that no walk over a tree can exhaust the stack.
@@ -83,10 +81,22 @@ pub fn parse(query: &str, features: &Features) -> Result<Expr, ParseError> {
 /// When the text is no series selector.
 pub fn parse_metric_selector(selector: &str) -> Result<Vec<Matcher>, ParseError> {
     let mut parser = Parser::new(selector, Features::default());
-    match parser.whole(|p| p.vector_selector()) {
+    match parser.whole(Parser::vector_selector) {
         Some(selector) if parser.errors.is_empty() => Ok(selector.matchers),
         _ => Err(parser.into_error()),
     }
+}
+
+/// Parses a number as queries write it, with an optional sign.
+pub(crate) fn parse_signed_number(text: &str) -> Result<f64, String> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let mut lexer = Lexer::new(unsigned);
+    let token = lexer.next();
+    if token.kind != Kind::Number || token.pos.end as usize != unsigned.len() {
+        return Err(format!("not a number: {text}"));
+    }
+    let value = literal::parse_number(unsigned)?;
+    Ok(if text.starts_with('-') { -value } else { value })
 }
 
 /// A syntax error has been recorded and parsing ends.
@@ -169,13 +179,9 @@ impl<'q> Parser<'q> {
     fn bump(&mut self) -> Token {
         let taken = self.token;
         self.token = self.lexer.next();
-        match self.token.kind {
-            Kind::Error => {
-                let message = std::mem::take(&mut self.lexer.error);
-                self.error(self.token.pos, message);
-            }
-            Kind::RightBrace | Kind::RightParen | Kind::RightBracket | Kind::Duration | Kind::Number => {}
-            _ => {}
+        if self.token.kind == Kind::Error {
+            let message = std::mem::take(&mut self.lexer.error);
+            self.error(self.token.pos, message);
         }
         if matches!(
             taken.kind,

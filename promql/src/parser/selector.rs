@@ -167,7 +167,7 @@ impl Parser<'_> {
         Ok(Ok(at))
     }
 
-    fn shift_of<'e>(expr: &'e mut Expr) -> Option<&'e mut TimeShift> {
+    fn shift_of(expr: &mut Expr) -> Option<&mut TimeShift> {
         match expr {
             Expr::Vector(v) => Some(&mut v.shift),
             Expr::Matrix(m) => Some(&mut m.selector.shift),

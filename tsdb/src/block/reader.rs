@@ -184,7 +184,7 @@ impl BlockSelection {
             let samples = histogram::decode(rest, times.len()).map_err(damaged)?;
             let starts = starts.unwrap_or_else(|| vec![0; times.len()]);
             let entries = times.iter().zip(starts).zip(samples);
-            let entries = entries.map(|((time, start), sample)| Entry { time: *time, start, sample });
+            let entries = entries.map(|((time, start), sample)| Entry { time: *time, start, sample, late: false });
             out.extend(entries.filter(|e| (min_time..=max_time).contains(&e.time)));
         }
         Ok(())

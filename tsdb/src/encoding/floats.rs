@@ -6,19 +6,21 @@
 //! 1 decimal     exponent e (u8, 0..=9), integer column of value * 10^e
 //! 2 xor         for each value: control byte, then bytes of the XOR with the value before (0 before the first)
 //! 3 runs        number of runs (varint), lengths of all runs but the last (varint each), column of the runs' values
-//! 4 pco         Pcodec standalone, floats
-//! 5 pco decimal exponent e (u8, 0..=9), Pcodec standalone of value * 10^e as integers
+//! 4 pco         a Pcodec column of floats
+//! 5 pco decimal exponent e (u8, 0..=9), a Pcodec column of value * 10^e as integers
 //! ```
 //! The control byte of `xor` is 0 for an equal value, else 1 + 8 * (number of zero bytes at the low end) + (bytes that follow - 1).
 
-use crate::encoding::integers;
 use crate::encoding::varint::{self, Reader};
+use crate::encoding::{integers, pcodec};
 use crate::error::Damaged;
 
 const CONSTANT: u8 = 0;
 const DECIMAL: u8 = 1;
 const XOR: u8 = 2;
 const RUNS: u8 = 3;
+const PCO: u8 = 4;
+const PCO_DECIMAL: u8 = 5;
 
 /// Powers of ten that are exact as floats and as scale of a decimal column.
 const POWERS: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
@@ -35,17 +37,60 @@ pub(crate) fn encode(values: &[f64], out: &mut Vec<u8>) {
         return;
     }
     if changes * 6 < values.len() {
-        return encode_runs(values, out);
+        return encode_runs(values, out, |heads| {
+            let mut column = Vec::new();
+            encode_dense(heads, &mut column);
+            column
+        });
     }
     encode_dense(values, out);
 }
 
 /// Appends a column, trying everything: for blocks, which are written once and read often.
 pub(crate) fn encode_best(values: &[f64], out: &mut Vec<u8>) {
+    let start = out.len();
     encode(values, out);
+    if out.len() - start <= SHORT || out[start] == CONSTANT {
+        return;
+    }
+    let mut best = out.split_off(start);
+    let mut offer = |column: Vec<u8>| {
+        if column.len() < best.len() {
+            best = column;
+        }
+    };
+    let changes = values.windows(2).filter(|w| w[0].to_bits() != w[1].to_bits()).count();
+    if changes * 3 < values.len() {
+        let mut runs = Vec::new();
+        encode_runs(values, &mut runs, best_dense);
+        offer(runs);
+    }
+    offer(best_dense(values));
+    out.extend_from_slice(&best);
 }
 
-fn encode_runs(values: &[f64], out: &mut Vec<u8>) {
+/// Columns that take no more bytes are good enough.
+const SHORT: usize = 24;
+
+/// A column that Pcodec encodes.
+fn best_dense(values: &[f64]) -> Vec<u8> {
+    let mut own = Vec::new();
+    encode_dense(values, &mut own);
+    let mut out = Vec::new();
+    let done = match decimals(values) {
+        Some((exponent, integers)) => {
+            out.extend([PCO_DECIMAL, exponent]);
+            pcodec::encode(&integers, &mut out)
+        }
+        None => {
+            out.push(PCO);
+            pcodec::encode(values, &mut out)
+        }
+    };
+    if done && out.len() < own.len() { out } else { own }
+}
+
+fn encode_runs(values: &[f64], out: &mut Vec<u8>, encode_heads: impl Fn(&[f64]) -> Vec<u8>) {
     let mut ends: Vec<usize> = (1..values.len()).filter(|i| values[*i].to_bits() != values[*i - 1].to_bits()).collect();
     out.push(RUNS);
     varint::put(out, ends.len() as u64 + 1);
@@ -56,7 +101,7 @@ fn encode_runs(values: &[f64], out: &mut Vec<u8>) {
     }
     ends.insert(0, 0);
     let heads: Vec<f64> = ends.iter().map(|i| values[*i]).collect();
-    encode_dense(&heads, out);
+    out.extend_from_slice(&encode_heads(&heads));
 }
 
 fn encode_dense(values: &[f64], out: &mut Vec<u8>) {
@@ -185,6 +230,17 @@ pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(
                 out.extend(std::iter::repeat_n(*value, len));
             }
         }
+        PCO => pcodec::decode(reader.rest, count, |values: &[f64]| out.extend_from_slice(values))?,
+        PCO_DECIMAL => {
+            let scale = *POWERS.get(usize::from(reader.byte()?)).ok_or(reader.damaged())?;
+            pcodec::decode(reader.rest, count, |values: &[i64]| {
+                if scale == 1.0 {
+                    out.extend(values.iter().map(|v| *v as f64));
+                } else {
+                    out.extend(values.iter().map(|v| *v as f64 / scale));
+                }
+            })?;
+        }
         _ => return Err(reader.damaged()),
     }
     Ok(())
@@ -197,9 +253,15 @@ mod tests {
     fn check(values: &[f64]) -> usize {
         let mut out = Vec::new();
         encode(values, &mut out);
+        let bits = |v: &[f64]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         let mut back = Vec::new();
         decode(&out, values.len(), &mut back).unwrap();
-        let bits = |v: &[f64]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&back), bits(values));
+        let mut best = Vec::new();
+        encode_best(values, &mut best);
+        assert!(best.len() <= out.len());
+        back.clear();
+        decode(&best, values.len(), &mut back).unwrap();
         assert_eq!(bits(&back), bits(values));
         out.len()
     }

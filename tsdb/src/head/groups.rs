@@ -38,11 +38,25 @@ pub(crate) struct Bounds {
     pub(crate) block_range: i64,
 }
 
+/// What a transaction goes by from its first sample to its commit, as upstream's appenders do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The oldest sample taken in order.
+    pub(crate) min_valid: Timestamp,
+    /// The newest sample of the head, from which the out-of-order window is measured.
+    pub(crate) newest: Timestamp,
+}
+
+impl Limits {
+    /// Of what has been taken before, as the log has it.
+    pub(crate) const REPLAY: Self = Self { min_valid: Timestamp::MIN, newest: Timestamp::MIN };
+}
+
 impl Bounds {
-    /// The oldest sample an appender that begins now takes in order; upstream's `appendableMinValidTime`.
-    pub(crate) fn appendable(&self, first: Timestamp) -> Timestamp {
+    /// The limits of a transaction whose first sample is at `first`.
+    pub(crate) fn limits(&self, first: Timestamp) -> Limits {
         let newest = if self.max_time == Timestamp::MIN { first } else { self.max_time };
-        self.min_valid.max(newest.saturating_sub(self.block_range / 2))
+        Limits { min_valid: self.min_valid.max(newest.saturating_sub(self.block_range / 2)), newest }
     }
 }
 
@@ -152,19 +166,13 @@ impl Groups {
     }
 
     /// Upstream's `memSeries.appendable`.
-    fn judge(
-        &self,
-        series: u32,
-        time: Timestamp,
-        value: Option<f64>,
-        min_valid: Timestamp,
-    ) -> Result<Verdict, AppendError> {
+    fn judge(&self, series: u32, time: Timestamp, value: Option<f64>, limits: Limits) -> Result<Verdict, AppendError> {
         let home = self.home(series);
         if home == Home::Gone {
             return Err(AppendError::UnknownSeries(SeriesRef(u64::from(series))));
         }
         let window = self.bounds.window;
-        let min_valid = min_valid.max(self.bounds.min_valid);
+        let min_valid = limits.min_valid.max(self.bounds.min_valid);
         if time >= min_valid {
             match self.last(series, home) {
                 None => return Ok(Verdict::InOrder),
@@ -185,16 +193,16 @@ impl Groups {
             }
         }
         if window > 0 {
-            let too_old = time < self.bounds.max_time.saturating_sub(window);
+            let too_old = time < limits.newest.saturating_sub(window);
             return if too_old { Err(AppendError::TooOld) } else { Ok(Verdict::OutOfOrder) };
         }
         Err(if time < min_valid { AppendError::OutOfBounds } else { AppendError::OutOfOrder })
     }
 
     /// Whether a row takes the fast path.
-    fn next_row(&self, time: Timestamp, series: &[u32], min_valid: Timestamp) -> Option<u32> {
+    fn next_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<u32> {
         let Home::At(group, 0) = self.home(*series.first()?) else { return None };
-        let fits = time >= min_valid.max(self.bounds.min_valid) && self.group(group)?.is_next_row(time, series);
+        let fits = time >= limits.min_valid.max(self.bounds.min_valid) && self.group(group)?.is_next_row(time, series);
         fits.then_some(group)
     }
 
@@ -205,11 +213,11 @@ impl Groups {
         time: Timestamp,
         series: &[u32],
         values: &[f64],
-        min_valid: Timestamp,
+        limits: Limits,
         transaction: u64,
         mut refuse: impl FnMut(usize, AppendError),
     ) {
-        if let Some(group) = self.next_row(time, series, min_valid) {
+        if let Some(group) = self.next_row(time, series, limits) {
             let recent = self.group(group).is_some_and(|g| g.max_time() >= self.recent());
             if !recent {
                 series.iter().for_each(|s| self.pin(*s, transaction));
@@ -217,7 +225,7 @@ impl Groups {
             return;
         }
         for (at, (series, value)) in series.iter().zip(values).enumerate() {
-            match self.judge(*series, time, Some(*value), min_valid) {
+            match self.judge(*series, time, Some(*value), limits) {
                 Err(error) => refuse(at, error),
                 Ok(_) => self.pin_if_idle(*series, transaction),
             }
@@ -236,9 +244,9 @@ impl Groups {
         series: &[u32],
         values: &[f64],
         starts: Option<&[Timestamp]>,
-        min_valid: Timestamp,
+        limits: Limits,
     ) -> RowOutcome {
-        if let Some(group) = self.next_row(time, series, min_valid)
+        if let Some(group) = self.next_row(time, series, limits)
             && let Some(Some(g)) = self.groups.get_mut(group as usize)
         {
             g.push_row(time, values, starts);
@@ -253,7 +261,7 @@ impl Groups {
         let mut complete = true;
         for (at, (id, value)) in series.iter().zip(values).enumerate() {
             let start = starts.map_or(0, |s| s[at]);
-            match self.judge(*id, time, Some(*value), min_valid) {
+            match self.judge(*id, time, Some(*value), limits) {
                 Ok(Verdict::InOrder) => match self.home(*id) {
                     Home::At(group, column) => cells.push((group, column, *value, start)),
                     _ => homeless.push((*id, *value, start)),
@@ -304,7 +312,8 @@ impl Groups {
     }
 
     fn push_cells(&mut self, time: Timestamp, mut cells: Vec<(u32, u32, f64, Timestamp)>, outcome: &mut RowOutcome) {
-        cells.sort_unstable_by_key(|c| (c.0, c.1));
+        // stable: of two samples of a series the first counts
+        cells.sort_by_key(|c| (c.0, c.1));
         let before = cells.len();
         cells.dedup_by_key(|c| (c.0, c.1));
         outcome.in_order -= before - cells.len();
@@ -366,10 +375,10 @@ impl Groups {
         series: u32,
         time: Timestamp,
         sample: &HistogramSample,
-        min_valid: Timestamp,
+        limits: Limits,
         transaction: u64,
     ) -> Result<(), AppendError> {
-        self.judge_histogram(series, time, sample, min_valid)?;
+        self.judge_histogram(series, time, sample, limits)?;
         self.pin(series, transaction);
         Ok(())
     }
@@ -379,9 +388,9 @@ impl Groups {
         series: u32,
         time: Timestamp,
         sample: &HistogramSample,
-        min_valid: Timestamp,
+        limits: Limits,
     ) -> Result<Verdict, AppendError> {
-        let verdict = self.judge(series, time, None, min_valid)?;
+        let verdict = self.judge(series, time, None, limits)?;
         if verdict == Verdict::Known
             && let Some(last) = self.histograms.get(series).and_then(|h| h.last())
             && !last.sample.same(sample)
@@ -392,9 +401,9 @@ impl Groups {
     }
 
     /// Takes a histogram sample.
-    pub(crate) fn push_histogram(&mut self, series: u32, entry: Entry, min_valid: Timestamp) -> RowOutcome {
+    pub(crate) fn push_histogram(&mut self, series: u32, entry: Entry, limits: Limits) -> RowOutcome {
         let time = entry.time;
-        match self.judge_histogram(series, time, &entry.sample, min_valid) {
+        match self.judge_histogram(series, time, &entry.sample, limits) {
             Ok(Verdict::InOrder) => {
                 self.histograms.push(series, entry, &self.area);
                 if let Home::At(group, _) = self.home(series)
@@ -505,6 +514,12 @@ impl Groups {
             self.bounds.min_time.min(late.0.unwrap_or(Timestamp::MAX)),
             self.bounds.max_time.max(late.1.unwrap_or(Timestamp::MIN)),
         )
+    }
+
+    /// Time of the newest sample of a series, those out of order included.
+    pub(crate) fn newest(&self, series: u32) -> Option<Timestamp> {
+        let last = self.last(series, self.home(series)).map(|l| l.0);
+        last.max(self.out_of_order.get(series).and_then(|late| late.max_time()))
     }
 
     /// Whether there is such a series.

@@ -19,6 +19,8 @@ pub(crate) struct Entry {
     /// Start timestamp, 0 if unknown.
     pub(crate) start: Timestamp,
     pub(crate) sample: HistogramSample,
+    /// It came out of order.
+    pub(crate) late: bool,
 }
 
 /// The histogram samples of the head, series by series.
@@ -148,6 +150,6 @@ fn take_entries(bytes: &[u8], count: usize) -> Result<Vec<Entry>, Damaged> {
         .into_iter()
         .zip(starts)
         .zip(samples)
-        .map(|((time, start), sample)| Entry { time, start, sample })
+        .map(|((time, start), sample)| Entry { time, start, sample, late: false })
         .collect())
 }

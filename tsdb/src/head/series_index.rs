@@ -57,23 +57,23 @@ impl SeriesIndex {
             return Some((id, false));
         }
         let id = self.next;
-        self.insert(id, labels)?;
+        if id == u32::MAX {
+            return None;
+        }
+        self.insert(id, labels);
+        self.post(id);
         Some((id, true))
     }
 
-    /// Adds a series under a number of its own (replay). The number must be above all there were.
-    pub(crate) fn insert(&mut self, id: u32, labels: &Labels) -> Option<()> {
-        if id < self.next || id == u32::MAX {
-            return None;
-        }
+    /// Adds a series under a number that no series has. It is found by labels and by number only until
+    /// [`SeriesIndex::post_all`].
+    pub(crate) fn insert(&mut self, id: u32, labels: &Labels) {
         let mut key = std::mem::take(&mut self.scratch);
         key.clear();
-        let mut pairs = Vec::with_capacity(16);
         for (name, value) in labels {
             let pair = (self.symbols.intern(name), self.symbols.intern(value));
             varint::put(&mut key, u64::from(pair.0));
             varint::put(&mut key, u64::from(pair.1));
-            pairs.push(pair);
         }
         let place = self.store_labels(&key);
         let page = id as usize / PAGE;
@@ -85,6 +85,14 @@ impl SeriesIndex {
         by_labels.insert_unique(xxh3_64(&key), id, |id| {
             xxh3_64(key_at(label_pages, place_of(places, *id).unwrap_or(1)).unwrap_or_default())
         });
+        self.count += 1;
+        self.next = self.next.max(id.saturating_add(1));
+        self.scratch = key;
+    }
+
+    /// Adds a series to the lists of its labels; numbers must come ascending.
+    fn post(&mut self, id: u32) {
+        let pairs: Vec<(u32, u32)> = self.pairs(id).collect();
         for pair in pairs {
             let list = self.postings.entry(pair).or_default();
             if list.len() == 0 {
@@ -92,10 +100,14 @@ impl SeriesIndex {
             }
             list.push(id);
         }
-        self.count += 1;
-        self.next = id + 1;
-        self.scratch = key;
-        Some(())
+    }
+
+    /// Makes all series found by their labels' values, after [`SeriesIndex::insert`]s in any order.
+    pub(crate) fn post_all(&mut self) {
+        self.postings.clear();
+        self.names.clear();
+        let ids: Vec<u32> = self.ids().collect();
+        ids.into_iter().for_each(|id| self.post(id));
     }
 
     /// Never gives out a number up to `id`.
@@ -225,8 +237,8 @@ impl SeriesIndex {
     fn rebuild(&mut self) {
         let mut fresh = Self::new();
         for id in self.ids() {
-            // ids ascend and are below u32::MAX, so this cannot fail
-            let _ = fresh.insert(id, &self.labels(id));
+            fresh.insert(id, &self.labels(id));
+            fresh.post(id);
         }
         fresh.next = self.next;
         *self = fresh;

@@ -215,7 +215,8 @@ impl HeadSnapshot {
             if from < to {
                 let times: Arc<[Timestamp]> = late.floats[from..to].iter().map(|s| s.0).collect();
                 let values = late.floats[from..to].iter().map(|s| s.1).collect();
-                out.extend(Piece::new(times, Values::Owned(values), None, min_time, max_time));
+                let piece = Piece::new(times, Values::Owned(values), None, min_time, max_time);
+                out.extend(piece.map(Piece::late));
             }
         }
         Ok(())
@@ -273,7 +274,12 @@ impl HeadSnapshot {
         }
         if let Some(late) = self.late.get(&(at as u32)) {
             let wanted = late.histograms.iter().filter(|s| (min_time..=max_time).contains(&s.0));
-            out.extend(wanted.map(|(time, sample)| Entry { time: *time, start: 0, sample: sample.clone() }));
+            out.extend(wanted.map(|(time, sample)| Entry {
+                time: *time,
+                start: 0,
+                sample: sample.clone(),
+                late: true,
+            }));
         }
         Ok(())
     }

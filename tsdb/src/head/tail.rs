@@ -117,6 +117,12 @@ impl Tail {
             columns: wanted.iter().map(|_| TailColumn::default()).collect(),
         };
         let mut values = vec![0f64; width];
+        let mut mask = vec![0u8; width.div_ceil(8)];
+        for column in wanted {
+            if let Some(byte) = mask.get_mut(*column as usize / 8) {
+                *byte |= 1 << (column % 8);
+            }
+        }
         let mut time = 0i64;
         let mut reader = Reader::new(&self.bytes, "head rows");
         for row in 0..self.rows {
@@ -127,7 +133,7 @@ impl Tail {
             match kind {
                 DENSE => {
                     let changed = reader.take(cells.div_ceil(8))?;
-                    take_changes(&mut reader, changed, &mut values)?;
+                    take_changes(&mut reader, changed, &mask, &mut values)?;
                     let inside = wanted.partition_point(|c| (*c as usize) < cells);
                     for (to, column) in columns.columns[..inside].iter_mut().zip(wanted) {
                         to.push(row, values[*column as usize]);
@@ -139,7 +145,7 @@ impl Tail {
                 PARTIAL => {
                     let present = reader.take(cells.div_ceil(8))?;
                     let changed = reader.take(cells.div_ceil(8))?;
-                    take_changes(&mut reader, changed, &mut values)?;
+                    take_changes(&mut reader, changed, &mask, &mut values)?;
                     for (to, column) in columns.columns.iter_mut().zip(wanted) {
                         let byte = present.get(*column as usize / 8).copied().unwrap_or(0);
                         if byte & 1 << (column % 8) != 0 {
@@ -180,21 +186,41 @@ impl Tail {
     }
 }
 
-fn take_changes(reader: &mut Reader<'_>, changed: &[u8], values: &mut [f64]) -> Result<(), Damaged> {
-    for (byte, bits) in changed.iter().enumerate() {
+/// Applies a row's changes to the values of the columns in `mask`; the others are passed over.
+fn take_changes(reader: &mut Reader<'_>, changed: &[u8], mask: &[u8], values: &mut [f64]) -> Result<(), Damaged> {
+    for (byte, (bits, mask)) in changed.iter().zip(mask).enumerate() {
         let mut bits = *bits;
         while bits != 0 {
-            let at = byte * 8 + bits.trailing_zeros() as usize;
-            let value = values.get_mut(at).ok_or(reader.damaged())?;
-            *value = take_change(reader, *value)?;
+            let bit = bits.trailing_zeros() as usize;
+            if mask & 1 << bit == 0 {
+                skip_change(reader)?;
+            } else {
+                let value = values.get_mut(byte * 8 + bit).ok_or(reader.damaged())?;
+                *value = take_change(reader, *value)?;
+            }
             bits &= bits - 1;
         }
     }
     Ok(())
 }
 
+#[inline]
+fn skip_change(reader: &mut Reader<'_>) -> Result<(), Damaged> {
+    let bytes = reader.rest;
+    let len = match bytes {
+        [0..=0x7f, ..] => 1,
+        [long @ 0x81..=0x88, ..] => 1 + usize::from(long - 0x80),
+        [long @ 0x90..=0x98, ..] => 1 + usize::from(long - 0x90),
+        [0xff, 0, ..] => 2,
+        [0xff, control, ..] => 3 + usize::from((control - 1) % 8),
+        _ => return Err(reader.damaged()),
+    };
+    reader.rest = bytes.get(len..).ok_or(reader.damaged())?;
+    Ok(())
+}
+
 /// A value after another: integers as their zigzag difference (below 0x80 in one byte, else 0x80 + bytes that follow),
-/// other values as XOR after 0xff.
+/// hundredths likewise after 0x90 + bytes that follow, other values as XOR after 0xff.
 #[inline]
 pub(crate) fn put_change(out: &mut Vec<u8>, before: f64, value: f64) {
     if let (Some(a), Some(b)) = (exact_integer(before), exact_integer(value)) {
@@ -206,6 +232,11 @@ pub(crate) fn put_change(out: &mut Vec<u8>, before: f64, value: f64) {
             out.push(0x80 + len as u8);
             out.extend_from_slice(&z.to_le_bytes()[..len as usize]);
         }
+    } else if let (Some(a), Some(b)) = (exact_hundredths(before), exact_hundredths(value)) {
+        let z = varint::zigzag(b - a);
+        let len = 8 - z.leading_zeros() / 8;
+        out.push(0x90 + len as u8);
+        out.extend_from_slice(&z.to_le_bytes()[..len as usize]);
     } else {
         out.push(0xff);
         put_xor(out, before.to_bits() ^ value.to_bits());
@@ -223,6 +254,13 @@ pub(crate) fn take_change(reader: &mut Reader<'_>, before: f64) -> Result<f64, D
             word[..len].copy_from_slice(reader.take(len)?);
             u64::from_le_bytes(word)
         }
+        long @ 0x90..=0x98 => {
+            let mut word = [0u8; 8];
+            let len = usize::from(long - 0x90);
+            word[..len].copy_from_slice(reader.take(len)?);
+            let difference = varint::unzigzag(u64::from_le_bytes(word));
+            return Ok(((before * 100.0).round() as i64).wrapping_add(difference) as f64 / 100.0);
+        }
         _ => return Err(reader.damaged()),
     };
     Ok((before as i64).wrapping_add(varint::unzigzag(z)) as f64)
@@ -233,6 +271,13 @@ fn exact_integer(value: f64) -> Option<i64> {
     let integer = value as i64;
     // -0.0 is no integer here, its sign would be lost
     (value.abs() < EXACT && (integer as f64).to_bits() == value.to_bits()).then_some(integer)
+}
+
+#[inline]
+fn exact_hundredths(value: f64) -> Option<i64> {
+    let scaled = (value * 100.0).round();
+    let integer = scaled as i64;
+    (scaled.abs() < EXACT && (integer as f64 / 100.0).to_bits() == value.to_bits()).then_some(integer)
 }
 
 /// Columns of a tail, as asked for.
@@ -308,6 +353,8 @@ mod tests {
         prop_oneof![
             (-5i64..5).prop_map(|v| v as f64),
             any::<i32>().prop_map(f64::from),
+            any::<i32>().prop_map(|v| f64::from(v) / 100.0),
+            (-9i64..9).prop_map(|v| v as f64 / 100.0),
             any::<u64>().prop_map(f64::from_bits),
             Just(-0.0),
             Just(4_503_599_627_370_495.0),

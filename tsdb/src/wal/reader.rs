@@ -60,7 +60,8 @@ pub(crate) fn replay(dir: &Path, mut apply: impl FnMut(Section)) -> Result<Repla
         let reader = scope.spawn(move || -> Result<(), FileError> {
             let mut flushed = Timestamp::MIN;
             for (at, (path, number)) in files.iter().enumerate() {
-                let (max_time, seen) = read_file(path, at + 1 == files.len(), stats, &sender)?;
+                let place = Place { checkpoint: number.is_none(), last: at + 1 == files.len() };
+                let (max_time, seen) = read_file(path, place, stats, &sender)?;
                 stats.segments.extend(number.map(|number| Segment { number, max_time, min_valid: flushed }));
                 flushed = flushed.max(seen);
             }
@@ -74,14 +75,27 @@ pub(crate) fn replay(dir: &Path, mut apply: impl FnMut(Section)) -> Result<Repla
     Ok(stats)
 }
 
+/// Which file of the log it is.
+#[derive(Clone, Copy)]
+struct Place {
+    checkpoint: bool,
+    last: bool,
+}
+
 /// Returns the latest sample of the file, and the latest time that is said to be in blocks.
 fn read_file(
     path: &Path,
-    last: bool,
+    place: Place,
     stats: &mut ReplayStats,
     sender: &mpsc::SyncSender<Vec<Section>>,
 ) -> Result<(Timestamp, Timestamp), FileError> {
     let mut frames = Frames::open(path)?;
+    // a segment that has just been created may lack its header
+    if !(frames.header || place.last && frames.len < SEGMENT_HEADER as u64) {
+        stats.damaged += 1;
+        tracing::warn!(path = %path.display(), "a log file has a damaged header");
+    }
+    let mut ended = false;
     let (mut max_time, mut flushed) = (Timestamp::MIN, Timestamp::MIN);
     while let Some(frame) = frames.next()? {
         match frame {
@@ -96,8 +110,10 @@ fn read_file(
                 }
                 for section in &sections {
                     max_time = max_time.max(latest(section));
-                    if let Section::Flushed(time) = section {
-                        flushed = flushed.max(*time);
+                    match section {
+                        Section::Flushed(time) => flushed = flushed.max(*time),
+                        Section::End => ended = true,
+                        _ => {}
                     }
                 }
                 if sender.send(sections).is_err() {
@@ -111,12 +127,16 @@ fn read_file(
             Frame::Torn { offset, bytes } => {
                 stats.damaged += 1;
                 tracing::warn!(path = %path.display(), offset, bytes, "cut off the damaged end of the log");
-                if last && offset >= SEGMENT_HEADER as u64 {
+                if place.last && offset >= SEGMENT_HEADER as u64 {
                     let file = OpenOptions::new().write(true).open(path).map_err(FileError::at("open", path))?;
                     file.set_len(offset).map_err(FileError::at("truncate", path))?;
                 }
             }
         }
+    }
+    if place.checkpoint && !ended {
+        stats.damaged += 1;
+        tracing::warn!(path = %path.display(), "the end of a checkpoint is missing");
     }
     Ok((max_time, flushed))
 }
@@ -129,7 +149,8 @@ fn latest(section: &Section) -> Timestamp {
         | Section::Metadata(_)
         | Section::Exemplars(_)
         | Section::Tombstones(_)
-        | Section::Flushed(_) => Timestamp::MIN,
+        | Section::Flushed(_)
+        | Section::End => Timestamp::MIN,
     }
 }
 
@@ -155,6 +176,8 @@ struct Frames {
     file: File,
     len: u64,
     offset: u64,
+    /// The header is as it should be.
+    header: bool,
     window: Vec<u8>,
     window_start: u64,
 }
@@ -165,10 +188,12 @@ impl Frames {
     fn open(path: &Path) -> Result<Self, FileError> {
         let file = File::open(path).map_err(FileError::at("open", path))?;
         let len = file.metadata().map_err(FileError::at("read", path))?.len();
-        let mut frames = Self { path: path.to_owned(), file, len, offset: 0, window: Vec::new(), window_start: 0 };
+        let mut frames =
+            Self { path: path.to_owned(), file, len, offset: 0, header: false, window: Vec::new(), window_start: 0 };
         // a damaged header costs nothing: the name has the number, and records are found by their magic
         if frames.peek(0, SEGMENT_HEADER)?.is_some_and(|h| h.starts_with(SEGMENT_MAGIC)) {
             frames.offset = SEGMENT_HEADER as u64;
+            frames.header = true;
         }
         Ok(frames)
     }

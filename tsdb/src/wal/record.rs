@@ -10,6 +10,7 @@
 //! 5 exemplars   count, then for each: series, time (zigzag), value (f64), encoded labels (length, bytes)
 //! 6 tombstones  as in the block's file
 //! 7 flushed     time (zigzag): samples before it are in blocks, but for those that follow in this record as out of order
+//! 8 end         nothing: the last record of a checkpoint
 //! ```
 //! Series of a row: their number, then runs of consecutive numbers until all are there: zigzag(first - end of the run
 //! before), length.
@@ -31,6 +32,7 @@ const METADATA: u8 = 4;
 const EXEMPLARS: u8 = 5;
 const TOMBSTONES: u8 = 6;
 const FLUSHED: u8 = 7;
+const END: u8 = 8;
 
 const STARTS: u8 = 1;
 const LATE: u8 = 2;
@@ -55,6 +57,7 @@ pub(crate) enum Section {
     Exemplars(Vec<(u32, Exemplar)>),
     Tombstones(Tombstones),
     Flushed(Timestamp),
+    End,
 }
 
 /// Puts a record together.
@@ -159,6 +162,11 @@ impl RecordBuilder {
             self.bytes.push(TOMBSTONES);
             tombstones.encode(&mut self.bytes);
         }
+    }
+
+    /// The record is the last of a checkpoint.
+    pub(crate) fn end(&mut self) {
+        self.bytes.push(END);
     }
 
     pub(crate) fn flushed(&mut self, time: Timestamp) {
@@ -289,6 +297,7 @@ pub(crate) fn decode(payload: &[u8], each: &mut dyn FnMut(Section)) -> Result<()
             }
             TOMBSTONES => Section::Tombstones(Tombstones::decode(&mut reader)?),
             FLUSHED => Section::Flushed(reader.signed()?),
+            END => Section::End,
             _ => return Err(reader.damaged()),
         });
     }
@@ -322,9 +331,10 @@ mod tests {
         tombstones.add(7, Interval { min: -1, max: 1 });
         record.tombstones(&tombstones);
         record.flushed(-77);
+        record.end();
         assert_eq!(record.max_time, Some(1002));
         let shown = sections(&record.bytes);
-        assert_eq!(shown.len(), 7);
+        assert_eq!(shown.len(), 8);
         assert_eq!(
             shown[1],
             "Row { time: 1000, series: [7, 8, 9, 3], values: [1.0, NaN, -0.0, 1e300], starts: Some([0, 999, 1000, -5]), late: false }"
@@ -334,7 +344,7 @@ mod tests {
         for len in 1..record.bytes.len() {
             let mut count = 0;
             let whole = decode(&record.bytes[..len], &mut |_| count += 1).is_ok();
-            assert!(!whole || count < 7);
+            assert!(!whole || count < 8);
         }
     }
 

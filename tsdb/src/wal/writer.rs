@@ -53,6 +53,10 @@ impl WalWriter {
         min_valid: Timestamp,
     ) -> Result<Self, FileError> {
         let file = create_segment(dir, number)?;
+        // a process that was killed may have left the newest ones to the page cache
+        let recent = closed.iter().rev().take(2).map(|s| segment_path(dir, s.number));
+        let recent = recent.map(|path| File::open(&path).map(Arc::new).map_err(FileError::at("open", &path)));
+        let unsynced = recent.collect::<Result<_, _>>()?;
         Ok(Self {
             dir: dir.to_owned(),
             options,
@@ -62,7 +66,7 @@ impl WalWriter {
             max_time: Timestamp::MIN,
             min_valid: (min_valid, min_valid),
             closed,
-            unsynced: Vec::new(),
+            unsynced,
             dirty: false,
             buffer: Vec::new(),
         })

@@ -1,4 +1,21 @@
+//! Native histograms and what can be computed with them.
+
+mod arithmetic;
+mod buckets;
+mod compact;
+mod display;
+mod equality;
+mod reset;
+mod resolution;
+mod trim;
+mod validate;
+
 use std::sync::Arc;
+
+pub use arithmetic::{Combined, IncompatibleSchemas, kahan_inc};
+pub use buckets::{Bucket, exponential_bound};
+pub use trim::Keep;
+pub use validate::HistogramError;
 
 /// The schema number of native histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;

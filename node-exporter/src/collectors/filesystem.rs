@@ -1,0 +1,305 @@
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use common::metrics::Page;
+use model::MetricType;
+use parking_lot::Mutex;
+use rustix::fs::{StatFs, statfs};
+
+use crate::collector::{Collector, CollectorError, Registration};
+use crate::files::{Paths, malformed, read, required};
+use crate::options::{Filter, Flag, Settings};
+
+pub(super) const REGISTRATION: Registration = Registration {
+    name: "filesystem",
+    default: true,
+    flags: &[
+        Flag::value("collector.filesystem.mount-points-exclude", r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)", "Regexp of mount points to exclude for filesystem collector. (mutually exclusive to mount-points-include)"),
+        Flag::value("collector.filesystem.ignored-mount-points", "", "DEPRECATED: Use collector.filesystem.mount-points-exclude").hidden(),
+        Flag::value("collector.filesystem.mount-points-include", "", "Regexp of mount points to include for filesystem collector. (mutually exclusive to mount-points-exclude)"),
+        Flag::value("collector.filesystem.fs-types-exclude", "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$", "Regexp of filesystem types to exclude for filesystem collector. (mutually exclusive to fs-types-include)"),
+        Flag::value("collector.filesystem.ignored-fs-types", "", "DEPRECATED: Use collector.filesystem.fs-types-exclude").hidden(),
+        Flag::value("collector.filesystem.fs-types-include", "", "Regexp of filesystem types to exclude for filesystem collector. (mutually exclusive to fs-types-exclude)"),
+        Flag::value("collector.filesystem.mount-timeout", "5s", "how long to wait for a mount to respond before marking it as stale").hidden(),
+        Flag::value("collector.filesystem.stat-workers", "4", "how many stat calls to process simultaneously. Accepted and without effect: one thread asks, and another takes over when it hangs.").hidden(),
+    ],
+    build,
+};
+
+fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
+    let mount_points = settings.filter(
+        ["collector.filesystem.mount-points-include", ""],
+        ["collector.filesystem.mount-points-exclude", "collector.filesystem.ignored-mount-points"],
+    )?;
+    let types = settings.filter(
+        ["collector.filesystem.fs-types-include", ""],
+        ["collector.filesystem.fs-types-exclude", "collector.filesystem.ignored-fs-types"],
+    )?;
+    let timeout: model::Duration = settings
+        .text("collector.filesystem.mount-timeout")
+        .parse()
+        .map_err(|e| format!("--collector.filesystem.mount-timeout: {e}"))?;
+    let paths = settings.paths.clone();
+    Ok(Box::new(Filesystem { paths, mount_points, types, asker: Asker::new(timeout.as_std()) }))
+}
+
+struct Filesystem {
+    paths: Arc<Paths>,
+    mount_points: Filter,
+    types: Filter,
+    asker: Asker,
+}
+
+#[derive(Debug, PartialEq)]
+struct Mount {
+    device: String,
+    /// As seen from the watched root.
+    mount_point: String,
+    /// Where this process finds it.
+    path: PathBuf,
+    kind: String,
+    major: String,
+    minor: String,
+    read_only: bool,
+}
+
+impl Collector for Filesystem {
+    fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
+        // the mounts of the first process are the machine's; in a container only one's own may be readable
+        let path = self.paths.proc("1/mountinfo");
+        let text = match read(&path) {
+            Ok(text) => text,
+            Err(_) => required(&self.paths.own("mountinfo"))?,
+        };
+        let mut mounts = parse(&text, &self.paths).ok_or_else(|| malformed(&path, "unexpected line"))?;
+        mounts.retain(|m| !self.mount_points.ignores(&m.mount_point) && !self.types.ignores(&m.kind));
+        let mut seen = HashSet::new();
+        mounts.retain(|m| seen.insert((m.device.clone(), m.mount_point.clone(), m.kind.clone())));
+
+        let answers = self.asker.ask(mounts.iter().map(|m| m.path.clone()).collect());
+        let mut family = |name: &str, help: &str| page.family(name, help, MetricType::Gauge);
+        let size = family("node_filesystem_size_bytes", "Filesystem size in bytes.");
+        let free = family("node_filesystem_free_bytes", "Filesystem free space in bytes.");
+        let available = family("node_filesystem_avail_bytes", "Filesystem space available to non-root users in bytes.");
+        let files = family("node_filesystem_files", "Filesystem total file nodes.");
+        let files_free = family("node_filesystem_files_free", "Filesystem total free file nodes.");
+        let help = "Filesystem space available including purgeable space (MacOS specific).";
+        let purgeable = family("node_filesystem_purgeable_bytes", help);
+        let read_only = family("node_filesystem_readonly", "Filesystem read-only status.");
+        let help = "Whether an error occurred while getting statistics for the given device.";
+        let error = family("node_filesystem_device_error", help);
+        let info = family("node_filesystem_mount_info", "Filesystem mount information.");
+        for (mount, answer) in mounts.iter().zip(answers) {
+            let fault = answer.as_ref().err().map_or("", String::as_str);
+            let labels = [
+                ("device", mount.device.as_str()),
+                ("device_error", fault),
+                ("fstype", &mount.kind),
+                ("mountpoint", &mount.mount_point),
+            ];
+            page.sample(error, &labels, f64::from(u8::from(answer.is_err())));
+            page.sample(read_only, &labels, f64::from(u8::from(mount.read_only)));
+            let Ok(stat) = &answer else { continue };
+            let block = stat.f_bsize as f64;
+            page.sample(size, &labels, stat.f_blocks as f64 * block);
+            page.sample(free, &labels, stat.f_bfree as f64 * block);
+            page.sample(available, &labels, stat.f_bavail as f64 * block);
+            page.sample(files, &labels, stat.f_files as f64);
+            page.sample(files_free, &labels, stat.f_ffree as f64);
+            page.sample(purgeable, &labels, 0.0);
+            let labels = [labels[0], ("major", &*mount.major), ("minor", &*mount.minor), labels[3]];
+            page.sample(info, &labels, 1.0);
+        }
+        Ok(())
+    }
+}
+
+/// Reads `mountinfo`; `None` if a line is not of its form.
+fn parse(text: &str, paths: &Paths) -> Option<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    for line in text.lines() {
+        // ID parent major:minor root mount-point options [fields...] - type device super-options
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(2);
+        let (major, minor) = left.next()?.split_once(':')?;
+        let point = unescape(left.nth(1)?);
+        let options = left.next()?;
+        let mut right = right.split(' ');
+        let (kind, device, super_options) = (right.next()?, right.next()?, right.next().unwrap_or(""));
+        let read_only = options.split(',').chain(super_options.split(',')).any(|o| o == "ro");
+        let mount_point = paths.strip_root(&point).to_owned();
+        mounts.push(Mount {
+            device: unescape(device),
+            mount_point,
+            path: PathBuf::from(point),
+            kind: kind.to_owned(),
+            major: major.to_owned(),
+            minor: minor.to_owned(),
+            read_only,
+        });
+    }
+    Some(mounts)
+}
+
+/// Blanks in names are written as `\040`.
+fn unescape(text: &str) -> String {
+    if !text.contains('\\') {
+        return text.to_owned();
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.as_bytes();
+    while let [first, rest @ ..] = bytes {
+        let code = rest.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                bytes = &rest[3..];
+            }
+            None => {
+                out.push(*first);
+                bytes = rest;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+type Answer = Result<StatFs, String>;
+
+/// Paths with their places, and where to send the answers.
+struct Job {
+    paths: Vec<(usize, PathBuf)>,
+    answers: Sender<(usize, Answer)>,
+}
+
+/// Asks for the space of file systems without ever waiting longer than a time for one: a dead network mount blocks the thread
+/// that asks for as long as it is dead. That thread is left behind, the mount is reported as hanging and not asked again until
+/// the call has returned, and a new thread asks the others.
+struct Asker {
+    timeout: Duration,
+    idle: Mutex<Option<Sender<Job>>>,
+    hanging: Arc<Mutex<HashSet<PathBuf>>>,
+}
+
+impl Asker {
+    fn new(timeout: Duration) -> Self {
+        Self { timeout, idle: Mutex::default(), hanging: Arc::default() }
+    }
+
+    fn ask(&self, paths: Vec<PathBuf>) -> Vec<Answer> {
+        let mut answers: Vec<Option<Answer>> = paths.iter().map(|_| None).collect();
+        let hanging = self.hanging.lock().clone();
+        let mut open: Vec<(usize, PathBuf)> =
+            paths.into_iter().enumerate().filter(|(_, p)| !hanging.contains(p)).collect();
+        while !open.is_empty() {
+            let (send, receive) = mpsc::channel();
+            let thread = self.idle.lock().take();
+            let job = Job { paths: open.clone(), answers: send };
+            let thread = match thread {
+                Some(thread) => thread.send(job).map(|()| thread).map_err(|e| e.0),
+                None => Err(job),
+            };
+            let thread = match thread {
+                Ok(thread) => thread,
+                Err(job) => match self.start(job) {
+                    Some(thread) => thread,
+                    None => break,
+                },
+            };
+            loop {
+                match receive.recv_timeout(self.timeout) {
+                    Ok((at, answer)) => {
+                        answers[at] = Some(answer);
+                        open.retain(|(place, _)| *place != at);
+                        if open.is_empty() {
+                            *self.idle.lock() = Some(thread);
+                            break;
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        let (_, path) = open.remove(0);
+                        tracing::warn!(mountpoint = %path.display(), "Mount point timed out, it is being labeled as stuck and will not be monitored");
+                        self.hanging.lock().insert(path);
+                        break;
+                    }
+                    // the thread has died
+                    Err(RecvTimeoutError::Disconnected) => {
+                        open.clear();
+                        break;
+                    }
+                }
+            }
+        }
+        answers.into_iter().map(|a| a.unwrap_or_else(|| Err("mountpoint timeout".to_owned()))).collect()
+    }
+
+    /// A thread that does this job and then others.
+    fn start(&self, job: Job) -> Option<Sender<Job>> {
+        let (send, receive) = mpsc::channel::<Job>();
+        let hanging = self.hanging.clone();
+        let run = move || {
+            for job in receive {
+                for (at, path) in job.paths {
+                    let answer = statfs(&path).map_err(|e| {
+                        // the system's words without the number that the standard library appends
+                        let text = std::io::Error::from(e).to_string();
+                        text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+                    });
+                    if job.answers.send((at, answer)).is_err() {
+                        // it took too long: whoever asked has gone on with another thread
+                        hanging.lock().remove(&path);
+                        return;
+                    }
+                }
+            }
+        };
+        let started = std::thread::Builder::new().name("statfs".into()).stack_size(64 * 1024).spawn(run);
+        send.send(job).ok()?;
+        started.ok().map(|_| send)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collectors::fixture::{paths, samples};
+
+    #[test]
+    fn mounts_are_read() {
+        let paths = Paths { rootfs: "/host".into(), ..Paths::default() };
+        let text = "29 1 254:0 / /host/a\\040b rw,relatime shared:1 - ext4 /dev/sda1 ro,errors=x\n";
+        let expected = Mount {
+            device: "/dev/sda1".into(),
+            mount_point: "/a b".into(),
+            path: "/host/a b".into(),
+            kind: "ext4".into(),
+            major: "254".into(),
+            minor: "0".into(),
+            read_only: true,
+        };
+        assert_eq!(parse(text, &paths), Some(vec![expected]));
+        assert_eq!(parse("29 1\n", &paths), None);
+    }
+
+    #[test]
+    fn a_mount_that_cannot_be_asked_is_an_error_of_its_own() {
+        let mountinfo = "1 1 8:1 / / rw - tmpfs tmp rw\n2 1 8:2 / /does/not/exist rw - ext4 /dev/x rw\n3 1 0:1 / /proc rw - proc p rw\n";
+        let (_folder, paths) = paths(&[("proc/1/mountinfo", mountinfo)]);
+        let paths = Arc::new(Paths { rootfs: "/".into(), ..(*paths).clone() });
+        let filesystem = Filesystem {
+            paths,
+            mount_points: Filter::default(),
+            types: Filter::default(),
+            asker: Asker::new(Duration::from_secs(60)),
+        };
+        let (lines, result) = samples(&filesystem);
+        assert_eq!(result, Ok(()));
+        let fault = "node_filesystem_device_error{device=\"/dev/x\",device_error=\"no such file or directory\",\
+                     fstype=\"ext4\",mountpoint=\"/does/not/exist\"} 1";
+        assert!(lines.iter().any(|l| l == fault), "{lines:#?}");
+        assert!(lines.iter().any(|l| l.starts_with("node_filesystem_size_bytes{device=\"tmp\"")), "{lines:#?}");
+    }
+}

@@ -1,0 +1,276 @@
+//! Links and queueing disciplines with their statistics, over a netlink socket.
+
+use std::io;
+
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
+
+/// A network interface.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) name: String,
+    pub(super) statistics: LinkStatistics,
+}
+
+/// `struct rtnl_link_stats64`.
+#[derive(Debug, Default)]
+pub(super) struct LinkStatistics {
+    pub(super) rx_packets: u64,
+    pub(super) tx_packets: u64,
+    pub(super) rx_bytes: u64,
+    pub(super) tx_bytes: u64,
+    pub(super) rx_errors: u64,
+    pub(super) tx_errors: u64,
+    pub(super) rx_dropped: u64,
+    pub(super) tx_dropped: u64,
+    pub(super) multicast: u64,
+    pub(super) collisions: u64,
+    pub(super) rx_length_errors: u64,
+    pub(super) rx_over_errors: u64,
+    pub(super) rx_crc_errors: u64,
+    pub(super) rx_frame_errors: u64,
+    pub(super) rx_fifo_errors: u64,
+    pub(super) rx_missed_errors: u64,
+    pub(super) tx_aborted_errors: u64,
+    pub(super) tx_carrier_errors: u64,
+    pub(super) tx_fifo_errors: u64,
+    pub(super) tx_heartbeat_errors: u64,
+    pub(super) tx_window_errors: u64,
+    pub(super) rx_compressed: u64,
+    pub(super) tx_compressed: u64,
+    pub(super) rx_nohandler: u64,
+}
+
+/// A queueing discipline of a device.
+#[derive(Debug, Default)]
+pub(super) struct Qdisc {
+    pub(super) device: String,
+    pub(super) kind: String,
+    /// 0 for the root of a device.
+    pub(super) parent: u32,
+    pub(super) bytes: u64,
+    pub(super) packets: u64,
+    pub(super) drops: u64,
+    pub(super) requeues: u64,
+    pub(super) overlimits: u64,
+    pub(super) queue_length: u64,
+    pub(super) backlog: u64,
+}
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWQDISC: u16 = 36;
+const RTM_GETQDISC: u16 = 38;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST_DUMP: u16 = 0x301;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_STATS64: u16 = 23;
+const TCA_KIND: u16 = 1;
+const TCA_STATS2: u16 = 7;
+const TCA_STATS_BASIC: u16 = 1;
+const TCA_STATS_QUEUE: u16 = 3;
+/// The parent of a device's root queue.
+const TC_H_ROOT: u32 = 0xffff_ffff;
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// `struct ifinfomsg`.
+const INTERFACE: usize = 16;
+/// `struct tcmsg`.
+const TRAFFIC: usize = 20;
+
+/// Asks the kernel for all links.
+pub(super) fn links() -> io::Result<Vec<Link>> {
+    let mut links = Vec::new();
+    dump(RTM_GETLINK, INTERFACE, &mut |kind, message| {
+        if kind == RTM_NEWLINK {
+            links.extend(link(message.get(INTERFACE..)?));
+        }
+        Some(())
+    })?;
+    Ok(links)
+}
+
+/// Asks the kernel for all queueing disciplines.
+pub(super) fn qdiscs() -> io::Result<Vec<Qdisc>> {
+    let mut names = Vec::new();
+    dump(RTM_GETLINK, INTERFACE, &mut |kind, message| {
+        if kind == RTM_NEWLINK {
+            let index = u32::from_ne_bytes(word(message.get(..INTERFACE)?, 4));
+            names.extend(link(&message[INTERFACE..]).map(|link| (index, link.name)));
+        }
+        Some(())
+    })?;
+    let mut qdiscs = Vec::new();
+    dump(RTM_GETQDISC, TRAFFIC, &mut |kind, message| {
+        if kind == RTM_NEWQDISC {
+            let index = u32::from_ne_bytes(word(message.get(..TRAFFIC)?, 4));
+            let parent = u32::from_ne_bytes(word(message, 12));
+            let device = names.iter().find(|(i, _)| *i == index).map_or(String::new(), |(_, name)| name.clone());
+            let parent = if parent == TC_H_ROOT { 0 } else { parent.max(1) };
+            qdiscs.extend(qdisc(&message[TRAFFIC..], Qdisc { device, parent, ..Qdisc::default() }));
+        }
+        Some(())
+    })?;
+    Ok(qdiscs)
+}
+
+/// What is done with each message; `None` if it is cut off.
+type Visit<'a> = dyn FnMut(u16, &[u8]) -> Option<()> + 'a;
+
+/// Sends a request without content and visits the answers.
+fn dump(request: u16, len: usize, visit: &mut Visit<'_>) -> io::Result<()> {
+    // protocol 0 is NETLINK_ROUTE
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let mut bytes = vec![0u8; HEADER + len];
+    bytes[0..4].copy_from_slice(&((HEADER + len) as u32).to_ne_bytes());
+    bytes[4..6].copy_from_slice(&request.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
+    sendto(&socket, &bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    let mut buffer = vec![0u8; 32 * 1024];
+    loop {
+        let (_, len) = recv(&socket, &mut buffer[..], RecvFlags::empty())?;
+        if !parse(&buffer[..len.min(32 * 1024)], visit)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads the messages of a datagram; `false` after the last one.
+fn parse(mut datagram: &[u8], visit: &mut Visit<'_>) -> io::Result<bool> {
+    let cut = || io::Error::new(io::ErrorKind::InvalidData, "a netlink message is cut off");
+    while datagram.len() >= HEADER {
+        let len = u32::from_ne_bytes(word(datagram, 0)) as usize;
+        let kind = u16::from_ne_bytes([datagram[4], datagram[5]]);
+        let message = datagram.get(HEADER..len).ok_or_else(cut)?;
+        match kind {
+            NLMSG_DONE => return Ok(false),
+            NLMSG_ERROR if message.len() >= 4 => {
+                return Err(io::Error::from_raw_os_error(-i32::from_ne_bytes(word(message, 0))));
+            }
+            kind => visit(kind, message).ok_or_else(cut)?,
+        }
+        datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(true)
+}
+
+fn word(bytes: &[u8], at: usize) -> [u8; 4] {
+    [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
+}
+
+/// The attributes of a message; ends where one is cut off.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let header = bytes.get(..4)?;
+        let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        // the two highest bits are flags
+        let kind = u16::from_ne_bytes([header[2], header[3]]) & 0x3fff;
+        let value = bytes.get(4..len)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// A link of its attributes; `None` if it has no name or no statistics.
+fn link(bytes: &[u8]) -> Option<Link> {
+    let (mut name, mut statistics) = (None, None);
+    for (kind, value) in attributes(bytes) {
+        match kind {
+            IFLA_IFNAME => name = Some(text(value)),
+            IFLA_STATS64 => statistics = Some(counters(value)),
+            _ => {}
+        }
+    }
+    Some(Link { name: name?, statistics: statistics? })
+}
+
+/// Adds kind and statistics to a queueing discipline.
+fn qdisc(bytes: &[u8], mut qdisc: Qdisc) -> Option<Qdisc> {
+    for (kind, value) in attributes(bytes) {
+        match kind {
+            TCA_KIND => qdisc.kind = text(value),
+            TCA_STATS2 => {
+                for (kind, value) in attributes(value) {
+                    let number =
+                        |at: usize| value.get(at..at + 4).map_or(0, |_| u64::from(u32::from_ne_bytes(word(value, at))));
+                    match kind {
+                        TCA_STATS_BASIC => {
+                            qdisc.bytes = number(0) | number(4) << 32;
+                            qdisc.packets = number(8);
+                        }
+                        TCA_STATS_QUEUE => {
+                            qdisc.queue_length = number(0);
+                            qdisc.backlog = number(4);
+                            qdisc.drops = number(8);
+                            qdisc.requeues = number(12);
+                            qdisc.overlimits = number(16);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (!qdisc.kind.is_empty()).then_some(qdisc)
+}
+
+/// Older kernels have fewer counters; those missing are 0.
+fn counters(bytes: &[u8]) -> LinkStatistics {
+    let mut numbers = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_ne_bytes(*b));
+    let mut next = || numbers.next().unwrap_or(0);
+    LinkStatistics {
+        rx_packets: next(),
+        tx_packets: next(),
+        rx_bytes: next(),
+        tx_bytes: next(),
+        rx_errors: next(),
+        tx_errors: next(),
+        rx_dropped: next(),
+        tx_dropped: next(),
+        multicast: next(),
+        collisions: next(),
+        rx_length_errors: next(),
+        rx_over_errors: next(),
+        rx_crc_errors: next(),
+        rx_frame_errors: next(),
+        rx_fifo_errors: next(),
+        rx_missed_errors: next(),
+        tx_aborted_errors: next(),
+        tx_carrier_errors: next(),
+        tx_fifo_errors: next(),
+        tx_heartbeat_errors: next(),
+        tx_window_errors: next(),
+        rx_compressed: next(),
+        tx_compressed: next(),
+        rx_nohandler: next(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_knows_the_loopback_link() {
+        let links = links().unwrap();
+        assert!(links.iter().any(|l| l.name == "lo"), "{links:?}");
+    }
+
+    #[test]
+    fn cut_messages_are_errors() {
+        let mut message = vec![0u8; 16];
+        message[0] = 200;
+        message[4..6].copy_from_slice(&RTM_NEWLINK.to_ne_bytes());
+        assert!(parse(&message, &mut |_, _| Some(())).is_err());
+        message[0] = 20;
+        message[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
+        message.extend((-1i32).to_ne_bytes());
+        assert_eq!(parse(&message, &mut |_, _| Some(())).unwrap_err().raw_os_error(), Some(1));
+    }
+}

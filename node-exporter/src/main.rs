@@ -1,0 +1,24 @@
+//! The `node-exporter` binary.
+
+use common::{daemon, flags::Exit, logging};
+
+fn main() {
+    let config = match node_exporter::parse(std::env::args_os().skip(1)) {
+        Ok(config) => config,
+        Err(exit) => exit.exit(),
+    };
+    logging::init(config.log_level, config.log_format);
+    // one thread answers, and a second one gathers while a scrape is open
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            let signals = daemon::signals().map_err(|e| e.to_string())?;
+            node_exporter::run(config, signals.shutdown).await.map_err(|e| e.to_string())
+        }),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = result {
+        tracing::error!(err = error);
+        Exit::failure(format!("node_exporter: error: {error}")).exit();
+    }
+}

@@ -1,0 +1,130 @@
+//! The flags of collectors, declared by each and read when it is built.
+
+use std::sync::Arc;
+
+use clap::{Arg, ArgAction, ArgMatches};
+use common::flags;
+use regex::Regex;
+
+use crate::files::Paths;
+
+/// A flag of a collector.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flag {
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    hidden: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Switch(bool),
+    Value(&'static str),
+    Repeated,
+}
+
+impl Flag {
+    /// `--name` and `--no-name`.
+    pub(crate) const fn switch(name: &'static str, default: bool, help: &'static str) -> Self {
+        Self { name, kind: Kind::Switch(default), help, hidden: false }
+    }
+
+    /// `--name=VALUE`.
+    pub(crate) const fn value(name: &'static str, default: &'static str, help: &'static str) -> Self {
+        Self { name, kind: Kind::Value(default), help, hidden: false }
+    }
+
+    /// `--name=VALUE`, any number of times.
+    pub(crate) const fn repeated(name: &'static str, help: &'static str) -> Self {
+        Self { name, kind: Kind::Repeated, help, hidden: false }
+    }
+
+    /// Leaves it out of the help.
+    pub(crate) const fn hidden(self) -> Self {
+        Self { hidden: true, ..self }
+    }
+
+    pub(crate) fn to_arg(self) -> Arg {
+        let arg = match self.kind {
+            Kind::Switch(default) => flags::switch(self.name, default, self.help),
+            Kind::Value(default) => flags::value(self.name, default, self.help),
+            Kind::Repeated => flags::value(self.name, "", self.help).action(ArgAction::Append),
+        };
+        arg.hide(self.hidden)
+    }
+}
+
+/// What a collector is built from.
+pub(crate) struct Settings<'a> {
+    /// Where to read.
+    pub(crate) paths: Arc<Paths>,
+    /// The command line.
+    pub(crate) matches: &'a ArgMatches,
+}
+
+impl Settings<'_> {
+    pub(crate) fn on(&self, name: &str) -> bool {
+        flags::on(self.matches, name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> &str {
+        flags::text(self.matches, name)
+    }
+
+    pub(crate) fn texts(&self, name: &str) -> Vec<String> {
+        flags::texts(self.matches, name)
+    }
+
+    /// A regular expression, found anywhere in a text. `None` if the flag is empty.
+    pub(crate) fn pattern(&self, name: &str) -> Result<Option<Regex>, String> {
+        match self.text(name) {
+            "" => Ok(None),
+            text => {
+                let translated = model::translate_re2(text);
+                Regex::new(&translated).map(Some).map_err(|e| format!("--{name}: {e}"))
+            }
+        }
+    }
+
+    /// A filter of two flags that exclude each other, the second of which may be given by an old name as well.
+    pub(crate) fn filter(&self, include: [&str; 2], exclude: [&str; 2]) -> Result<Filter, String> {
+        let given = |names: [&str; 2]| -> Result<Option<Regex>, String> {
+            let [new, old] = names;
+            if old.is_empty() || self.text(old).is_empty() {
+                return self.pattern(new);
+            }
+            if flags::given(self.matches, new) {
+                return Err(format!("--{old} and --{new} are mutually exclusive"));
+            }
+            tracing::warn!("flag --{old} is deprecated: use --{new}");
+            self.pattern(old)
+        };
+        let (include_given, exclude_given) = (given(include)?, given(exclude)?);
+        if include_given.is_some() && exclude_given.is_some() {
+            if flags::given(self.matches, exclude[0])
+                || !exclude[1].is_empty() && flags::given(self.matches, exclude[1])
+            {
+                return Err(format!("--{} & --{} are mutually exclusive", exclude[0], include[0]));
+            }
+            // a default exclusion gives way to an inclusion
+            return Ok(Filter { include: include_given, exclude: None });
+        }
+        Ok(Filter { include: include_given, exclude: exclude_given })
+    }
+}
+
+/// Which names are looked at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    include: Option<Regex>,
+    exclude: Option<Regex>,
+}
+
+impl Filter {
+    /// Whether a name is left out.
+    pub(crate) fn ignores(&self, name: &str) -> bool {
+        self.exclude.as_ref().is_some_and(|e| e.is_match(name))
+            || self.include.as_ref().is_some_and(|i| !i.is_match(name))
+    }
+}

@@ -1,0 +1,362 @@
+//! Aggregations into dense arrays, one entry per step, keyed by label groups.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use model::{FloatHistogram, IncompatibleSchemas, Labels, kahan_inc};
+
+use super::frame::{Cell, Frame, Hist, Row, is_metadata_label};
+use super::over_time::{HistogramMean, HistogramNotes, Mean};
+use super::{Evaluator, invariant, quantile};
+use crate::annotations::{Annotations, HistogramOp};
+use crate::ast::{Aggregate, AggregateOp, Expr};
+use crate::{PosRange, QueryError, ValueType};
+
+/// Which labels make up a group.
+pub(super) struct Grouping<'a> {
+    labels: &'a [String],
+    without: bool,
+}
+
+impl<'a> Grouping<'a> {
+    pub(super) fn of(aggregate: &'a Aggregate) -> Self {
+        Self { labels: &aggregate.grouping, without: aggregate.without }
+    }
+
+    pub(super) fn key(&self, labels: &Labels) -> Labels {
+        if self.without {
+            labels.filter(|name| !is_metadata_label(name) && !self.labels.iter().any(|l| l == name))
+        } else if self.labels.is_empty() {
+            Labels::empty()
+        } else {
+            labels.filter(|name| self.labels.iter().any(|l| l == name))
+        }
+    }
+}
+
+impl Evaluator<'_> {
+    pub(super) fn aggregate(&self, aggregate: &Aggregate) -> Result<Frame, QueryError> {
+        let mark = self.query.held();
+        let frame = match aggregate.op {
+            AggregateOp::CountValues => self.count_values(aggregate)?,
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
+                self.aggregate_k(aggregate)?
+            }
+            _ => self.aggregate_groups(aggregate)?,
+        };
+        self.query.settle(mark, frame.samples())?;
+        Ok(frame)
+    }
+
+    /// Calls `each` for the rows of a vector, without holding all of them at once where they come from storage one by one.
+    fn for_each_row(
+        &self,
+        expr: &Expr,
+        each: &mut dyn FnMut(&Row) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let inner = expr.unparen();
+        let streams = self.steps.count == 1 || !invariant::is_step_invariant(inner);
+        match inner {
+            Expr::Vector(selector) if streams => {
+                return self.select_rows(selector, expr.pos(), &mut |row| each(&row));
+            }
+            Expr::Call(call)
+                if streams
+                    && call.function.arg_types.contains(&ValueType::Matrix)
+                    && call.function.name != "absent_over_time"
+                    // without delayed removal series can become equal, which must be found out first
+                    && self.query.features.delayed_name_removal =>
+            {
+                return self.range_call_rows(call, &mut |row| each(&row));
+            }
+            _ => {}
+        }
+        for row in &self.vector(expr)?.rows {
+            each(row)?;
+        }
+        Ok(())
+    }
+
+    fn aggregate_groups(&self, aggregate: &Aggregate) -> Result<Frame, QueryError> {
+        let mut notes = Annotations::default();
+        let quantiles = match (&aggregate.param, aggregate.op) {
+            (Some(param), AggregateOp::Quantile) => {
+                let values = self.scalar(param)?;
+                note_invalid_quantiles(&values, param.pos(), &mut notes);
+                Some(values)
+            }
+            _ => None,
+        };
+        let grouping = Grouping::of(aggregate);
+        let mut groups: Vec<Group> = Vec::new();
+        let mut by_key: HashMap<Labels, usize> = HashMap::new();
+        let pos = aggregate.expr.pos();
+        let steps = self.steps.count;
+        self.for_each_row(&aggregate.expr, &mut |row| {
+            let key = grouping.key(&row.labels);
+            let at = *by_key.entry(key.clone()).or_insert_with(|| {
+                groups.push(Group::new(aggregate.op, key, steps));
+                groups.len() - 1
+            });
+            groups[at].add(row, aggregate.op, pos, &mut notes);
+            Ok(())
+        })?;
+        let mut frame = Frame::default();
+        for group in groups {
+            let row = group.finish(aggregate.op, quantiles.as_deref(), pos, &mut notes)?;
+            if !row.is_empty() {
+                frame.rows.push(row);
+            }
+        }
+        self.query.merge_annotations(notes);
+        Ok(frame)
+    }
+}
+
+fn note_invalid_quantiles(values: &[f64], pos: PosRange, notes: &mut Annotations) {
+    if values.iter().any(|q| q.is_nan()) {
+        notes.invalid_quantile(f64::NAN, pos);
+    }
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+    if max > 1.0 {
+        notes.invalid_quantile(max, pos);
+    }
+    if min < 0.0 {
+        notes.invalid_quantile(min, pos);
+    }
+}
+
+/// What a group has gathered at a step, beside the numbers.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    float: bool,
+    histogram: bool,
+    incompatible: bool,
+}
+
+/// Histograms of a group at a step.
+enum HistAcc {
+    Sum(Box<(FloatHistogram, Option<FloatHistogram>)>),
+    Mean(Box<HistogramMean>),
+}
+
+#[derive(Default)]
+struct HistGroup {
+    acc: Option<HistAcc>,
+    notes: HistogramNotes,
+    reconciled: bool,
+}
+
+/// The numbers of a group, an entry per step.
+enum Numbers {
+    /// Value and what rounding has lost.
+    Sum(Vec<(f64, f64)>),
+    Mean(Vec<Mean>),
+    /// The one extreme value.
+    Value(Vec<f64>),
+    Count(Vec<f64>),
+    /// Count, mean and sum of squares.
+    Spread(Vec<(f64, f64, f64)>),
+    All(Vec<Vec<f64>>),
+}
+
+struct Group {
+    row: Row,
+    seen: Vec<Seen>,
+    numbers: Numbers,
+    hists: Vec<HistGroup>,
+}
+
+impl Group {
+    fn new(op: AggregateOp, labels: Labels, steps: usize) -> Self {
+        let numbers = match op {
+            AggregateOp::Sum => Numbers::Sum(vec![(0.0, 0.0); steps]),
+            AggregateOp::Avg => Numbers::Mean(vec![Mean::new(0.0); steps]),
+            AggregateOp::Min | AggregateOp::Max => Numbers::Value(vec![0.0; steps]),
+            AggregateOp::Stddev | AggregateOp::Stdvar => Numbers::Spread(vec![(0.0, 0.0, 0.0); steps]),
+            AggregateOp::Quantile => Numbers::All(vec![Vec::new(); steps]),
+            _ => Numbers::Count(vec![0.0; steps]),
+        };
+        Self { row: Row::new(labels, false, steps), seen: vec![Seen::default(); steps], numbers, hists: Vec::new() }
+    }
+
+    fn add(&mut self, row: &Row, op: AggregateOp, pos: PosRange, notes: &mut Annotations) {
+        self.row.drop_name |= row.drop_name;
+        for step in 0..row.floats.len() {
+            match row.cell(step) {
+                Cell::Empty => {}
+                Cell::Float(value) => self.add_float(step, value, op),
+                Cell::Histogram(histogram) => self.add_histogram(step, histogram, op, row, pos, notes),
+            }
+        }
+    }
+
+    #[inline]
+    fn add_float(&mut self, step: usize, value: f64, op: AggregateOp) {
+        let seen = &mut self.seen[step];
+        let first = !seen.float;
+        seen.float = true;
+        match &mut self.numbers {
+            Numbers::Sum(sums) => {
+                let (sum, lost) = &mut sums[step];
+                (*sum, *lost) = if first { (value, 0.0) } else { kahan_inc(value, *sum, *lost) };
+            }
+            Numbers::Mean(means) => {
+                if first {
+                    means[step] = Mean::new(value);
+                } else {
+                    means[step].add(value);
+                }
+            }
+            Numbers::Value(values) => {
+                let best = &mut values[step];
+                let better = if op == AggregateOp::Min { *best > value } else { *best < value };
+                if first || better || best.is_nan() {
+                    *best = value;
+                }
+            }
+            Numbers::Count(counts) => counts[step] += 1.0,
+            Numbers::Spread(spreads) => {
+                let (count, mean, squares) = &mut spreads[step];
+                *count += 1.0;
+                if first {
+                    *mean = value;
+                    *squares = if value.is_finite() { 0.0 } else { f64::NAN };
+                } else {
+                    let delta = value - *mean;
+                    *mean += delta / *count;
+                    *squares += delta * (value - *mean);
+                }
+            }
+            Numbers::All(values) => values[step].push(value),
+        }
+    }
+
+    fn add_histogram(
+        &mut self,
+        step: usize,
+        histogram: &Hist,
+        op: AggregateOp,
+        row: &Row,
+        pos: PosRange,
+        notes: &mut Annotations,
+    ) {
+        match op {
+            AggregateOp::Count | AggregateOp::Group => {
+                if let Numbers::Count(counts) = &mut self.numbers {
+                    counts[step] += 1.0;
+                }
+                self.seen[step].float = true;
+            }
+            AggregateOp::Sum | AggregateOp::Avg => {
+                self.seen[step].histogram = true;
+                if self.seen[step].incompatible {
+                    return;
+                }
+                if self.hists.is_empty() {
+                    self.hists.resize_with(self.seen.len(), HistGroup::default);
+                }
+                let group = &mut self.hists[step];
+                group.notes.see(histogram);
+                if group.add(histogram, op).is_err() {
+                    self.seen[step].incompatible = true;
+                    notes.mixed_exponential_custom(row.metric_name(), pos);
+                }
+            }
+            _ => notes.histogram_ignored_in_aggregation(op.as_str(), pos),
+        }
+    }
+
+    fn finish(
+        mut self,
+        op: AggregateOp,
+        quantiles: Option<&[f64]>,
+        pos: PosRange,
+        notes: &mut Annotations,
+    ) -> Result<Row, QueryError> {
+        let mut hists = std::mem::take(&mut self.hists).into_iter();
+        for step in 0..self.seen.len() {
+            let hist = hists.next();
+            let seen = self.seen[step];
+            if seen.float && seen.histogram {
+                notes.mixed_floats_histograms_in_aggregation(pos);
+                continue;
+            }
+            if seen.incompatible {
+                continue;
+            }
+            if seen.histogram {
+                if let Some(hist) = hist
+                    && let Some(value) = hist.finish(pos, notes)?
+                {
+                    self.row.set_histogram(step, Arc::new(value));
+                }
+                continue;
+            }
+            if !seen.float {
+                continue;
+            }
+            let value = match &mut self.numbers {
+                Numbers::Sum(sums) => sums[step].0 + sums[step].1,
+                Numbers::Mean(means) => means[step].value(),
+                Numbers::Value(values) => values[step],
+                Numbers::Count(_) if op == AggregateOp::Group => 1.0,
+                Numbers::Count(counts) => counts[step],
+                Numbers::Spread(spreads) => {
+                    let (count, _, squares) = spreads[step];
+                    if op == AggregateOp::Stdvar { squares / count } else { (squares / count).sqrt() }
+                }
+                Numbers::All(values) => {
+                    let q = quantiles.and_then(|q| q.get(step)).copied().unwrap_or(f64::NAN);
+                    quantile::of_values(q, &mut values[step])
+                }
+            };
+            self.row.set_float(step, value);
+        }
+        Ok(self.row)
+    }
+}
+
+impl HistGroup {
+    fn add(&mut self, histogram: &Hist, op: AggregateOp) -> Result<(), IncompatibleSchemas> {
+        let combined = match &mut self.acc {
+            None if op == AggregateOp::Sum => {
+                self.acc = Some(HistAcc::Sum(Box::new((FloatHistogram::clone(histogram), None))));
+                return Ok(());
+            }
+            None => {
+                self.acc = Some(HistAcc::Mean(Box::new(HistogramMean::new(histogram))));
+                return Ok(());
+            }
+            Some(HistAcc::Sum(parts)) => parts.0.kahan_add(histogram, &mut parts.1)?,
+            Some(HistAcc::Mean(mean)) => mean.add(histogram)?,
+        };
+        self.reconciled |= combined.bounds_reconciled;
+        Ok(())
+    }
+
+    fn finish(self, pos: PosRange, notes: &mut Annotations) -> Result<Option<FloatHistogram>, QueryError> {
+        if self.notes.collision() {
+            notes.counter_reset_collision(HistogramOp::Aggregate, pos);
+        }
+        if self.reconciled {
+            notes.custom_buckets_reconciled(HistogramOp::Aggregate, pos);
+        }
+        let broken = |_: IncompatibleSchemas| QueryError::execution("histograms of one sum do not fit together");
+        let mut value = match self.acc {
+            None => return Ok(None),
+            Some(HistAcc::Mean(mean)) => mean.value().map_err(broken)?,
+            Some(HistAcc::Sum(parts)) => {
+                let (mut sum, lost) = *parts;
+                if let Some(mut lost) = lost {
+                    lost.counter_reset_hint = sum.counter_reset_hint;
+                    sum.add(&lost).map_err(broken)?;
+                }
+                sum
+            }
+        };
+        value.compact(0);
+        Ok(Some(value))
+    }
+}

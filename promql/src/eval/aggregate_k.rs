@@ -1,0 +1,199 @@
+//! `topk`, `bottomk`, `limitk` and `limit_ratio`: they pick some of the series of each group.
+
+use std::collections::HashMap;
+
+use model::Labels;
+use xxhash_rust::xxh64::xxh64;
+
+use super::Evaluator;
+use super::aggregate::Grouping;
+use super::frame::{Cell, Frame, Row};
+use super::sort::by_value;
+use crate::QueryError;
+use crate::annotations::Annotations;
+use crate::ast::{Aggregate, AggregateOp};
+use crate::go_text::format_general;
+
+impl Evaluator<'_> {
+    pub(super) fn aggregate_k(&self, aggregate: &Aggregate) -> Result<Frame, QueryError> {
+        let mut notes = Annotations::default();
+        let Some(param) = &aggregate.param else { return Err(QueryError::execution("aggregation needs a parameter")) };
+        let values = self.scalar(param)?;
+        let frame = self.vector(&aggregate.expr)?;
+        let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let has_nan = values.iter().any(|v| v.is_nan());
+        if aggregate.op == AggregateOp::LimitRatio {
+            if has_nan {
+                return Err(QueryError::execution("Ratio value is NaN"));
+            }
+            if max > 1.0 {
+                notes.invalid_ratio(max, 1.0, param.pos());
+            }
+            if min < -1.0 {
+                notes.invalid_ratio(min, -1.0, param.pos());
+            }
+        } else {
+            if has_nan {
+                return Err(QueryError::execution("Parameter value is NaN"));
+            }
+            if min <= i64::MIN as f64 {
+                return Err(QueryError::execution(format!("Scalar value {} underflows int64", format_general(min))));
+            }
+            if max >= i64::MAX as f64 {
+                return Err(QueryError::execution(format!("Scalar value {} overflows int64", format_general(max))));
+            }
+        }
+        let grouping = Grouping::of(aggregate);
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut by_key: HashMap<Labels, usize> = HashMap::new();
+        for (at, row) in frame.rows.iter().enumerate() {
+            let group = *by_key.entry(grouping.key(&row.labels)).or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+            groups[group].push(at);
+        }
+        let picker = Picker { aggregate, frame: &frame, hashes: hashes(aggregate.op, &frame) };
+        let mut picked: Vec<Option<Row>> = frame.rows.iter().map(|_| None).collect();
+        // in the order of the result, for instant queries
+        let mut order: Vec<usize> = Vec::new();
+        for (step, value) in values.iter().enumerate() {
+            for group in &groups {
+                for at in picker.pick(group, step, *value, &mut notes) {
+                    let row = picked[at].get_or_insert_with(|| {
+                        order.push(at);
+                        let source = &frame.rows[at];
+                        Row::new(source.labels.clone(), source.drop_name, self.steps.count)
+                    });
+                    row.set(step, frame.rows[at].cell(step));
+                }
+            }
+        }
+        self.query.merge_annotations(notes);
+        Ok(Frame { rows: order.into_iter().filter_map(|at| picked[at].take()).collect() })
+    }
+}
+
+struct Picker<'a> {
+    aggregate: &'a Aggregate,
+    frame: &'a Frame,
+    /// Where series lie between 0 and 1, for `limit_ratio`.
+    hashes: Vec<f64>,
+}
+
+impl Picker<'_> {
+    /// The rows of a group that are picked at a step, in order.
+    fn pick(&self, group: &[usize], step: usize, param: f64, notes: &mut Annotations) -> Vec<usize> {
+        let rows = &self.frame.rows;
+        if self.aggregate.op == AggregateOp::LimitRatio {
+            let ratio = param.clamp(-1.0, 1.0);
+            let wanted = |offset: f64| {
+                if ratio >= 0.0 { offset < ratio } else { offset >= 1.0 + ratio }
+            };
+            return group
+                .iter()
+                .copied()
+                .filter(|at| ratio != 0.0 && rows[*at].has(step) && wanted(self.hashes[*at]))
+                .collect();
+        }
+        // cut off as in a conversion to an integer
+        let k = (param as i64).min(rows.len() as i64);
+        let Some(k) = usize::try_from(k).ok().filter(|k| *k > 0) else { return Vec::new() };
+        if self.aggregate.op == AggregateOp::Limitk {
+            return group.iter().copied().filter(|at| rows[*at].has(step)).take(k).collect();
+        }
+        let top = self.aggregate.op == AggregateOp::Topk;
+        let mut heap = WorstFirst { top, entries: Vec::new() };
+        for &at in group {
+            match rows[at].cell(step) {
+                Cell::Empty => {}
+                Cell::Histogram(_) => {
+                    notes.histogram_ignored_in_aggregation(self.aggregate.op.as_str(), self.aggregate.pos);
+                }
+                Cell::Float(value) => heap.offer((value, at), k),
+            }
+        }
+        heap.entries.sort_by(|a, b| by_value(a.0, b.0, top));
+        heap.entries.into_iter().map(|(_, at)| at).collect()
+    }
+}
+
+/// The best entries seen, as a heap with the worst of them first. Which of equal ones stay is as in Prometheus.
+struct WorstFirst {
+    top: bool,
+    entries: Vec<(f64, usize)>,
+}
+
+impl WorstFirst {
+    fn is_worse(&self, a: f64, b: f64) -> bool {
+        a.is_nan() || if self.top { a < b } else { a > b }
+    }
+
+    fn offer(&mut self, entry: (f64, usize), k: usize) {
+        if self.entries.len() < k {
+            self.entries.push(entry);
+            let mut child = self.entries.len() - 1;
+            while child > 0 {
+                let parent = (child - 1) / 2;
+                if !self.is_worse(self.entries[child].0, self.entries[parent].0) {
+                    break;
+                }
+                self.entries.swap(child, parent);
+                child = parent;
+            }
+            return;
+        }
+        let worst = self.entries[0].0;
+        let better = if self.top { worst < entry.0 } else { worst > entry.0 };
+        if better || (worst.is_nan() && !entry.0.is_nan()) {
+            self.entries[0] = entry;
+            self.sink();
+        }
+    }
+
+    fn sink(&mut self) {
+        let mut parent = 0;
+        loop {
+            let mut worst = 2 * parent + 1;
+            if worst >= self.entries.len() {
+                return;
+            }
+            let right = worst + 1;
+            if right < self.entries.len() && self.is_worse(self.entries[right].0, self.entries[worst].0) {
+                worst = right;
+            }
+            if !self.is_worse(self.entries[worst].0, self.entries[parent].0) {
+                return;
+            }
+            self.entries.swap(worst, parent);
+            parent = worst;
+        }
+    }
+}
+
+/// Where each series lies between 0 and 1, by the hash Prometheus has for its labels.
+fn hashes(op: AggregateOp, frame: &Frame) -> Vec<f64> {
+    if op != AggregateOp::LimitRatio {
+        return Vec::new();
+    }
+    let mut bytes = Vec::new();
+    frame
+        .rows
+        .iter()
+        .map(|row| {
+            bytes.clear();
+            for text in row.labels.iter().flat_map(|(name, value)| [name, value]) {
+                match u8::try_from(text.len()) {
+                    Ok(len) if len < 255 => bytes.push(len),
+                    _ => {
+                        bytes.push(255);
+                        bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+                    }
+                }
+                bytes.extend_from_slice(text.as_bytes());
+            }
+            xxh64(&bytes, 0) as f64 / u64::MAX as f64
+        })
+        .collect()
+}

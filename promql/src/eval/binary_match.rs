@@ -1,0 +1,294 @@
+//! Binary operators between two vectors. Which series match is found once per query.
+
+use std::collections::HashMap;
+
+use model::Labels;
+
+use super::Evaluator;
+use super::binary::{Outcome, samples};
+use super::frame::{Cell, Frame, Row, is_metadata_label, same_labelset, without_metadata};
+use crate::annotations::Annotations;
+use crate::ast::{Binary, Cardinality, VectorMatching};
+use crate::{PosRange, QueryError};
+
+/// Which labels two series must have in common.
+pub(super) struct Signature<'a> {
+    matching: &'a VectorMatching,
+}
+
+impl<'a> Signature<'a> {
+    pub(super) fn new(matching: &'a VectorMatching) -> Self {
+        Self { matching }
+    }
+
+    pub(super) fn of(&self, labels: &Labels) -> Labels {
+        let listed = |name: &str| self.matching.labels.iter().any(|l| l == name);
+        if self.matching.on {
+            labels.filter(listed)
+        } else {
+            labels.filter(|name| name != model::METRIC_NAME && !listed(name))
+        }
+    }
+}
+
+/// Series of both sides with the same signature.
+struct MatchGroup {
+    signature: Labels,
+    /// Of the side that may have many.
+    many: Vec<usize>,
+    /// Of the side that has one.
+    one: Vec<usize>,
+}
+
+/// One operation between two vectors, seen from the side that may have many series.
+struct Match<'a> {
+    evaluator: &'a Evaluator<'a>,
+    binary: &'a Binary,
+    matching: &'a VectorMatching,
+    many: &'a Frame,
+    one: &'a Frame,
+    /// The "many" side is the right one.
+    swapped: bool,
+    pos: PosRange,
+    out: Frame,
+    /// Output row by labels.
+    by_labels: HashMap<Labels, usize>,
+    /// The group that made each output row.
+    group_of: Vec<usize>,
+}
+
+/// Stands for a series that is filled in.
+const FILLED: usize = usize::MAX;
+
+impl Evaluator<'_> {
+    pub(super) fn match_vectors(
+        &self,
+        binary: &Binary,
+        left: &Frame,
+        right: &Frame,
+        pos: PosRange,
+        notes: &mut Annotations,
+    ) -> Result<Frame, QueryError> {
+        let default = VectorMatching::default();
+        let matching = binary.matching.as_ref().unwrap_or(&default);
+        let swapped = matching.card == Cardinality::OneToMany;
+        let (many, one) = if swapped { (right, left) } else { (left, right) };
+        let mut operation = Match {
+            evaluator: self,
+            binary,
+            matching,
+            many,
+            one,
+            swapped,
+            pos,
+            out: Frame::default(),
+            by_labels: HashMap::new(),
+            group_of: Vec::new(),
+        };
+        operation.run(notes)?;
+        let mut out = operation.out;
+        out.rows.retain(|row| !row.is_empty());
+        Ok(out)
+    }
+}
+
+impl<'a> Match<'a> {
+    fn run(&mut self, notes: &mut Annotations) -> Result<(), QueryError> {
+        let (fill_many, fill_one) = if self.swapped {
+            (self.matching.fill_right, self.matching.fill_left)
+        } else {
+            (self.matching.fill_left, self.matching.fill_right)
+        };
+        let steps = self.evaluator.steps.count;
+        let many_side: &'a Frame = self.many;
+        let any = |frame: &Frame| {
+            let mut any = vec![false; steps];
+            for row in &frame.rows {
+                for (step, any) in any.iter_mut().enumerate() {
+                    *any |= row.has(step);
+                }
+            }
+            any
+        };
+        let (any_many, any_one) = (any(self.many), any(self.one));
+        // where one side is empty nothing can match, and nothing can be wrong either
+        let live: Vec<bool> = any_many
+            .iter()
+            .zip(&any_one)
+            .map(|(many, one)| (*many || fill_many.is_some()) && (*one || fill_one.is_some()))
+            .collect();
+        for (number, group) in self.groups().iter().enumerate() {
+            self.evaluator.query.check()?;
+            if group.one.is_empty() && fill_one.is_none() || group.many.is_empty() && fill_many.is_none() {
+                self.check_unique(group, &live)?;
+                continue;
+            }
+            let mut rows: HashMap<(usize, usize), usize> = HashMap::new();
+            for step in (0..steps).filter(|step| live[*step]) {
+                let one = self.unique(group, step)?;
+                let Some((one_at, one_cell)) = one.or_else(|| fill_one.map(|fill| (FILLED, Cell::Float(fill)))) else {
+                    continue;
+                };
+                let mut matches = 0;
+                for &many_at in &group.many {
+                    let cell = many_side.rows[many_at].cell(step);
+                    if matches!(cell, Cell::Empty) {
+                        continue;
+                    }
+                    matches += 1;
+                    if matches > 1 && self.matching.card == Cardinality::OneToOne {
+                        return Err(QueryError::execution(
+                            "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                        ));
+                    }
+                    self.put(number, group, (many_at, cell), (one_at, one_cell), step, &mut rows, notes)?;
+                }
+                if matches == 0
+                    && one_at != FILLED
+                    && let Some(fill) = fill_many
+                {
+                    let filled = (FILLED, Cell::Float(fill));
+                    self.put(number, group, filled, (one_at, one_cell), step, &mut rows, notes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Series by signature, in the order they come.
+    fn groups(&self) -> Vec<MatchGroup> {
+        let signature = Signature::new(self.matching);
+        let mut groups: Vec<MatchGroup> = Vec::new();
+        let mut by_signature: HashMap<Labels, usize> = HashMap::new();
+        let mut group_of = |groups: &mut Vec<MatchGroup>, labels: &Labels| {
+            let signature = signature.of(labels);
+            *by_signature.entry(signature.clone()).or_insert_with(|| {
+                groups.push(MatchGroup { signature, many: Vec::new(), one: Vec::new() });
+                groups.len() - 1
+            })
+        };
+        for (at, row) in self.many.rows.iter().enumerate() {
+            let group = group_of(&mut groups, &row.labels);
+            groups[group].many.push(at);
+        }
+        for (at, row) in self.one.rows.iter().enumerate() {
+            let group = group_of(&mut groups, &row.labels);
+            groups[group].one.push(at);
+        }
+        groups
+    }
+
+    fn check_unique(&self, group: &MatchGroup, live: &[bool]) -> Result<(), QueryError> {
+        if group.one.len() > 1 {
+            for step in (0..live.len()).filter(|step| live[*step]) {
+                self.unique(group, step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The only sample of the "one" side at a step.
+    fn unique(&self, group: &MatchGroup, step: usize) -> Result<Option<(usize, Cell<'a>)>, QueryError> {
+        let frame: &'a Frame = self.one;
+        let mut found: Option<(usize, Cell<'a>)> = None;
+        for &at in &group.one {
+            let cell = frame.rows[at].cell(step);
+            if matches!(cell, Cell::Empty) {
+                continue;
+            }
+            if let Some((first, _)) = found {
+                let side = if self.swapped { "left" } else { "right" };
+                return Err(QueryError::execution(format!(
+                    "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];\
+                     many-to-many matching not allowed: matching labels must be unique on one side",
+                    group.signature, self.one.rows[first].labels, self.one.rows[at].labels
+                )));
+            }
+            found = Some((at, cell));
+        }
+        Ok(found)
+    }
+
+    /// Computes one pair of samples and puts the result into its row.
+    #[allow(clippy::too_many_arguments)]
+    fn put(
+        &mut self,
+        number: usize,
+        group: &MatchGroup,
+        (many_at, many): (usize, Cell<'_>),
+        (one_at, one): (usize, Cell<'_>),
+        step: usize,
+        rows: &mut HashMap<(usize, usize), usize>,
+        notes: &mut Annotations,
+    ) -> Result<(), QueryError> {
+        let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+        let op = self.binary.op;
+        let (keep, float, histogram) = match samples(op, left, right, self.pos, notes) {
+            Outcome::None => return Ok(()),
+            Outcome::Float { value, keep } => (keep, value, None),
+            Outcome::Histogram { value, keep } => (keep, 0.0, Some(value)),
+        };
+        if !keep && !self.binary.return_bool {
+            return Ok(());
+        }
+        let at = match rows.get(&(many_at, one_at)) {
+            Some(at) => *at,
+            None => {
+                let at = self.output_row(number, group, many_at, one_at);
+                rows.insert((many_at, one_at), at);
+                at
+            }
+        };
+        let row = &mut self.out.rows[at];
+        if row.has(step) {
+            return Err(if self.group_of[at] == number && self.matching.card != Cardinality::OneToOne {
+                QueryError::execution("multiple matches for labels: grouping labels must ensure unique matches")
+            } else {
+                same_labelset()
+            });
+        }
+        match histogram {
+            _ if self.binary.return_bool => row.set_float(step, if keep { 1.0 } else { 0.0 }),
+            Some(histogram) => row.set_histogram(step, histogram),
+            None => row.set_float(step, float),
+        }
+        Ok(())
+    }
+
+    /// The row for results of two series.
+    fn output_row(&mut self, number: usize, group: &MatchGroup, many_at: usize, one_at: usize) -> usize {
+        let (many, drop_many) = match self.many.rows.get(many_at) {
+            Some(row) => (&row.labels, row.drop_name),
+            None => (&group.signature, false),
+        };
+        let one = self.one.rows.get(one_at).map_or(&group.signature, |row| &row.labels);
+        let listed = |name: &str| self.matching.labels.iter().any(|l| l == name);
+        let changes = self.binary.op.changes_metric();
+        let mut builder = many.to_builder();
+        builder.retain(|name, _| {
+            if changes && is_metadata_label(name) {
+                return false;
+            }
+            self.matching.card != Cardinality::OneToOne || listed(name) == self.matching.on
+        });
+        for name in &self.matching.include {
+            builder.set(name, one.value(name));
+        }
+        let mut labels = builder.build();
+        let mut drop_name = drop_many;
+        if self.binary.return_bool {
+            drop_name = true;
+            if !self.evaluator.query.features.delayed_name_removal {
+                labels = without_metadata(&labels);
+            }
+        }
+        if let Some(at) = self.by_labels.get(&labels) {
+            return *at;
+        }
+        let at = self.out.rows.len();
+        self.out.rows.push(Row::new(labels.clone(), drop_name, self.evaluator.steps.count));
+        self.by_labels.insert(labels, at);
+        self.group_of.push(number);
+        at
+    }
+}

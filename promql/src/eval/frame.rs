@@ -1,0 +1,206 @@
+//! Values of an expression at all steps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use model::{FloatHistogram, Labels, Timestamp};
+
+use crate::QueryError;
+
+/// A histogram sample.
+pub(crate) type Hist = Arc<FloatHistogram>;
+
+/// Marks a step without float. No value has these bits: staleness markers never leave the storage.
+pub(crate) const ABSENT: f64 = model::STALE_NAN;
+
+/// Whether a float of a [`Row`] is none.
+#[inline]
+pub(crate) fn is_absent(value: f64) -> bool {
+    value.to_bits() == ABSENT.to_bits()
+}
+
+/// The times an expression is evaluated at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Steps {
+    pub(crate) start: Timestamp,
+    pub(crate) interval: i64,
+    pub(crate) count: usize,
+}
+
+impl Steps {
+    #[inline]
+    pub(crate) fn time(&self, step: usize) -> Timestamp {
+        self.start + self.interval * step as i64
+    }
+
+    pub(crate) fn last(&self) -> Timestamp {
+        self.time(self.count.saturating_sub(1))
+    }
+
+    pub(crate) fn times(&self) -> impl Iterator<Item = Timestamp> + use<> {
+        let steps = *self;
+        (0..steps.count).map(move |step| steps.time(step))
+    }
+}
+
+/// One series of an instant vector: at each step a float, a histogram or nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) labels: Labels,
+    /// The metric name is to be removed at the end.
+    pub(crate) drop_name: bool,
+    /// One per step, [`ABSENT`] where there is none.
+    pub(crate) floats: Vec<f64>,
+    /// One per step, or nothing if there is none at all.
+    pub(crate) histograms: Vec<Option<Hist>>,
+}
+
+/// What a row has at a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cell<'a> {
+    Empty,
+    Float(f64),
+    Histogram(&'a Hist),
+}
+
+impl Row {
+    pub(crate) fn new(labels: Labels, drop_name: bool, steps: usize) -> Self {
+        Self { labels, drop_name, floats: vec![ABSENT; steps], histograms: Vec::new() }
+    }
+
+    #[inline]
+    pub(crate) fn cell(&self, step: usize) -> Cell<'_> {
+        let float = self.floats[step];
+        if !is_absent(float) {
+            return Cell::Float(float);
+        }
+        match self.histograms.get(step) {
+            Some(Some(histogram)) => Cell::Histogram(histogram),
+            _ => Cell::Empty,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, step: usize) -> bool {
+        !is_absent(self.floats[step]) || self.histograms.get(step).is_some_and(Option::is_some)
+    }
+
+    #[inline]
+    pub(crate) fn set_float(&mut self, step: usize, value: f64) {
+        // a computed NaN can have any bits in theory
+        self.floats[step] = if is_absent(value) { f64::NAN } else { value };
+    }
+
+    pub(crate) fn set_histogram(&mut self, step: usize, histogram: Hist) {
+        if self.histograms.is_empty() {
+            self.histograms = vec![None; self.floats.len()];
+        }
+        self.histograms[step] = Some(histogram);
+    }
+
+    pub(crate) fn set(&mut self, step: usize, cell: Cell<'_>) {
+        match cell {
+            Cell::Empty => {}
+            Cell::Float(value) => self.set_float(step, value),
+            Cell::Histogram(histogram) => self.set_histogram(step, histogram.clone()),
+        }
+    }
+
+    pub(crate) fn clear(&mut self, step: usize) {
+        self.floats[step] = ABSENT;
+        if let Some(histogram) = self.histograms.get_mut(step) {
+            *histogram = None;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.floats.iter().all(|v| is_absent(*v)) && self.histograms.iter().all(Option::is_none)
+    }
+
+    /// Size as samples are counted: a histogram counts by its bytes.
+    pub(crate) fn samples(&self) -> usize {
+        let floats = self.floats.iter().filter(|v| !is_absent(**v)).count();
+        floats + self.histograms.iter().flatten().map(|h| histogram_size(h)).sum::<usize>()
+    }
+
+    pub(crate) fn metric_name(&self) -> &str {
+        self.labels.metric_name()
+    }
+}
+
+/// How many float samples a histogram counts for: its size in memory upstream, by 16 bytes.
+pub(crate) fn histogram_size(histogram: &FloatHistogram) -> usize {
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    let floats = histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_bounds().len();
+    (168 + 8 * spans + 8 * floats + 8) / 16
+}
+
+/// An instant vector at all steps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Frame {
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Frame {
+    pub(crate) fn samples(&self) -> usize {
+        self.rows.iter().map(Row::samples).sum()
+    }
+
+    /// Joins rows of the same labels that have no step in common.
+    pub(crate) fn merge_same_labels(&mut self) -> Result<(), QueryError> {
+        let mut seen: HashMap<Labels, usize> = HashMap::with_capacity(self.rows.len());
+        if self.rows.iter().enumerate().all(|(at, row)| seen.insert(row.labels.clone(), at).is_none()) {
+            return Ok(());
+        }
+        seen.clear();
+        let mut merged: Vec<Row> = Vec::with_capacity(self.rows.len());
+        for row in self.rows.drain(..) {
+            let Some(&at) = seen.get(&row.labels) else {
+                seen.insert(row.labels.clone(), merged.len());
+                merged.push(row);
+                continue;
+            };
+            let target = &mut merged[at];
+            for step in 0..row.floats.len() {
+                if row.has(step) {
+                    if target.has(step) {
+                        return Err(same_labelset());
+                    }
+                    target.set(step, row.cell(step));
+                }
+            }
+        }
+        self.rows = merged;
+        Ok(())
+    }
+
+    /// A frame of one step repeated at each of `steps`.
+    pub(crate) fn broadcast(mut self, steps: usize) -> Self {
+        for row in &mut self.rows {
+            row.floats = vec![row.floats[0]; steps];
+            if let Some(histogram) = row.histograms.first().cloned() {
+                row.histograms = vec![histogram; steps];
+            }
+        }
+        self
+    }
+}
+
+/// Two samples of one series at one time.
+pub(crate) fn same_labelset() -> QueryError {
+    QueryError::execution("vector cannot contain metrics with the same labelset")
+}
+
+/// Labels that tell about a metric and not about a series: name, type, unit.
+pub(crate) fn is_metadata_label(name: &str) -> bool {
+    matches!(name, "__name__" | "__type__" | "__unit__")
+}
+
+/// The labels without those.
+pub(crate) fn without_metadata(labels: &Labels) -> Labels {
+    if labels.iter().any(|(name, _)| is_metadata_label(name)) {
+        labels.filter(|name| !is_metadata_label(name))
+    } else {
+        labels.clone()
+    }
+}

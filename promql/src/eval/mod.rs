@@ -1,0 +1,347 @@
+//! Evaluation: each node of the tree is evaluated for all steps at once.
+
+mod absent;
+mod aggregate;
+mod aggregate_k;
+mod answer;
+mod binary;
+mod binary_match;
+mod classic;
+mod count_values;
+mod dates;
+mod durations;
+mod extended;
+mod frame;
+mod histogram_functions;
+mod info;
+mod instant_functions;
+mod invariant;
+mod label_functions;
+mod over_time;
+mod quantile;
+mod range_functions;
+mod rate;
+mod selector;
+mod set;
+mod sort;
+mod stats_only;
+mod subquery;
+mod timestamps;
+mod windows;
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use model::Timestamp;
+
+use crate::annotations::Annotations;
+use crate::ast::{Call, Expr, Unary};
+use crate::engine::{CancelToken, EngineOptions, QueryOptions};
+use crate::storage::Storage;
+use crate::{Features, QueryError};
+pub(crate) use frame::Steps;
+use frame::{Frame, Row, is_absent, without_metadata};
+
+/// What all parts of one evaluation share.
+pub(crate) struct Query<'q> {
+    storage: &'q dyn Storage,
+    features: Features,
+    lookback: i64,
+    default_subquery_step: i64,
+    cancel: CancelToken,
+    deadline: Option<Instant>,
+    /// First time, last time and step of the whole query, for `start()` and the like; the step of an instant query is 0.
+    range: (Timestamp, Timestamp, i64),
+    budget: Budget,
+    annotations: Mutex<Annotations>,
+    /// Selectors of which only counts and sums are wanted.
+    stats_only: HashSet<usize>,
+    /// What the storage says about its own answer.
+    storage_warnings: Mutex<Vec<String>>,
+}
+
+/// Counts samples as Prometheus does.
+struct Budget {
+    max: usize,
+    current: AtomicUsize,
+    peak: AtomicUsize,
+    queried: AtomicU64,
+    /// Samples read per step of the whole query, if asked for.
+    per_step: Option<(Steps, Mutex<Vec<u64>>)>,
+}
+
+impl<'q> Query<'q> {
+    pub(crate) fn new(
+        storage: &'q dyn Storage,
+        expr: &Expr,
+        engine: &EngineOptions,
+        options: &QueryOptions,
+        deadline: Option<Instant>,
+        range: (Timestamp, Timestamp, i64),
+        steps: Steps,
+    ) -> Self {
+        let per_step = (options.per_step_stats && engine.features.per_step_stats)
+            .then(|| (steps, Mutex::new(vec![0; steps.count])));
+        Self {
+            storage,
+            features: engine.features,
+            lookback: options.lookback.unwrap_or(engine.lookback),
+            default_subquery_step: engine.default_subquery_step.max(1),
+            cancel: options.cancel.clone(),
+            deadline,
+            range,
+            budget: Budget {
+                max: engine.max_samples,
+                current: AtomicUsize::new(0),
+                peak: AtomicUsize::new(0),
+                queried: AtomicU64::new(0),
+                per_step,
+            },
+            annotations: Mutex::default(),
+            stats_only: stats_only::selectors(expr),
+            storage_warnings: Mutex::default(),
+        }
+    }
+
+    /// Fails if the query was canceled or has run too long. Called before each piece of work of more than a few microseconds.
+    fn check(&self) -> Result<(), QueryError> {
+        if self.cancel.is_canceled() {
+            return Err(QueryError::Canceled);
+        }
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(QueryError::Timeout);
+        }
+        Ok(())
+    }
+
+    fn annotate(&self, annotate: impl FnOnce(&mut Annotations)) {
+        annotate(&mut self.annotations.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    fn merge_annotations(&self, annotations: Annotations) {
+        if !annotations.is_empty() {
+            self.annotate(|all| all.merge(annotations));
+        }
+    }
+
+    /// Samples held now.
+    fn held(&self) -> usize {
+        self.budget.current.load(Ordering::Relaxed)
+    }
+
+    /// Holds `n` more samples.
+    fn hold(&self, n: usize) -> Result<(), QueryError> {
+        let held = self.budget.current.fetch_add(n, Ordering::Relaxed) + n;
+        self.budget.peak.fetch_max(held, Ordering::Relaxed);
+        if held > self.budget.max { Err(QueryError::TooManySamples) } else { Ok(()) }
+    }
+
+    /// Notes that `n` samples are held for a moment.
+    fn touch(&self, n: usize) -> Result<(), QueryError> {
+        let held = self.held() + n;
+        self.budget.peak.fetch_max(held, Ordering::Relaxed);
+        if held > self.budget.max { Err(QueryError::TooManySamples) } else { Ok(()) }
+    }
+
+    /// Holds the result of a node, whose operands have been held since `mark`, and lets go of those.
+    fn settle(&self, mark: usize, result: usize) -> Result<(), QueryError> {
+        self.touch(result)?;
+        self.budget.current.store(mark + result, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Counts samples read for a step.
+    fn queried(&self, time: Timestamp, n: u64) {
+        self.budget.queried.fetch_add(n, Ordering::Relaxed);
+        if let Some((steps, counts)) = &self.budget.per_step {
+            // reads of subqueries fall to the step they are for
+            let step = ((time - steps.start).max(0) as u64).div_ceil(steps.interval.max(1) as u64);
+            let step = usize::try_from(step).unwrap_or(usize::MAX).min(steps.count - 1);
+            counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[step] += n;
+        }
+    }
+}
+
+/// The value of a node at all steps.
+pub(crate) enum Evaluated {
+    Scalar(Vec<f64>),
+    String(Vec<u8>),
+    Vector(Frame),
+}
+
+/// Evaluates expressions at certain steps.
+#[derive(Clone, Copy)]
+pub(crate) struct Evaluator<'q> {
+    pub(crate) query: &'q Query<'q>,
+    pub(crate) steps: Steps,
+}
+
+impl Evaluator<'_> {
+    /// The value of any expression but a range vector.
+    fn eval(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
+        if self.steps.count > 1
+            && !matches!(expr, Expr::Number(_) | Expr::String(_) | Expr::Paren(_))
+            && invariant::is_step_invariant(expr)
+        {
+            let once = Self { query: self.query, steps: Steps { count: 1, ..self.steps } };
+            return Ok(match once.eval(expr)? {
+                Evaluated::Scalar(values) => Evaluated::Scalar(vec![values[0]; self.steps.count]),
+                Evaluated::Vector(frame) => {
+                    let mark = self.query.held().saturating_sub(frame.samples());
+                    let frame = frame.broadcast(self.steps.count);
+                    self.query.settle(mark, frame.samples())?;
+                    Evaluated::Vector(frame)
+                }
+                string @ Evaluated::String(_) => string,
+            });
+        }
+        match expr {
+            Expr::Number(number) => Ok(Evaluated::Scalar(vec![number.value; self.steps.count])),
+            Expr::String(string) => Ok(Evaluated::String(string.bytes.clone())),
+            Expr::Paren(paren) => self.eval(&paren.expr),
+            Expr::Vector(selector) => self.vector_selector(selector, expr.pos()).map(Evaluated::Vector),
+            Expr::Call(call) => self.call(call),
+            Expr::Aggregate(aggregate) => self.aggregate(aggregate).map(Evaluated::Vector),
+            Expr::Binary(_) => self.binary_chain(expr),
+            Expr::Unary(unary) => self.unary(unary),
+            Expr::Matrix(_) | Expr::Subquery(_) => Err(QueryError::execution("a range vector has no value at a step")),
+        }
+    }
+
+    /// The value of an expression that the type check knows to be a vector.
+    fn vector(&self, expr: &Expr) -> Result<Frame, QueryError> {
+        match self.eval(expr)? {
+            Evaluated::Vector(frame) => Ok(frame),
+            Evaluated::Scalar(_) | Evaluated::String(_) => Err(QueryError::execution("expected an instant vector")),
+        }
+    }
+
+    /// The value of an expression that the type check knows to be a scalar.
+    fn scalar(&self, expr: &Expr) -> Result<Vec<f64>, QueryError> {
+        match self.eval(expr)? {
+            Evaluated::Scalar(values) => Ok(values),
+            Evaluated::Vector(_) | Evaluated::String(_) => Err(QueryError::execution("expected a scalar")),
+        }
+    }
+
+    /// The text of an expression that the type check knows to be a string.
+    fn string(&self, expr: &Expr) -> Result<Vec<u8>, QueryError> {
+        match expr.unparen() {
+            Expr::String(string) => Ok(string.bytes.clone()),
+            _ => Err(QueryError::execution("expected a string")),
+        }
+    }
+
+    fn unary(&self, unary: &Unary) -> Result<Evaluated, QueryError> {
+        let value = self.eval(&unary.expr)?;
+        if !unary.negative {
+            return Ok(value);
+        }
+        Ok(match value {
+            Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|v| -v).collect()),
+            Evaluated::Vector(mut frame) => {
+                for row in &mut frame.rows {
+                    self.drop_name(row);
+                    for value in row.floats.iter_mut().filter(|v| !is_absent(**v)) {
+                        *value = -*value;
+                    }
+                    for histogram in row.histograms.iter_mut().flatten() {
+                        std::sync::Arc::make_mut(histogram).mul(-1.0);
+                    }
+                }
+                frame.merge_same_labels()?;
+                Evaluated::Vector(frame)
+            }
+            string @ Evaluated::String(_) => string,
+        })
+    }
+
+    /// Removes the metric name of a row, now or at the end.
+    fn drop_name(&self, row: &mut Row) {
+        row.drop_name = true;
+        if !self.query.features.delayed_name_removal {
+            row.labels = without_metadata(&row.labels);
+        }
+    }
+
+    fn call(&self, call: &Call) -> Result<Evaluated, QueryError> {
+        let mark = self.query.held();
+        let name = call.function.name;
+        let value = match name {
+            "time" => Evaluated::Scalar(self.steps.times().map(|t| t as f64 / 1000.0).collect()),
+            "pi" => self.constant(std::f64::consts::PI),
+            "start" => self.constant(self.query.range.0 as f64 / 1000.0),
+            "end" => self.constant(self.query.range.1 as f64 / 1000.0),
+            "step" => self.constant(self.query.range.2 as f64 / 1000.0),
+            "range" => self.constant((self.query.range.1 - self.query.range.0) as f64 / 1000.0),
+            "min_of" | "max_of" => {
+                let (mut left, right) = (self.scalar(&call.args[0])?, self.scalar(&call.args[1])?);
+                let pick = if name == "min_of" { instant_functions::go_min } else { instant_functions::go_max };
+                for (a, b) in left.iter_mut().zip(right) {
+                    *a = pick(*a, b);
+                }
+                Evaluated::Scalar(left)
+            }
+            "scalar" => Evaluated::Scalar(self.scalar_of_vector(&call.args[0])?),
+            _ => {
+                let mut frame = self.vector_call(call)?;
+                if !self.query.features.delayed_name_removal {
+                    frame.merge_same_labels()?;
+                }
+                self.query.settle(mark, frame.samples())?;
+                return Ok(Evaluated::Vector(frame));
+            }
+        };
+        self.query.settle(mark, 0)?;
+        Ok(value)
+    }
+
+    fn constant(&self, value: f64) -> Evaluated {
+        Evaluated::Scalar(vec![value; self.steps.count])
+    }
+
+    fn vector_call(&self, call: &Call) -> Result<Frame, QueryError> {
+        match call.function.name {
+            "vector" => {
+                let mut row = Row::new(model::Labels::empty(), false, self.steps.count);
+                for (step, value) in self.scalar(&call.args[0])?.into_iter().enumerate() {
+                    row.set_float(step, value);
+                }
+                Ok(Frame { rows: vec![row] })
+            }
+            "timestamp" => self.timestamp(call),
+            "start_timestamp" => self.start_timestamp(call),
+            "absent" => self.absent(&call.args[0]),
+            "absent_over_time" => self.absent_over_time(call),
+            "label_replace" => self.label_replace(call),
+            "label_join" => self.label_join(call),
+            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(call),
+            "info" => self.info(call),
+            "histogram_quantile" => self.histogram_quantile(call),
+            "histogram_quantiles" => self.histogram_quantiles(call),
+            "histogram_fraction" => self.histogram_fraction(call),
+            name if name.starts_with("histogram_") => self.histogram_function(call),
+            "days_in_month" | "day_of_month" | "day_of_week" | "day_of_year" | "hour" | "minute" | "month" | "year" => {
+                self.date_function(call)
+            }
+            _ if call.function.arg_types.contains(&crate::ValueType::Matrix) => self.range_call(call),
+            _ => self.instant_function(call),
+        }
+    }
+
+    /// `scalar(v)`: the only float of the vector, or NaN.
+    fn scalar_of_vector(&self, arg: &Expr) -> Result<Vec<f64>, QueryError> {
+        let frame = self.vector(arg)?;
+        let mut values = vec![f64::NAN; self.steps.count];
+        let mut found = vec![0u32; self.steps.count];
+        for row in &frame.rows {
+            for (step, value) in row.floats.iter().enumerate().filter(|(_, v)| !is_absent(**v)) {
+                found[step] += 1;
+                values[step] = if found[step] == 1 { *value } else { f64::NAN };
+            }
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,356 @@
+//! Functions over range vectors: windows, dispatch, and the small ones.
+
+use std::sync::Arc;
+
+use model::{Labels, Timestamp};
+
+use super::frame::{Frame, Hist, Row, histogram_size};
+use super::windows::{WindowCache, WindowShape};
+use super::{Evaluator, extended, over_time, rate, stats_only};
+use crate::annotations::Annotations;
+use crate::ast::{Call, Expr, Extended};
+use crate::storage::{Column, Samples};
+use crate::{Features, PosRange, QueryError, ValueType};
+
+/// What a function computes for a step.
+#[derive(Debug)]
+pub(super) enum Output {
+    None,
+    Float(f64),
+    Histogram(Hist),
+}
+
+/// The samples of one series that a step sees.
+#[derive(Clone, Copy)]
+pub(super) struct Window<'a> {
+    pub(super) times: &'a [Timestamp],
+    pub(super) floats: &'a [f64],
+    /// Start timestamps of the floats, if known and wanted.
+    pub(super) starts: Option<&'a [Timestamp]>,
+    pub(super) hist_times: &'a [Timestamp],
+    pub(super) hists: &'a [Hist],
+    pub(super) hist_starts: Option<&'a [Timestamp]>,
+    /// Evaluation time.
+    pub(super) at: Timestamp,
+    pub(super) step: usize,
+    /// Start (excluded) and end (included) of the range.
+    pub(super) range: (Timestamp, Timestamp),
+}
+
+impl Window<'_> {
+    pub(super) fn len(&self) -> usize {
+        self.floats.len() + self.hists.len()
+    }
+
+    pub(super) fn is_mixed(&self) -> bool {
+        !self.floats.is_empty() && !self.hists.is_empty()
+    }
+
+    fn samples(&self) -> usize {
+        self.floats.len() + self.hists.iter().map(|h| histogram_size(h)).sum::<usize>()
+    }
+}
+
+/// A call of a function over a range vector, as its kernels see it.
+pub(super) struct RangeCall<'a> {
+    pub(super) name: &'static str,
+    /// Length of the range in seconds.
+    pub(super) range_secs: f64,
+    pub(super) extended: Option<Extended>,
+    /// Position of the range vector.
+    pub(super) pos: PosRange,
+    /// Values of the scalar arguments at each step.
+    pub(super) params: &'a [Vec<f64>],
+    /// Position of the first argument.
+    pub(super) first_pos: PosRange,
+    pub(super) features: Features,
+}
+
+/// One series of a range vector.
+pub(super) struct RangeSeries {
+    pub(super) labels: Labels,
+    pub(super) drop_name: bool,
+    /// Without staleness markers.
+    pub(super) samples: Samples,
+}
+
+/// A range vector, from storage or from a subquery.
+pub(super) struct RangeSource {
+    pub(super) shape: WindowShape,
+    pub(super) extended: Option<Extended>,
+    pub(super) pos: PosRange,
+}
+
+impl Evaluator<'_> {
+    /// The shape of a range vector's windows.
+    pub(super) fn range_source(&self, arg: &Expr) -> Result<RangeSource, QueryError> {
+        match arg {
+            Expr::Matrix(matrix) => {
+                let look = self.look_at(&matrix.selector.shift)?;
+                let range = self.range_millis(matrix.range, matrix.range_expr.as_deref())?;
+                let lookback = self.query.lookback;
+                let extended = matrix.selector.extended;
+                let before = if extended.is_some() { lookback } else { 0 };
+                let after = if extended == Some(Extended::Smoothed) { lookback } else { 0 };
+                Ok(RangeSource { shape: WindowShape { look, range, before, after }, extended, pos: arg.pos() })
+            }
+            Expr::Subquery(subquery) => {
+                let look = self.look_at(&subquery.shift)?;
+                let range = self.range_millis(subquery.range, subquery.range_expr.as_deref())?;
+                let shape = WindowShape { look, range, before: 0, after: 0 };
+                Ok(RangeSource { shape, extended: None, pos: arg.pos() })
+            }
+            _ => Err(QueryError::execution("expected a range vector")),
+        }
+    }
+
+    /// Calls `each` for every series of a range vector.
+    pub(super) fn range_series(
+        &self,
+        arg: &Expr,
+        source: &RangeSource,
+        each: &mut dyn FnMut(RangeSeries) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        match arg {
+            Expr::Matrix(matrix) => {
+                let span = source.shape.span(self.steps);
+                let stats_only = self.query.stats_only.contains(&stats_only::key(&matrix.selector));
+                self.read_series(&matrix.selector.matchers, span, &mut |labels, samples| {
+                    let mut samples = without_stale(samples);
+                    if stats_only {
+                        stats_only::resolve_hints(&mut samples);
+                    }
+                    each(RangeSeries { labels: labels.clone(), drop_name: false, samples })
+                })
+            }
+            Expr::Subquery(subquery) => self.subquery_series(subquery, source, each),
+            _ => Err(QueryError::execution("expected a range vector")),
+        }
+    }
+
+    pub(super) fn range_call(&self, call: &Call) -> Result<Frame, QueryError> {
+        let mut frame = Frame::default();
+        self.range_call_rows(call, &mut |row| {
+            frame.rows.push(row);
+            Ok(())
+        })?;
+        Ok(frame)
+    }
+
+    /// Evaluates the call series by series.
+    pub(super) fn range_call_rows(
+        &self,
+        call: &Call,
+        each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let name = call.function.name;
+        let at = call.function.arg_types.iter().position(|t| *t == ValueType::Matrix).unwrap_or(0);
+        let arg = call.args[at].unparen();
+        let mut params = Vec::new();
+        for (_, param) in call.args.iter().enumerate().filter(|(i, _)| *i != at) {
+            params.push(self.scalar(param)?);
+        }
+        let source = self.range_source(arg)?;
+        extended::check_function(source.extended, name)?;
+        let range_call = RangeCall {
+            name,
+            range_secs: source.shape.range as f64 / 1000.0,
+            extended: source.extended,
+            pos: source.pos,
+            params: &params,
+            first_pos: call.args[0].pos(),
+            features: self.query.features,
+        };
+        let keeps_name = matches!(name, "last_over_time" | "first_over_time");
+        let mut windows = WindowCache::new(source.shape, self.steps);
+        let mut notes = Annotations::default();
+        let kernel = range_call.kernel()?;
+        let result = self.range_series(arg, &source, &mut |series| {
+            let mut row = Row::new(series.labels.clone(), series.drop_name, self.steps.count);
+            let any =
+                self.run_kernel(&range_call, kernel, &series, &source.shape, &mut windows, &mut row, &mut notes)?;
+            if !any {
+                return Ok(());
+            }
+            if !keeps_name {
+                self.drop_name(&mut row);
+            }
+            self.query.hold(row.samples())?;
+            each(row)
+        });
+        self.query.merge_annotations(notes);
+        result
+    }
+
+    /// Computes one series. Tells whether there is any result.
+    #[allow(clippy::too_many_arguments)]
+    fn run_kernel(
+        &self,
+        call: &RangeCall<'_>,
+        kernel: Kernel,
+        series: &RangeSeries,
+        shape: &WindowShape,
+        windows: &mut WindowCache,
+        row: &mut Row,
+        notes: &mut Annotations,
+    ) -> Result<bool, QueryError> {
+        let Samples { floats, histograms } = &series.samples;
+        let float_bounds = (!floats.is_empty()).then(|| windows.bounds(&floats.timestamps));
+        let hist_bounds = (!histograms.is_empty()).then(|| windows.bounds(&histograms.timestamps));
+        if float_bounds.is_none() && hist_bounds.is_none() {
+            return Ok(false);
+        }
+        let with_starts = self.query.features.use_start_timestamps;
+        let metric = series.labels.metric_name();
+        let resets = rate::ResetIndex::new(call.name, &floats.values);
+        let (mut any, mut any_float, mut largest, mut queried) = (false, false, 0usize, 0u64);
+        for step in 0..self.steps.count {
+            let (from, to) = float_bounds.as_ref().map_or((0, 0), |b| (b[step].0 as usize, b[step].1 as usize));
+            let (hist_from, hist_to) =
+                hist_bounds.as_ref().map_or((0, 0), |b| (b[step].0 as usize, b[step].1 as usize));
+            if from == to && hist_from == hist_to {
+                continue;
+            }
+            let at = self.steps.time(step);
+            let window = Window {
+                times: &floats.timestamps[from..to],
+                floats: &floats.values[from..to],
+                starts: floats.start_timestamps.as_ref().filter(|_| with_starts).map(|s| &s[from..to]),
+                hist_times: &histograms.timestamps[hist_from..hist_to],
+                hists: &histograms.values[hist_from..hist_to],
+                hist_starts: histograms
+                    .start_timestamps
+                    .as_ref()
+                    .filter(|_| with_starts)
+                    .map(|s| &s[hist_from..hist_to]),
+                at,
+                step,
+                range: shape.range_at(at),
+            };
+            let samples = window.samples();
+            largest = largest.max(samples);
+            queried += samples as u64;
+            if self.query.budget.per_step.is_some() {
+                self.query.queried(at, samples as u64);
+            }
+            let output = match kernel {
+                Kernel::Rate { counter, per_second } => {
+                    let may_reset = resets.any_in(from, to);
+                    rate::extrapolated(call, &window, counter, per_second, may_reset, metric, notes)
+                }
+                Kernel::Other(compute) => compute(call, &window, metric, notes),
+            };
+            match output {
+                Output::None => {}
+                Output::Float(value) => {
+                    row.set_float(step, value);
+                    (any, any_float) = (true, true);
+                }
+                Output::Histogram(histogram) => {
+                    row.set_histogram(step, histogram);
+                    any = true;
+                }
+            }
+        }
+        if self.query.budget.per_step.is_none() {
+            self.query.queried(0, queried);
+        }
+        self.query.touch(largest)?;
+        if any_float && matches!(call.name, "rate" | "increase") {
+            rate::note_non_counter(call, &series.labels, notes);
+        }
+        Ok(any)
+    }
+}
+
+/// How a function is computed.
+#[derive(Clone, Copy)]
+pub(super) enum Kernel {
+    /// `rate` and its kin, which take a short cut where no counter reset can be.
+    Rate {
+        counter: bool,
+        per_second: bool,
+    },
+    Other(KernelFn),
+}
+
+pub(super) type KernelFn = fn(&RangeCall<'_>, &Window<'_>, &str, &mut Annotations) -> Output;
+
+impl RangeCall<'_> {
+    fn kernel(&self) -> Result<Kernel, QueryError> {
+        let extended = self.extended.is_some();
+        Ok(Kernel::Other(match self.name {
+            "rate" | "increase" | "delta" => {
+                let (counter, per_second) = (self.name != "delta", self.name == "rate");
+                if !extended {
+                    return Ok(Kernel::Rate { counter, per_second });
+                }
+                extended::rate
+            }
+            "resets" => over_time::resets,
+            "changes" => over_time::changes,
+            "irate" => rate::irate,
+            "idelta" => rate::idelta,
+            "sum_over_time" => over_time::sum,
+            "avg_over_time" => over_time::avg,
+            "min_over_time" => over_time::min,
+            "max_over_time" => over_time::max,
+            "count_over_time" => |_, w, _, _| Output::Float(w.len() as f64),
+            "present_over_time" | "absent_over_time" => |_, _, _, _| Output::Float(1.0),
+            "last_over_time" => over_time::last,
+            "first_over_time" => over_time::first,
+            "stddev_over_time" => over_time::stddev,
+            "stdvar_over_time" => over_time::stdvar,
+            "mad_over_time" => over_time::mad,
+            "quantile_over_time" => over_time::quantile,
+            "ts_of_first_over_time" => over_time::time_of_first,
+            "ts_of_last_over_time" => over_time::time_of_last,
+            "ts_of_max_over_time" => over_time::time_of_max,
+            "ts_of_min_over_time" => over_time::time_of_min,
+            "deriv" => over_time::deriv,
+            "predict_linear" => over_time::predict_linear,
+            "double_exponential_smoothing" => {
+                self.check_factor(0, "smoothing")?;
+                self.check_factor(1, "trend")?;
+                over_time::double_exponential_smoothing
+            }
+            name => return Err(QueryError::execution(format!("function {name:?} takes no range vector"))),
+        }))
+    }
+
+    /// The value of a scalar argument at a step.
+    pub(super) fn param(&self, at: usize, step: usize) -> f64 {
+        self.params.get(at).and_then(|values| values.get(step)).copied().unwrap_or(f64::NAN)
+    }
+
+    fn check_factor(&self, at: usize, what: &str) -> Result<(), QueryError> {
+        let short = if what == "trend" { "tf" } else { "sf" };
+        match self.params[at].iter().find(|v| **v <= 0.0 || **v >= 1.0) {
+            Some(bad) => {
+                Err(QueryError::execution(format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {bad:.6}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Samples without staleness markers.
+pub(super) fn without_stale(mut samples: Samples) -> Samples {
+    if samples.floats.values.iter().any(|v| model::is_stale(*v)) {
+        samples.floats = filter(&samples.floats, |v| !model::is_stale(*v));
+    }
+    if samples.histograms.values.iter().any(|h| h.is_stale()) {
+        samples.histograms = filter(&samples.histograms, |h| !h.is_stale());
+    }
+    samples
+}
+
+fn filter<V: Clone>(column: &Column<V>, keep: impl Fn(&V) -> bool) -> Column<V> {
+    let kept: Vec<usize> = (0..column.len()).filter(|at| keep(&column.values[*at])).collect();
+    let pick = |times: &Arc<[Timestamp]>| kept.iter().map(|at| times[*at]).collect::<Arc<[Timestamp]>>();
+    Column {
+        timestamps: pick(&column.timestamps),
+        values: kept.iter().map(|at| column.values[*at].clone()).collect(),
+        start_timestamps: column.start_timestamps.as_ref().map(pick),
+    }
+}

@@ -1,0 +1,136 @@
+use std::sync::Arc;
+
+use model::{CounterResetHint, Labels, Timestamp};
+
+use super::frame::{Hist, is_absent};
+use super::range_functions::{RangeSeries, RangeSource};
+use super::{Evaluator, Frame, Steps, extended};
+use crate::QueryError;
+use crate::ast::{Expr, Extended, Subquery};
+use crate::result::{MatrixSeries, Points};
+use crate::storage::{Column, Samples};
+
+impl Evaluator<'_> {
+    /// Evaluates what a subquery asks for at all steps that any window needs, and hands it on as series.
+    pub(super) fn subquery_series(
+        &self,
+        subquery: &Subquery,
+        source: &RangeSource,
+        each: &mut dyn FnMut(RangeSeries) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let step = match subquery.step_expr.as_deref() {
+            None if subquery.step == 0 => self.query.default_subquery_step,
+            expr => self.range_millis(subquery.step, expr)?,
+        };
+        if step <= 0 {
+            return Err(QueryError::execution("subquery step must be greater than zero"));
+        }
+        let (first, last) = source.shape.span(self.steps);
+        // steps are multiples of the step, so that they do not depend on when the query runs
+        let start = first.div_euclid(step) * step;
+        let start = if start < first { start + step } else { start };
+        if start > last {
+            return Ok(());
+        }
+        let count = usize::try_from((last - start) / step + 1).unwrap_or(usize::MAX);
+        self.query.touch(count)?;
+        let steps = Steps { start, interval: step, count };
+        let mark = self.query.held();
+        let frame: Frame = Evaluator { query: self.query, steps }.vector(&subquery.expr)?;
+        let result = self.hand_on(frame, steps, each);
+        let _ = mark;
+        result
+    }
+
+    fn hand_on(
+        &self,
+        frame: Frame,
+        steps: Steps,
+        each: &mut dyn FnMut(RangeSeries) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let all: Arc<[Timestamp]> = steps.times().collect();
+        for row in frame.rows {
+            self.query.check()?;
+            let floats = if row.floats.iter().all(|v| !is_absent(*v)) {
+                Column { timestamps: all.clone(), values: row.floats, start_timestamps: None }
+            } else {
+                let present = || row.floats.iter().zip(all.iter()).filter(|(v, _)| !is_absent(**v));
+                Column {
+                    timestamps: present().map(|(_, t)| *t).collect(),
+                    values: present().map(|(v, _)| *v).collect(),
+                    start_timestamps: None,
+                }
+            };
+            let present = || row.histograms.iter().zip(all.iter()).filter_map(|(h, t)| Some((h.as_ref()?, *t)));
+            let histograms = Column {
+                timestamps: present().map(|(_, t)| t).collect(),
+                values: present().map(|(h, _)| without_hint(h)).collect(),
+                start_timestamps: None,
+            };
+            let samples = Samples { floats, histograms };
+            each(RangeSeries { labels: row.labels, drop_name: row.drop_name, samples })?;
+        }
+        Ok(())
+    }
+
+    /// A range vector as the result of the whole query.
+    pub(super) fn raw_matrix(&self, expr: &Expr) -> Result<Vec<MatrixSeries>, QueryError> {
+        let source = self.range_source(expr)?;
+        let range = source.shape.range_at(self.steps.start);
+        let mut matrix: Vec<MatrixSeries> = Vec::new();
+        self.range_series(expr, &source, &mut |series| {
+            let Samples { floats, histograms } = &series.samples;
+            let (floats, histograms) = match source.extended {
+                None => (cut(floats, range), cut(histograms, range)),
+                Some(extended) => {
+                    let smoothed = extended == Extended::Smoothed;
+                    let (times, values) = extended::extend_floats(&floats.timestamps, &floats.values, range, smoothed);
+                    let floats = Points { timestamps: times.into(), values };
+                    let (times, values) =
+                        extended::extend_histograms(&histograms.timestamps, &histograms.values, range, smoothed);
+                    (floats, Points { timestamps: times.into(), values })
+                }
+            };
+            let samples =
+                floats.len() + histograms.values.iter().map(|h| super::frame::histogram_size(h)).sum::<usize>();
+            if samples == 0 {
+                return Ok(());
+            }
+            self.query.queried(self.steps.start, samples as u64);
+            self.query.hold(samples)?;
+            let labels = if series.drop_name { super::without_metadata(&series.labels) } else { series.labels };
+            matrix.push(MatrixSeries { labels, floats, histograms });
+            Ok(())
+        })?;
+        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+        if matrix.windows(2).any(|pair: &[MatrixSeries]| labels_equal(&pair[0].labels, &pair[1].labels)) {
+            return Err(super::frame::same_labelset());
+        }
+        Ok(matrix)
+    }
+}
+
+fn labels_equal(a: &Labels, b: &Labels) -> bool {
+    a == b
+}
+
+/// Between the steps of a subquery lie samples it does not see, so what a histogram knew about the sample before it is void.
+fn without_hint(hist: &Hist) -> Hist {
+    match hist.counter_reset_hint {
+        CounterResetHint::Unknown | CounterResetHint::Gauge => hist.clone(),
+        CounterResetHint::Reset | CounterResetHint::NotReset => {
+            let mut copy = model::FloatHistogram::clone(hist);
+            copy.counter_reset_hint = CounterResetHint::Unknown;
+            Arc::new(copy)
+        }
+    }
+}
+
+/// The part of a column in `(start, end]`.
+fn cut<V: Clone>(column: &Column<V>, (start, end): (Timestamp, Timestamp)) -> Points<V> {
+    let from = column.timestamps.partition_point(|t| *t <= start);
+    let to = column.timestamps.partition_point(|t| *t <= end);
+    let timestamps =
+        if (from, to) == (0, column.len()) { column.timestamps.clone() } else { column.timestamps[from..to].into() };
+    Points { timestamps, values: column.values[from..to].to_vec() }
+}

@@ -1,0 +1,1 @@
+//! Tests across daemons; see the `tests` folder.

@@ -1,0 +1,194 @@
+//! Loads node-like series into a database and says what they cost: memory, time, bytes on disk, time to open and to read.
+//!
+//! ```text
+//! node_load TARGETS SCRAPES INTERVAL_SECONDS [DIR]
+//! ```
+//! With scrapes that span more than three hours, blocks are cut and merged as well.
+
+use std::error::Error;
+use std::time::Instant;
+
+use model::{Labels, Matcher};
+use tsdb::{Db, Options, SeriesRef};
+
+/// Series of one target.
+const SERIES: usize = 1500;
+
+/// A reproducible stream of numbers.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// How a series moves, by what real node pages have: about two thirds stand still, most of the rest are counters.
+#[derive(Clone, Copy)]
+enum Kind {
+    Constant,
+    /// Seconds in hundredths that follow the clock, as the idle time of a core.
+    Seconds(u64),
+    /// A counter in units that come in bursts.
+    Counter(u64),
+    /// Bytes in pages, up and down.
+    Pages,
+    /// A small number that changes at times.
+    Level,
+    /// A fraction without short decimals.
+    Fraction,
+}
+
+fn kind(series: usize) -> Kind {
+    match series % 30 {
+        0..=18 => Kind::Constant,
+        19..=20 => Kind::Seconds(5 + series as u64 % 90),
+        21..=22 => Kind::Counter(10),
+        23..=24 => Kind::Counter(100_000),
+        25..=26 => Kind::Pages,
+        27..=28 => Kind::Level,
+        _ => Kind::Fraction,
+    }
+}
+
+fn labels(target: usize, series: usize) -> Labels {
+    let instance = format!("node-{target:04}.example.net:9100");
+    let name = format!("node_subsystem{:02}_metric_{:02}_total", series / 100, series / 10 % 10);
+    let device = format!("dev{}", series % 10);
+    Labels::from_pairs([
+        ("__name__", name.as_str()),
+        ("device", &device),
+        ("instance", &instance),
+        ("job", "node"),
+        ("mode", if series.is_multiple_of(2) { "read" } else { "write" }),
+    ])
+}
+
+fn step(value: &mut f64, kind: Kind, interval: u64, random: &mut Random) {
+    match kind {
+        Kind::Constant => {}
+        Kind::Seconds(share) => {
+            let hundredths = interval * share + random.below(1 + interval * 4);
+            *value = ((*value * 100.0).round() + hundredths as f64) / 100.0;
+        }
+        Kind::Counter(scale) => {
+            if random.below(4) > 0 {
+                *value += random.below(scale * interval) as f64;
+            }
+        }
+        Kind::Pages => *value = (*value + (random.below(401) as f64 - 200.0) * 4096.0).max(4096.0),
+        Kind::Level => {
+            if random.below(8) == 0 {
+                *value = random.below(40) as f64;
+            }
+        }
+        Kind::Fraction => *value = random.below(1 << 50) as f64 / (1u64 << 50) as f64,
+    }
+}
+
+fn rss_megabytes() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: f64 = statm.split(' ').nth(1).and_then(|p| p.parse().ok()).unwrap_or(0.0);
+    pages * 4096.0 / 1e6
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default: usize| args.get(at).map_or(Ok(default), |a| a.parse());
+    let (targets, scrapes, interval) = (number(0, 200)?, number(1, 18)?, number(2, 10)?);
+    let dir = args.get(3).map_or_else(|| std::env::temp_dir().join("tsdb-node-load"), Into::into);
+    let _ = std::fs::remove_dir_all(&dir);
+    let options = Options { background: false, ..Options::default() };
+    let db = Db::open(&dir, options.clone())?;
+    let count = targets * SERIES;
+
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut values: Vec<f64> = (0..count).map(|_| random.below(1 << 30) as f64).collect();
+    let base = rss_megabytes();
+    let began = Instant::now();
+    let mut refs: Vec<SeriesRef> = Vec::with_capacity(count);
+    for target in 0..targets {
+        let mut appender = db.appender();
+        for series in 0..SERIES {
+            refs.push(appender.series(&labels(target, series))?);
+        }
+        let range = target * SERIES..(target + 1) * SERIES;
+        appender.append_row(target as i64 % (interval as i64 * 1000), &refs[range.clone()], &values[range]);
+        appender.commit()?;
+    }
+    println!("create    {:.2} us/series", began.elapsed().as_secs_f64() * 1e6 / count as f64);
+    let (mut spent, mut maintained) = (0.0, 0.0);
+    for scrape in 1..scrapes {
+        for target in 0..targets {
+            let range = target * SERIES..(target + 1) * SERIES;
+            for (at, value) in values[range.clone()].iter_mut().enumerate() {
+                step(value, kind(at), interval as u64, &mut random);
+            }
+            let time = (scrape * interval * 1000 + target % (interval * 1000)) as i64;
+            let began = Instant::now();
+            let mut appender = db.appender();
+            appender.append_row(time, &refs[range.clone()], &values[range]);
+            appender.commit()?;
+            spent += began.elapsed().as_secs_f64();
+        }
+        if scrape * interval % 3600 < interval {
+            let began = Instant::now();
+            db.maintain()?;
+            maintained += began.elapsed().as_secs_f64();
+        }
+    }
+    let samples = (scrapes - 1) * count;
+    println!("append    {:.1} ns/sample", spent * 1e9 / samples.max(1) as f64);
+    println!("maintain  {maintained:.2} s");
+    let metrics = db.metrics();
+    println!("log       {:.2} B/sample", metrics.wal_bytes_written as f64 / (samples + count) as f64);
+    println!(
+        "memory    {:.1} MB RSS more, {:.0} B/series; by own account {:.1} MB, {:.0} B/series",
+        rss_megabytes() - base,
+        (rss_megabytes() - base) * 1e6 / count as f64,
+        metrics.head_bytes as f64 / 1e6,
+        metrics.head_bytes as f64 / count as f64
+    );
+    let blocks = db.blocks();
+    let stored: u64 = blocks.iter().map(|b| b.stats.num_samples).sum();
+    println!(
+        "blocks    {} of {stored} samples, {:.3} B/sample",
+        blocks.len(),
+        metrics.blocks_bytes as f64 / stored.max(1) as f64
+    );
+    for (what, matchers) in
+        [("one metric", vec![Matcher::equal("__name__", "node_subsystem03_metric_04_total")]), ("everything", vec![])]
+    {
+        let began = Instant::now();
+        let end = (scrapes * interval * 1000) as i64;
+        let selection = db.select(&matchers, 0, end)?;
+        let selected = began.elapsed();
+        let mut read = 0;
+        for from in (0..selection.labels().len()).step_by(512) {
+            let samples = selection.read(from..(from + 512).min(selection.labels().len()), 0, end)?;
+            read += samples.iter().map(|s| s.floats.len()).sum::<usize>();
+        }
+        println!(
+            "read      {what}: {} series, {read} samples, select {:.1} ms, read {:.1} ms",
+            selection.labels().len(),
+            selected.as_secs_f64() * 1e3,
+            (began.elapsed() - selected).as_secs_f64() * 1e3
+        );
+    }
+    drop(db);
+    let began = Instant::now();
+    let db = Db::open(&dir, options)?;
+    println!(
+        "open      {:.2} s for {:.1} MB of log",
+        began.elapsed().as_secs_f64(),
+        db.metrics().wal_bytes as f64 / 1e6
+    );
+    Ok(())
+}

@@ -1,0 +1,308 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use model::{Labels, Matcher, Metadata, Timestamp};
+use parking_lot::{Mutex, RwLock};
+
+use crate::block::Block;
+use crate::db::Answer;
+use crate::error::{AppendError, CommitError, FileError};
+use crate::exemplars::ExemplarStore;
+use crate::head::{Groups, HeadSnapshot, Limits, SeriesIndex};
+use crate::lock::DirLock;
+use crate::maintain;
+use crate::metrics::Counters;
+use crate::options::Options;
+use crate::postings::{self, LabelIndex};
+use crate::select::{Selection, Source};
+use crate::wal::{RecordBuilder, WalWriter};
+
+/// Memory that tables of block indexes may take together, before the first are dropped.
+const INDEX_BYTES: usize = 48 << 20;
+
+/// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `index`, `groups`, `wal`, others.
+pub(crate) struct Engine {
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) counters: Counters,
+    /// Held while blocks are made, merged, changed or removed.
+    pub(crate) maintenance: Mutex<()>,
+    pub(crate) index: RwLock<SeriesIndex>,
+    pub(crate) groups: Mutex<Groups>,
+    pub(crate) wal: Mutex<WalWriter>,
+    /// Held while files are fsynced.
+    pub(crate) syncing: Mutex<()>,
+    pub(crate) blocks: RwLock<Vec<Arc<Block>>>,
+    /// Blocks that cannot be opened, for warnings.
+    pub(crate) damaged: Mutex<Vec<(DamagedRange, String)>>,
+    pub(crate) exemplars: Mutex<ExemplarStore>,
+    pub(crate) metadata: Mutex<HashMap<u32, Metadata>>,
+    /// Numbers under which the log may mention a series that has another one now.
+    pub(crate) aliases: Mutex<HashMap<u32, u32>>,
+    /// Open transactions, with the oldest sample each takes once that is known.
+    pub(crate) transactions: Mutex<BTreeMap<u64, Option<Timestamp>>>,
+    pub(crate) next_transaction: AtomicU64,
+    pub(crate) closed: AtomicBool,
+    #[expect(dead_code, reason = "held until the database is gone")]
+    pub(crate) lock: DirLock,
+}
+
+/// What is known of a damaged block: its range if the meta can be read.
+pub(crate) type DamagedRange = Option<(Timestamp, Timestamp)>;
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(crate) fn begin(&self) -> u64 {
+        let mut transactions = self.transactions.lock();
+        let number = self.next_transaction.fetch_add(1, Ordering::Relaxed);
+        transactions.insert(number, None);
+        number
+    }
+
+    /// Notes the oldest sample a transaction takes, and returns its limits.
+    pub(crate) fn enter(&self, transaction: u64, limits: Limits) -> Limits {
+        self.transactions.lock().insert(transaction, Some(limits.min_valid));
+        limits
+    }
+
+    pub(crate) fn end(&self, transaction: u64) {
+        self.transactions.lock().remove(&transaction);
+    }
+
+    /// The oldest open transaction, or the next one.
+    pub(crate) fn oldest_transaction(&self) -> u64 {
+        let transactions = self.transactions.lock();
+        transactions.keys().next().copied().unwrap_or(self.next_transaction.load(Ordering::Relaxed))
+    }
+
+    /// Whether an open transaction may have samples before `time`.
+    pub(crate) fn open_before(&self, time: Timestamp) -> bool {
+        self.transactions.lock().values().flatten().any(|min_valid| *min_valid < time)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn series(&self, labels: &Labels, transaction: u64) -> Result<u32, AppendError> {
+        {
+            let index = self.index.read();
+            if let Some(id) = index.find(labels) {
+                self.groups.lock().pin_if_idle(id, transaction);
+                return Ok(id);
+            }
+        }
+        let mut index = self.index.write();
+        let (id, created) = index.get_or_create(labels).ok_or(AppendError::TooManySeries)?;
+        let mut groups = self.groups.lock();
+        if created {
+            groups.create(id);
+            groups.unlogged.insert(id, labels.clone());
+            self.counters.series_created.add(1);
+        }
+        groups.pin(id, transaction);
+        Ok(id)
+    }
+
+    pub(crate) fn labels(&self, id: u32) -> Option<Labels> {
+        let index = self.index.read();
+        index.contains(id).then(|| index.labels(id))
+    }
+
+    pub(crate) fn count_refused(&self, error: &AppendError) {
+        let counter = match error {
+            AppendError::OutOfOrder => &self.counters.out_of_order_refused,
+            AppendError::TooOld => &self.counters.too_old_refused,
+            AppendError::OutOfBounds => &self.counters.out_of_bounds_refused,
+            AppendError::Duplicate { .. } => &self.counters.duplicates_refused,
+            AppendError::ExemplarOutOfOrder => &self.counters.exemplars_out_of_order,
+            AppendError::UnknownSeries(_)
+            | AppendError::EmptyLabels
+            | AppendError::InvalidHistogram(_)
+            | AppendError::ExemplarTooLong
+            | AppendError::TooManySeries => return,
+        };
+        counter.add(1);
+    }
+
+    /// Writes a record; the lock of the groups is held by the caller, so that the log has the order of the head.
+    pub(crate) fn log(&self, record: &RecordBuilder) -> Result<(), CommitError> {
+        if self.is_closed() {
+            return Err(CommitError::Closed);
+        }
+        match self.wal.lock().append(&record.bytes, record.max_time) {
+            Ok(()) => {
+                self.counters.wal_records.add(1);
+                self.counters.wal_bytes_written.add(record.bytes.len() as u64);
+                Ok(())
+            }
+            Err(error) => {
+                self.counters.wal_writes_failed.add(1);
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(crate) fn sync_wal(&self) -> Result<(), FileError> {
+        // a second caller waits, and then finds that the first has done its work
+        let _syncing = self.syncing.lock();
+        let files = self.wal.lock().take_unsynced();
+        for (at, file) in files.iter().enumerate() {
+            let began = Instant::now();
+            if let Err(error) = file.sync_data() {
+                self.wal.lock().still_unsynced(files[at..].to_vec());
+                return Err(FileError::at("sync", self.dir.join("wal"))(error));
+            }
+            self.counters.wal_fsyncs.add(1);
+            self.counters.wal_fsync_nanos.add(began.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    /// Notes in a fresh log what is in blocks, for the next replay.
+    pub(crate) fn note_flushed(&self) -> Result<(), FileError> {
+        let groups = self.groups.lock();
+        let min_valid = groups.bounds.min_valid;
+        if min_valid == Timestamp::MIN {
+            return Ok(());
+        }
+        let mut record = RecordBuilder::default();
+        maintain::put_flushed(&mut record, &groups, min_valid);
+        self.wal.lock().append(&record.bytes, record.max_time)
+    }
+
+    /// The head's series that match, in no order of interest.
+    pub(crate) fn head_ids(&self, matchers: &[Matcher]) -> Vec<u32> {
+        let Ok(ids) = postings::select(&*self.index.read(), matchers);
+        ids
+    }
+
+    /// The head's series that match, in label order.
+    pub(crate) fn head_sorted(&self, matchers: &[Matcher]) -> (Vec<u32>, Vec<Labels>) {
+        if !self.index.read().sortable() {
+            self.index.write().prepare_sort();
+        }
+        loop {
+            let index = self.index.read();
+            let Ok(ids) = postings::select(&*index, matchers);
+            if ids.is_empty() {
+                return (Vec::new(), Vec::new());
+            }
+            if index.sortable() {
+                let ids = index.sort(&ids);
+                let labels = ids.iter().map(|id| index.labels(*id)).collect();
+                return (ids, labels);
+            }
+            // a series came in between
+            drop(index);
+            self.index.write().prepare_sort();
+        }
+    }
+
+    pub(crate) fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
+        let (ids, labels) = self.head_sorted(matchers);
+        let mut warnings = Vec::new();
+        let (mut head, blocks) = {
+            // blocks take over from the head under this lock
+            let groups = self.groups.lock();
+            (HeadSnapshot::take(&groups, &ids), self.blocks.read().clone())
+        };
+        head.prepare(min_time, max_time);
+        let (kept, labels) = head.retain(labels, min_time, max_time);
+        let mut parts = Vec::new();
+        let mut wanted: Vec<&Arc<Block>> = blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)).collect();
+        wanted.sort_by_key(|b| b.meta.ulid);
+        for block in wanted {
+            match block.select(matchers, min_time, max_time) {
+                Ok((selection, labels)) => parts.push((Source::Block(selection), labels)),
+                Err(error) => {
+                    self.counters.damaged_blocks.add(1);
+                    warnings.push(format!("block {} left out: {error}", block.meta.ulid));
+                }
+            }
+        }
+        for (range, error) in self.damaged.lock().iter() {
+            if range.is_none_or(|(min, max)| min <= max_time && max > min_time) {
+                warnings.push(error.clone());
+            }
+        }
+        parts.push((Source::Head(kept), labels));
+        self.bound_index_memory(&blocks);
+        Selection::join(parts, warnings)
+    }
+
+    fn bound_index_memory(&self, blocks: &[Arc<Block>]) {
+        let mut total = 0;
+        // the newest are asked for most
+        for block in blocks.iter().rev() {
+            total += block.index_bytes();
+            if total > INDEX_BYTES {
+                block.unload_index();
+            }
+        }
+    }
+
+    pub(crate) fn ask_indexes(
+        &self,
+        ask: Ask<'_>,
+        min_time: Timestamp,
+        max_time: Timestamp,
+        limit: Option<usize>,
+    ) -> Answer {
+        let mut warnings = Vec::new();
+        let mut all: BTreeSet<String> = BTreeSet::new();
+        let in_head = {
+            let extent = self.groups.lock().extent();
+            extent.0 <= max_time && extent.1 >= min_time
+        };
+        if in_head {
+            let Ok(found) = ask.of(&*self.index.read());
+            all.extend(found);
+        }
+        let blocks = self.blocks.read().clone();
+        for b in blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)) {
+            match b.with_index(|index| ask.of(index)) {
+                Ok(found) => all.extend(found),
+                Err(error) => warnings.push(format!("block {} left out: {error}", b.meta.ulid)),
+            }
+        }
+        self.bound_index_memory(&blocks);
+        answer(all.iter().map(String::as_str).collect(), limit, &warnings)
+    }
+}
+
+/// A question that indexes answer without looking at series.
+#[derive(Clone, Copy)]
+pub(crate) enum Ask<'a> {
+    Names,
+    /// Of this label.
+    Values(&'a str),
+}
+
+impl Ask<'_> {
+    fn of<I: LabelIndex>(self, index: &I) -> Result<Vec<String>, I::Error> {
+        match self {
+            Self::Names => index.names(),
+            Self::Values(name) => index.values(name),
+        }
+    }
+}
+
+/// The first `limit` values.
+pub(crate) fn answer(values: BTreeSet<&str>, limit: Option<usize>, warnings: &[String]) -> Answer {
+    let limit = limit.unwrap_or(usize::MAX);
+    Answer {
+        truncated: values.len() > limit,
+        values: values.into_iter().take(limit).map(str::to_owned).collect(),
+        warnings: warnings.to_vec(),
+    }
+}

@@ -1,0 +1,60 @@
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::maintain;
+
+/// The threads a database owns.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    stop: Vec<mpsc::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub(crate) fn start(engine: &Arc<Engine>) -> Self {
+        let mut worker = Self { stop: Vec::new(), threads: Vec::new() };
+        let sync = engine.options.wal_fsync_interval;
+        if !sync.is_zero() {
+            worker.spawn("tsdb-fsync", sync, engine, |engine| {
+                if let Err(error) = engine.sync_wal() {
+                    tracing::error!(%error, "the log could not be made durable");
+                }
+            });
+        }
+        worker.spawn("tsdb-maintain", engine.options.maintenance_interval, engine, |engine| {
+            if let Err(error) = maintain::maintain(engine) {
+                tracing::error!(%error, "storage maintenance failed and will be tried again");
+            }
+        });
+        worker
+    }
+
+    fn spawn(&mut self, name: &str, interval: Duration, engine: &Arc<Engine>, work: fn(&Engine)) {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let engine = Arc::clone(engine);
+        let run = move || {
+            while stopped.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
+                work(&engine);
+            }
+        };
+        match std::thread::Builder::new().name(name.to_owned()).spawn(run) {
+            Ok(thread) => {
+                self.stop.push(stop);
+                self.threads.push(thread);
+            }
+            Err(error) => tracing::error!(%error, name, "cannot start a thread of the storage"),
+        }
+    }
+
+    /// Ends the threads and waits for them.
+    pub(crate) fn stop(self) {
+        drop(self.stop);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the storage panicked");
+            }
+        }
+    }
+}

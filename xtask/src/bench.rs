@@ -1,0 +1,20 @@
+//! `cargo xtask bench NAME`: us beside the real programs, with the profile that is shipped.
+
+use std::process::Command;
+
+use crate::command::{self, binaries, cargo, root};
+
+/// Builds everything as shipped and runs a benchmark.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    command::run(cargo().args(["build", "--profile", "shipping", "--workspace", "--exclude", "xtask", "--bins"]))?;
+    let folder = binaries("shipping");
+    command::run(
+        Command::new(folder.join("bench"))
+            .current_dir(root())
+            .args(arguments)
+            .arg("--bin")
+            .arg(&folder)
+            .arg("--out")
+            .arg(folder.with_file_name("bench")),
+    )
+}

@@ -1,0 +1,209 @@
+//! `cargo xtask test`: everything that CI runs. Installs what it needs and says so; prints the time of each part, and each part
+//! that is left out with the reason.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::command::{self, binaries, cargo, exists, root, show};
+
+/// The release of cargo-deny that is installed where there is none.
+const CARGO_DENY: &str = "0.20.2";
+
+#[derive(Default)]
+struct Report {
+    passed: u64,
+    failed: u64,
+    faults: Vec<String>,
+    times: Vec<(&'static str, f64)>,
+    left_out: Vec<(&'static str, String)>,
+}
+
+impl Report {
+    /// Runs a part; its fault does not stop the others.
+    fn part(&mut self, name: &'static str, work: impl FnOnce(&mut Self) -> Result<(), String>) {
+        println!("\n==> {name}");
+        let started = Instant::now();
+        if let Err(fault) = work(self) {
+            self.failed += 1;
+            self.faults.push(format!("{name}: {fault}"));
+        }
+        self.times.push((name, started.elapsed().as_secs_f64()));
+    }
+
+    fn leave_out(&mut self, name: &'static str, reason: impl Into<String>) {
+        let reason = reason.into();
+        println!("\n==> {name}: left out, {reason}");
+        self.left_out.push((name, reason));
+    }
+
+    /// Runs a program that prints counts as cargo's test runner or as `N passed, N failed`, and adds them up.
+    fn counted(&mut self, command: &mut Command) -> Result<(), String> {
+        let shown = show(command);
+        let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| format!("{shown}: {e}"))?;
+        let output = child.stdout.take().ok_or("no output")?;
+        let before = self.failed;
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            println!("{line}");
+            if let Some((passed, failed)) = counts(&line) {
+                self.passed += passed;
+                self.failed += failed;
+            }
+        }
+        let status = child.wait().map_err(|e| format!("{shown}: {e}"))?;
+        if status.success() {
+            return Ok(());
+        }
+        if self.failed > before {
+            self.faults.push(format!("{shown}: tests failed"));
+            return Ok(());
+        }
+        Err(format!("{shown} failed ({status})"))
+    }
+}
+
+/// `test result: ok. 3 passed; 0 failed; ...` or `3 passed, 0 failed`.
+fn counts(line: &str) -> Option<(u64, u64)> {
+    let text = line
+        .trim()
+        .strip_prefix("test result: ")
+        .and_then(|l| l.split_once(". "))
+        .map_or(line.trim(), |(_, rest)| rest);
+    let mut parts = text.split([';', ',']);
+    let number = |part: Option<&str>, word: &str| part?.trim().strip_suffix(word)?.trim().parse().ok();
+    Some((number(parts.next(), "passed")?, number(parts.next(), "failed")?))
+}
+
+/// Runs all tests.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let long = match arguments {
+        [] => false,
+        [flag] if flag == "--long" => true,
+        _ => return Err("usage: cargo xtask test [--long]".into()),
+    };
+    let conformance = conformance_folder();
+    println!(
+        "This will use: cargo (crates.io), rustfmt and clippy; cargo-deny {CARGO_DENY} if it is missing (cargo install);"
+    );
+    println!(
+        "the real Prometheus and its exporters from Debian sid in the user's cache folder (apt-get download, no root)."
+    );
+    let mut report = Report::default();
+    report.part("format", |_| command::run(cargo().args(["fmt", "--all", "--check"])));
+    report.part("clippy", |_| {
+        command::run(cargo().args(["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
+    });
+    deny(&mut report);
+    report.part("build", |_| command::run(cargo().args(["build", "--release", "--workspace", "--bins"])));
+    let peers = peers(&mut report);
+    report.part("tests", |report| {
+        let mut tests = cargo();
+        tests.args(["test", "--release", "--workspace", "--quiet"]);
+        if let Some(folder) = &conformance {
+            tests.env("FIREWATCH_CONFORMANCE", folder);
+        }
+        if let Some(folder) = &peers {
+            tests.env("FIREWATCH_PEERS", folder);
+        }
+        if long {
+            tests.env("FIREWATCH_LONG", "1");
+        }
+        report.counted(&mut tests)
+    });
+    match &conformance {
+        Some(folder) => report.part("PromQL scripts", |report| {
+            report.counted(
+                Command::new(binaries("release").join("firewatch")).args(["test", "promql"]).arg(folder.join("promql")),
+            )
+        }),
+        None => report.leave_out("PromQL scripts", "FIREWATCH_CONFORMANCE does not name a folder"),
+    }
+    if !long {
+        report.leave_out("long simulations", "they are part of `cargo xtask test --long`");
+    }
+    summary(&report)
+}
+
+/// Reference data, if there is any: named by `FIREWATCH_CONFORMANCE`.
+fn conformance_folder() -> Option<PathBuf> {
+    std::env::var_os("FIREWATCH_CONFORMANCE").map(PathBuf::from).filter(|path| path.is_dir())
+}
+
+fn deny(report: &mut Report) {
+    let tools = binaries("tools");
+    let local = tools.join("bin/cargo-deny");
+    let installed = exists("cargo-deny") || local.exists();
+    if !installed {
+        report.part("install cargo-deny", |_| {
+            let mut install = cargo();
+            install.args([
+                "install",
+                "--quiet",
+                "--locked",
+                "--no-default-features",
+                "--version",
+                CARGO_DENY,
+                "cargo-deny",
+            ]);
+            command::run(install.arg("--root").arg(&tools).arg("--target-dir").arg(tools.join("target")))
+        });
+    }
+    let program = if local.exists() { local } else { PathBuf::from("cargo-deny") };
+    // advisories need a clone of their database, which not every machine can make
+    report.part("licences, bans and sources of dependencies", |_| {
+        command::run(Command::new(program).current_dir(root()).args([
+            "--workspace",
+            "check",
+            "bans",
+            "licenses",
+            "sources",
+        ]))
+    });
+}
+
+/// The real programs that tests compare with.
+fn peers(report: &mut Report) -> Option<PathBuf> {
+    let script = root().join("tests/bench/peers.sh");
+    if !exists("apt-get") {
+        report.leave_out("comparison with the real programs", "there is no apt-get to fetch them with");
+        return None;
+    }
+    let output = Command::new("bash").arg(script).stderr(Stdio::inherit()).output();
+    let folder = output
+        .ok()
+        .filter(|o| o.status.success())
+        .map(|o| PathBuf::from(String::from_utf8_lossy(&o.stdout).trim().lines().last().unwrap_or_default()))
+        .filter(|path| path.is_dir());
+    if folder.is_none() {
+        report.leave_out("comparison with the real programs", "they cannot be fetched from Debian sid");
+    }
+    folder
+}
+
+fn summary(report: &Report) -> Result<(), String> {
+    println!("\nTimes");
+    for (name, seconds) in &report.times {
+        println!("  {seconds:7.1} s  {name}");
+    }
+    for (name, reason) in &report.left_out {
+        println!("  left out   {name}: {reason}");
+    }
+    for fault in &report.faults {
+        println!("FAILED {fault}");
+    }
+    println!("\n{} passed, {} failed", report.passed, report.failed);
+    if report.failed == 0 && report.passed > 0 { Ok(()) } else { Err("not everything passed".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_both_kinds_are_read() {
+        assert_eq!(counts("test result: ok. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out"), Some((3, 1)));
+        assert_eq!(counts("12 passed, 0 failed"), Some((12, 0)));
+        assert_eq!(counts("running 3 tests"), None);
+    }
+}
