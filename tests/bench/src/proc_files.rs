@@ -31,6 +31,15 @@ pub(crate) fn processor_time(pid: u32) -> Result<Duration, BenchError> {
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
+/// Time on the processors of the threads that are alive, to the nanosecond: for what is too short for the clock ticks that
+/// [`processor_time`] counts in. 0 where the kernel does not keep it.
+pub(crate) fn short_processor_time(pid: u32) -> Result<Duration, BenchError> {
+    let path = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&path).map_err(|e| BenchError::io(path, e))?;
+    let texts = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
+    Ok(Duration::from_nanos(texts.filter_map(|text| parse_schedstat(&text)).sum()))
+}
+
 /// Time that all processors of the machine have worked, in any mode, since it started.
 pub(crate) fn machine_time() -> Result<Duration, BenchError> {
     let path = "/proc/stat";
@@ -58,6 +67,11 @@ fn parse_stat(text: &str) -> Option<u64> {
     let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
     let field = |number: usize| fields.get(number)?.parse::<u64>().ok();
     Some(field(11)? + field(12)?)
+}
+
+/// Nanoseconds on a processor.
+fn parse_schedstat(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
 }
 
 /// Everything but `idle`, `iowait`, and the guests, whose time is part of the others.
@@ -96,6 +110,12 @@ mod tests {
     fn idle_and_guests_are_no_work_of_the_machine() {
         assert_eq!(parse_machine_stat("cpu  1 2 4 1000 2000 8 16 32 99 99\ncpu0 1 1 1\n"), Some(63));
         assert_eq!(parse_machine_stat("cpu0 1 2 3 4 5 6 7 8\n"), None);
+    }
+
+    #[test]
+    fn the_time_of_a_thread_is_the_first_number() {
+        assert_eq!(parse_schedstat("123456789 555 7\n"), Some(123_456_789));
+        assert_eq!(parse_schedstat(""), None);
     }
 
     #[test]

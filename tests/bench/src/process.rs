@@ -79,6 +79,11 @@ impl Running {
         proc_files::processor_time(self.child.id())
     }
 
+    /// Time on the processors so far, exact but for threads that have ended.
+    pub(crate) fn short_processor_time(&self) -> Result<Duration, BenchError> {
+        proc_files::short_processor_time(self.child.id())
+    }
+
     /// Asks it to end, as a service manager does, and waits until it has.
     pub(crate) fn stop(mut self) -> Result<(), BenchError> {
         let pid = Pid::from_child(&self.child);

@@ -193,10 +193,19 @@ fn measure(settings: &Settings, plan: &Plan, found: &Found) -> Result<Measured, 
         let reason = down.first().map_or_else(String::new, |reason| format!("; the first says: {reason}"));
         problems.push(format!("{up} of {} targets are up, {} are down{reason}", plan.farm.targets, down.len()));
     }
-    // what is stored must also be found
-    match query(address, "count(up == 1)") {
-        Ok(found) if found >= plan.farm.targets as f64 * ENOUGH => {}
-        Ok(found) => problems.push(format!("count(up == 1) is {found}, and there are {} targets", plan.farm.targets)),
+    // what is stored must also be found; a store may take a moment until it shows new samples
+    let enough = plan.farm.targets as f64 * ENOUGH;
+    let mut stored = query(address, "count(up == 1)");
+    for _ in 0..10 {
+        if stored.as_ref().is_ok_and(|up| *up >= enough) {
+            break;
+        }
+        sleep(Duration::from_secs(1));
+        stored = query(address, "count(up == 1)");
+    }
+    match stored {
+        Ok(up) if up >= enough => {}
+        Ok(up) => problems.push(format!("count(up == 1) is {up}, and there are {} targets", plan.farm.targets)),
         Err(reason) => problems.push(format!("count(up == 1) cannot be asked: {reason}")),
     }
     running.stop()?;
@@ -359,9 +368,10 @@ fn targets(address: SocketAddr) -> Result<(usize, Vec<String>), String> {
     Ok((up.len(), down.iter().map(|t| t["lastError"].as_str().unwrap_or("not scraped yet").to_owned()).collect()))
 }
 
-/// The value of an expression with a single result now.
+/// The value of an expression with a single result now. VictoriaMetrics hides the newest samples unless told not to; the others
+/// know no such parameters and ignore them.
 fn query(address: SocketAddr, expression: &str) -> Result<f64, String> {
-    let json = api(address, &format!("/api/v1/query?query={}", http::escape(expression)))?;
+    let json = api(address, &format!("/api/v1/query?latency_offset=1s&nocache=1&query={}", http::escape(expression)))?;
     let value = &json["data"]["result"][0]["value"][1];
     value.as_str().and_then(|v| v.parse().ok()).ok_or_else(|| format!("no result in {json}"))
 }
