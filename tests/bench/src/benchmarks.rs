@@ -1,0 +1,5 @@
+//! The benchmarks, one file each.
+
+pub(crate) mod ingest;
+pub(crate) mod node;
+pub(crate) mod startup;

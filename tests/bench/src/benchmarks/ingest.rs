@@ -1,0 +1,440 @@
+//! `ingest`: a collector that scrapes a farm of targets and stores what it finds.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::benchmark::{BenchError, Benchmark, Contestant, Found, Maker, Settings};
+use crate::farm::{self, FarmSpec};
+use crate::http;
+use crate::pages::Kind;
+use crate::proc_files;
+use crate::process::{FarmCount, FarmProcess, Running, free_address};
+use crate::report::{Column, Report, Row, Unit};
+
+pub(crate) const BENCHMARK: Benchmark =
+    Benchmark { name: "ingest", about: "Processor time and memory of a collector that scrapes a farm.", run };
+
+const CONTESTANTS: [Contestant; 3] = [
+    Contestant { name: "collector", maker: Maker::Us },
+    Contestant { name: "prometheus", maker: Maker::Peer },
+    Contestant { name: "victoria-metrics", maker: Maker::Peer },
+];
+
+const COLUMNS: [Column; 12] = [
+    Column { key: "cpu_seconds", title: "CPU", unit: Unit::Seconds, compared: true },
+    Column { key: "cpu_seconds_per_million_samples", title: "CPU/M samples", unit: Unit::Milliseconds, compared: true },
+    Column { key: "cpu_seconds_warm_up", title: "warm-up CPU", unit: Unit::Seconds, compared: true },
+    Column { key: "rss_bytes", title: "RSS", unit: Unit::Megabytes, compared: true },
+    Column { key: "rss_anon_bytes", title: "RSS anon", unit: Unit::Megabytes, compared: true },
+    Column { key: "rss_mean_bytes", title: "RSS mean", unit: Unit::Megabytes, compared: true },
+    Column { key: "rss_peak_bytes", title: "RSS peak", unit: Unit::Megabytes, compared: true },
+    Column { key: "disk_bytes", title: "disk", unit: Unit::Megabytes, compared: true },
+    Column { key: "samples", title: "samples", unit: Unit::Count, compared: false },
+    Column { key: "samples_share_of_expected", title: "of expected", unit: Unit::Percent, compared: false },
+    Column { key: "targets_up", title: "up", unit: Unit::Count, compared: false },
+    Column { key: "other_cpu_seconds", title: "others' CPU", unit: Unit::Seconds, compared: false },
+];
+
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Share of the targets that is replaced at each interval, and of the series that come and go, with `--churn`.
+const CHURN_TARGETS: f64 = 0.01;
+const CHURN_SERIES: f64 = 0.05;
+
+/// A program has done its work if it has at least this share of the samples.
+const ENOUGH: f64 = 0.95;
+
+/// How the targets behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    /// The same targets with the same series all the time.
+    Steady,
+    /// Targets are replaced, and series come and go.
+    Churn,
+    /// Every line has a timestamp of its own.
+    Hostile,
+}
+
+struct Plan {
+    load: Load,
+    farm: FarmSpec,
+    warm_up: Duration,
+    steady: Duration,
+}
+
+impl Plan {
+    fn new(settings: &Settings) -> Result<Self, BenchError> {
+        let load = match (settings.churn, settings.hostile) {
+            (true, _) => Load::Churn,
+            (_, true) => Load::Hostile,
+            _ => Load::Steady,
+        };
+        let (targets, warm_up, steady) = if settings.quick { (50, 20, 60) } else { (200, 60, 180) };
+        let plan = Self {
+            load,
+            farm: FarmSpec {
+                targets: settings.targets.unwrap_or(targets),
+                series: settings.series.unwrap_or(1500),
+                seed: 1,
+                flapping: if load == Load::Churn { CHURN_SERIES } else { 0.0 },
+                timestamps: load == Load::Hostile,
+            },
+            warm_up: Duration::from_secs(settings.warm_up.unwrap_or(warm_up)),
+            steady: Duration::from_secs(settings.seconds.unwrap_or(steady)),
+        };
+        if plan.warm_up < INTERVAL || plan.steady < INTERVAL {
+            return Err(BenchError::Usage("--warm-up and --seconds are at least one scrape interval, 10".to_owned()));
+        }
+        Ok(plan)
+    }
+
+    fn work(&self) -> String {
+        let FarmSpec { targets, series, .. } = self.farm;
+        let load = match self.load {
+            Load::Steady => String::new(),
+            Load::Churn => {
+                let replaced = self.replaced_per_interval();
+                format!(
+                    ", {replaced} targets replaced every 10 s, {:.0} % of the series come and go",
+                    CHURN_SERIES * 1e2
+                )
+            }
+            Load::Hostile => ", a timestamp of its own on every line".to_owned(),
+        };
+        let (warm_up, steady) = (self.warm_up.as_secs(), self.steady.as_secs());
+        format!("{targets} targets x {series} series every 10 s, gzip{load}; {steady} s after {warm_up} s of warm-up")
+    }
+
+    fn replaced_per_interval(&self) -> usize {
+        if self.load == Load::Churn { (self.farm.targets as f64 * CHURN_TARGETS).ceil() as usize } else { 0 }
+    }
+}
+
+fn run(settings: &Settings) -> Result<Report, BenchError> {
+    let plan = Plan::new(settings)?;
+    let name = match plan.load {
+        Load::Steady => "ingest",
+        Load::Churn => "ingest-churn",
+        Load::Hostile => "ingest-hostile",
+    };
+    let mut report = Report::new(name, settings.quick, &COLUMNS);
+    report.work = plan.work();
+    let roster = settings.roster(&CONTESTANTS)?;
+    report.left_out = roster.left_out;
+    report.notes = roster.notes;
+    for found in &roster.found {
+        let seconds = (plan.warm_up + plan.steady).as_secs();
+        eprintln!("{} {}: {seconds} s", found.name, found.version);
+        match measure(settings, &plan, found) {
+            Ok(measured) => {
+                report.rows.push(Row {
+                    group: "collector",
+                    program: found.name.to_owned(),
+                    ours: found.maker == Maker::Us,
+                    version: found.version.clone(),
+                    values: measured.values,
+                });
+                report.notes.push(format!("{}: {}", found.name, measured.note));
+                report.problems.extend(measured.problems.iter().map(|p| format!("{}: {p}", found.name)));
+            }
+            Err(error) => report.problems.push(error.to_string()),
+        }
+    }
+    Ok(report)
+}
+
+/// What one program did.
+struct Measured {
+    values: Vec<Option<f64>>,
+    note: String,
+    problems: Vec<String>,
+}
+
+fn measure(settings: &Settings, plan: &Plan, found: &Found) -> Result<Measured, BenchError> {
+    let folder = settings.data_folder()?;
+    let farm = FarmProcess::start(&plan.farm)?;
+    let address = free_address()?;
+    write_targets(folder.path(), plan, farm.port, 0)?;
+    let arguments = configure(found, folder.path(), address)?;
+    let mut running = Running::start(found.name, &found.binary, &arguments, folder.path())?;
+    running.wait_ready(address, "/-/ready", Duration::from_secs(60))?;
+
+    let mut drive = Drive { plan, folder: folder.path(), port: farm.port, started: Instant::now(), intervals: 0 };
+    drive.until(plan.warm_up, &mut running)?;
+    let before = Reading::take(found, &running, &farm, address)?;
+    let resident = drive.until(plan.warm_up + plan.steady, &mut running)?;
+    let after = Reading::take(found, &running, &farm, address)?;
+    let memory = running.memory()?;
+    let seconds = (after.at - before.at).as_secs_f64();
+
+    let cpu = (after.processor - before.processor).as_secs_f64();
+    let farm_cpu = (after.farm_processor - before.farm_processor).as_secs_f64();
+    let others = ((after.machine - before.machine).as_secs_f64() - cpu - farm_cpu).max(0.0);
+    let samples = after.samples - before.samples;
+    let served = after.served.samples - before.served.samples;
+    let expected = (plan.farm.targets * plan.farm.series) as f64 * seconds / INTERVAL.as_secs_f64();
+    // with churn, the farm knows how many lines there were
+    let wanted = if plan.load == Load::Churn { served.min(expected) } else { expected };
+
+    let mut problems = Vec::new();
+    if samples < ENOUGH * wanted {
+        problems.push(format!("it stored {samples:.0} samples of the {wanted:.0} expected: it did not do the work"));
+    }
+    if served < ENOUGH * wanted {
+        problems.push(format!("it fetched pages of {served:.0} samples, and {wanted:.0} were expected"));
+    }
+    let (up, down) = targets(address).map_err(|e| running.failure(&format!("/api/v1/targets: {e}")))?;
+    if up != plan.farm.targets || !down.is_empty() {
+        let reason = down.first().map_or_else(String::new, |reason| format!("; the first says: {reason}"));
+        problems.push(format!("{up} of {} targets are up, {} are down{reason}", plan.farm.targets, down.len()));
+    }
+    // what is stored must also be found; a store may take a moment until it shows new samples
+    let enough = plan.farm.targets as f64 * ENOUGH;
+    let mut stored = query(address, "count(up == 1)");
+    for _ in 0..10 {
+        if stored.as_ref().is_ok_and(|up| *up >= enough) {
+            break;
+        }
+        sleep(Duration::from_secs(1));
+        stored = query(address, "count(up == 1)");
+    }
+    match stored {
+        Ok(up) if up >= enough => {}
+        Ok(up) => problems.push(format!("count(up == 1) is {up}, and there are {} targets", plan.farm.targets)),
+        Err(reason) => problems.push(format!("count(up == 1) cannot be asked: {reason}")),
+    }
+    running.stop()?;
+    let disk = folder_size(&folder.path().join("data"));
+    let pages = after.served.pages - before.served.pages;
+    let note = format!(
+        "{pages:.0} pages of {:.0} bytes ({:.0} sent); the farm took {farm_cpu:.2} CPU-s",
+        (after.served.bytes - before.served.bytes) / pages.max(1.0),
+        (after.served.sent - before.served.sent) / pages.max(1.0),
+    );
+    let values = [
+        cpu,
+        cpu / (samples / 1e6),
+        before.processor.as_secs_f64(),
+        memory.resident as f64,
+        memory.anonymous as f64,
+        resident,
+        memory.peak as f64,
+        disk as f64,
+        samples,
+        samples / wanted,
+        up as f64,
+        others,
+    ];
+    Ok(Measured { values: values.map(|v| v.is_finite().then_some(v)).to_vec(), note, problems })
+}
+
+/// All counters at one moment.
+struct Reading {
+    at: Instant,
+    processor: Duration,
+    farm_processor: Duration,
+    machine: Duration,
+    samples: f64,
+    served: FarmCount,
+}
+
+impl Reading {
+    fn take(found: &Found, running: &Running, farm: &FarmProcess, address: SocketAddr) -> Result<Self, BenchError> {
+        let page = http::get(address, "/metrics")
+            .and_then(|answer| answer.text())
+            .map_err(|e| running.failure(&format!("/metrics: {e}")))?;
+        let samples = match found.name {
+            "victoria-metrics" => sum(&page, "vm_rows_inserted_total", "type=\"promscrape\""),
+            _ => sum(&page, "prometheus_tsdb_head_samples_appended_total", ""),
+        };
+        Ok(Self {
+            at: Instant::now(),
+            processor: running.processor_time()?,
+            farm_processor: farm.processor_time()?,
+            machine: proc_files::machine_time()?,
+            samples,
+            served: farm.count()?,
+        })
+    }
+}
+
+/// Lets time pass, and replaces targets when it is time.
+struct Drive<'a> {
+    plan: &'a Plan,
+    folder: &'a Path,
+    port: u16,
+    started: Instant,
+    intervals: usize,
+}
+
+impl Drive<'_> {
+    /// Returns the mean of the resident memory until then, `end` being the time since the start.
+    fn until(&mut self, end: Duration, running: &mut Running) -> Result<f64, BenchError> {
+        let (mut sum, mut readings) = (0.0, 0.0);
+        while self.started.elapsed() < end {
+            sleep(Duration::from_secs(1).min(end.saturating_sub(self.started.elapsed())));
+            running.check()?;
+            sum += running.memory()?.resident as f64;
+            readings += 1.0;
+            let intervals = (self.started.elapsed().as_secs() / INTERVAL.as_secs()) as usize;
+            if intervals > self.intervals && self.plan.load == Load::Churn {
+                self.intervals = intervals;
+                write_targets(self.folder, self.plan, self.port, intervals)?;
+            }
+        }
+        Ok(sum / readings)
+    }
+}
+
+/// Writes the configuration and returns the arguments.
+fn configure(found: &Found, folder: &Path, address: SocketAddr) -> Result<Vec<String>, BenchError> {
+    let victoria = found.name == "victoria-metrics";
+    // VictoriaMetrics has a flag for how often files are read, and knows no field for it
+    let refresh = if victoria { "" } else { "        refresh_interval: 10s\n" };
+    let config = format!(
+        "global:\n  scrape_interval: 10s\n  scrape_timeout: 10s\nscrape_configs:\n  - job_name: farm\n    \
+         file_sd_configs:\n      - files: [targets.json]\n{refresh}"
+    );
+    let path = folder.join("config.yml");
+    fs::write(&path, config).map_err(|e| BenchError::io(path.display().to_string(), e))?;
+    Ok(if victoria {
+        vec![
+            "-promscrape.config=config.yml".to_owned(),
+            "-promscrape.fileSDCheckInterval=10s".to_owned(),
+            "-storageDataPath=data".to_owned(),
+            format!("-httpListenAddr={address}"),
+        ]
+    } else {
+        vec![
+            "--config.file=config.yml".to_owned(),
+            "--storage.tsdb.path=data".to_owned(),
+            format!("--web.listen-address={address}"),
+        ]
+    })
+}
+
+/// Writes the list of targets as it is after so many intervals, in one step as programs watch the file.
+fn write_targets(folder: &Path, plan: &Plan, port: u16, intervals: usize) -> Result<(), BenchError> {
+    let list = target_list(plan.farm.targets, plan.replaced_per_interval(), port, intervals);
+    let (new, path) = (folder.join("targets.new"), folder.join("targets.json"));
+    fs::write(&new, list.to_string())
+        .and_then(|()| fs::rename(&new, &path))
+        .map_err(|e| BenchError::io(path.display().to_string(), e))
+}
+
+fn target_list(targets: usize, per_interval: usize, port: u16, intervals: usize) -> Value {
+    let target = |target: usize| {
+        let generation = generation(target, targets, per_interval, intervals);
+        let address = SocketAddr::new(farm::address(target), port);
+        json!({
+            "targets": [address.to_string()],
+            "labels": {
+                "__metrics_path__": format!("/t/{target}/{generation}"),
+                "instance": format!("{}-{target}-{generation}.example:9100", Kind::of(target).name()),
+                "kind": Kind::of(target).name(),
+            },
+        })
+    };
+    (0..targets).map(target).collect()
+}
+
+/// How often a target has been replaced after so many intervals: `per_interval` at a time, one after another, round and round.
+fn generation(target: usize, targets: usize, per_interval: usize, intervals: usize) -> usize {
+    let replaced = per_interval * intervals;
+    replaced / targets + usize::from(target < replaced % targets)
+}
+
+/// The sum of the samples of a metric whose labels contain `label`.
+fn sum(page: &str, name: &str, label: &str) -> f64 {
+    let value = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        let (labels, value) = rest.rsplit_once(' ')?;
+        let is_metric = labels.is_empty() || labels.starts_with('{');
+        (is_metric && labels.contains(label)).then(|| model::parse_float(value)).flatten()
+    };
+    page.lines().filter_map(value).sum()
+}
+
+/// How many targets are up, and what is wrong with the others.
+fn targets(address: SocketAddr) -> Result<(usize, Vec<String>), String> {
+    let json = api(address, "/api/v1/targets?state=active")?;
+    let active = json["data"]["activeTargets"].as_array().ok_or("it has no activeTargets")?;
+    let (up, down): (Vec<_>, Vec<_>) = active.iter().partition(|target| target["health"] == "up");
+    Ok((up.len(), down.iter().map(|t| t["lastError"].as_str().unwrap_or("not scraped yet").to_owned()).collect()))
+}
+
+/// The value of an expression with a single result now. VictoriaMetrics hides the newest samples unless told not to; the others
+/// know no such parameters and ignore them.
+fn query(address: SocketAddr, expression: &str) -> Result<f64, String> {
+    let json = api(address, &format!("/api/v1/query?latency_offset=1s&nocache=1&query={}", http::escape(expression)))?;
+    let value = &json["data"]["result"][0]["value"][1];
+    value.as_str().and_then(|v| v.parse().ok()).ok_or_else(|| format!("no result in {json}"))
+}
+
+fn api(address: SocketAddr, path: &str) -> Result<Value, String> {
+    let text = http::get(address, path).and_then(|answer| answer.text()).map_err(|e| e.to_string())?;
+    serde_json::from_str(&text).map_err(|e| format!("{e} in {:?}", text.chars().take(200).collect::<String>()))
+}
+
+/// Bytes of all files under a folder.
+fn folder_size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => folder_size(&entry.path()),
+            Ok(metadata) => std::os::unix::fs::MetadataExt::blocks(&metadata) * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_summed_over_the_label_asked_for() {
+        let page = "# TYPE rows counter\nrows{type=\"promscrape\",x=\"a b\"} 2e+06\nrows{type=\"self\"} 5\nrows 7\n\
+                    rows_total 100\n";
+        for (label, expected) in [("type=\"promscrape\"", 2e6), ("type=\"self\"", 5.0), ("", 2_000_012.0)] {
+            assert_eq!(sum(page, "rows", label), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn targets_are_replaced_in_turn() {
+        // ten targets, three at a time
+        let generations = |intervals| (0..10).map(|t| generation(t, 10, 3, intervals)).collect::<Vec<_>>();
+        assert_eq!(generations(0), [0; 10]);
+        assert_eq!(generations(1), [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(generations(4), [2, 2, 1, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!((0..10).map(|t| generation(t, 10, 0, 99)).sum::<usize>(), 0);
+    }
+
+    #[test]
+    fn every_target_has_an_address_a_path_and_an_instance_of_its_own() {
+        let list = target_list(200, 2, 1234, 5);
+        let entries = list.as_array().expect("a list");
+        for field in ["__metrics_path__", "instance"] {
+            let all: std::collections::HashSet<_> = entries.iter().map(|e| e["labels"][field].to_string()).collect();
+            assert_eq!(all.len(), 200, "{field}");
+        }
+        assert_eq!(entries[9]["labels"]["__metrics_path__"], "/t/9/1");
+        assert_eq!(entries[10]["labels"]["__metrics_path__"], "/t/10/0");
+        assert_eq!(entries[10]["targets"][0], "127.77.0.11:1234");
+    }
+
+    #[test]
+    fn the_size_of_a_folder_counts_its_subfolders() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("sub")).expect("a folder");
+        fs::write(folder.path().join("sub/file"), vec![1u8; 100_000]).expect("a file");
+        assert!((100_000..300_000).contains(&folder_size(folder.path())));
+        assert_eq!(folder_size(&folder.path().join("missing")), 0);
+    }
+}

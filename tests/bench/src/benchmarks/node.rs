@@ -1,0 +1,108 @@
+//! `node`: what it costs to ask a node exporter with its default collectors.
+
+use std::time::Duration;
+
+use crate::benchmark::{BenchError, Benchmark, Contestant, Found, Maker, Settings};
+use crate::http::Connection;
+use crate::process::{Running, free_address};
+use crate::report::{Column, Report, Row, Unit};
+
+pub(crate) const BENCHMARK: Benchmark =
+    Benchmark { name: "node", about: "Processor time and memory of a node exporter that is scraped.", run };
+
+const CONTESTANTS: [Contestant; 2] = [
+    Contestant { name: "node-exporter", maker: Maker::Us },
+    Contestant { name: "prometheus-node-exporter", maker: Maker::Peer },
+];
+
+const COLUMNS: [Column; 9] = [
+    Column { key: "cpu_seconds_per_scrape", title: "CPU/scrape", unit: Unit::Milliseconds, compared: true },
+    Column { key: "first_byte_median_seconds", title: "first byte", unit: Unit::Milliseconds, compared: true },
+    Column { key: "first_byte_p99_seconds", title: "p99", unit: Unit::Milliseconds, compared: true },
+    Column { key: "rss_bytes", title: "RSS", unit: Unit::Megabytes, compared: true },
+    Column { key: "rss_anon_bytes", title: "RSS anon", unit: Unit::Megabytes, compared: true },
+    Column { key: "rss_peak_bytes", title: "RSS peak", unit: Unit::Megabytes, compared: true },
+    Column { key: "series", title: "series", unit: Unit::Count, compared: false },
+    Column { key: "page_bytes", title: "page", unit: Unit::Megabytes, compared: false },
+    Column { key: "sent_bytes", title: "sent", unit: Unit::Megabytes, compared: false },
+];
+
+/// Scrapes before the measurement.
+const WARM_UP: usize = 20;
+
+/// What Prometheus asks with.
+const HEADERS: [(&str, &str); 2] = [
+    ("Accept", "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"),
+    ("Accept-Encoding", "gzip"),
+];
+
+fn run(settings: &Settings) -> Result<Report, BenchError> {
+    let mut report = Report::new("node", settings.quick, &COLUMNS);
+    let scrapes = if settings.quick { 100 } else { 1000 };
+    report.work = format!(
+        "{scrapes} scrapes of the default collectors on one connection, 10 ms apart, gzip, after {WARM_UP} to warm up"
+    );
+    let roster = settings.roster(&CONTESTANTS)?;
+    report.left_out = roster.left_out;
+    report.notes = roster.notes;
+    for found in &roster.found {
+        eprintln!("{} {}: {scrapes} scrapes", found.name, found.version);
+        match measure(settings, found, scrapes) {
+            Ok(values) => report.rows.push(Row {
+                group: "node",
+                program: found.name.to_owned(),
+                ours: found.maker == Maker::Us,
+                version: found.version.clone(),
+                values,
+            }),
+            Err(error) => report.problems.push(error.to_string()),
+        }
+    }
+    Ok(report)
+}
+
+fn measure(settings: &Settings, found: &Found, scrapes: usize) -> Result<Vec<Option<f64>>, BenchError> {
+    let folder = settings.data_folder()?;
+    let address = free_address()?;
+    let mut running =
+        Running::start(found.name, &found.binary, &[format!("--web.listen-address={address}")], folder.path())?;
+    running.wait_ready(address, "/", Duration::from_secs(30))?;
+    let named = |e| BenchError::io(format!("scraping {}", found.name), e);
+    let mut connection = Connection::open(address, Duration::from_secs(30)).map_err(named)?;
+    for _ in 0..WARM_UP {
+        connection.get("/metrics", &HEADERS).map_err(named)?;
+    }
+    let before = running.processor_time()?;
+    let mut first_bytes = Vec::with_capacity(scrapes);
+    let (mut page, mut sent) = (String::new(), 0);
+    for number in 0..scrapes {
+        let answer = connection.get("/metrics", &HEADERS).map_err(named)?;
+        if answer.status != 200 {
+            return Err(running.failure(&format!("/metrics answers {}", answer.status)));
+        }
+        first_bytes.push(answer.first_byte.as_secs_f64());
+        if number + 1 == scrapes {
+            sent = answer.body.len();
+            page = answer.text().map_err(named)?;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let spent = running.processor_time()? - before;
+    let memory = running.memory()?;
+    running.stop()?;
+    first_bytes.sort_by(f64::total_cmp);
+    let series = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+    Ok([
+        spent.as_secs_f64() / scrapes as f64,
+        first_bytes[scrapes / 2],
+        first_bytes[scrapes * 99 / 100],
+        memory.resident as f64,
+        memory.anonymous as f64,
+        memory.peak as f64,
+        series as f64,
+        page.len() as f64,
+        sent as f64,
+    ]
+    .map(Some)
+    .to_vec())
+}

@@ -1,0 +1,15 @@
+//! Benchmarks of our daemons beside the real programs, on one machine over loopback.
+//!
+//! One file in `benchmarks/` is one benchmark, registered by one line in [`benchmark::BENCHMARKS`]. Each starts one program at a
+//! time, gives it work that depends on nothing but a seed, and reads what it took from `/proc`.
+
+pub mod benchmark;
+mod benchmarks;
+pub mod farm;
+pub mod http;
+
+pub mod pages;
+mod peers;
+mod proc_files;
+mod process;
+pub mod report;

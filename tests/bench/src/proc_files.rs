@@ -1,0 +1,130 @@
+//! What `/proc` says of a process: its memory, processor time and written bytes.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::benchmark::BenchError;
+
+/// Memory of a process in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Resident now, file pages included (`VmRSS`).
+    pub(crate) resident: u64,
+    /// Most that was ever resident (`VmHWM`).
+    pub(crate) peak: u64,
+    /// Resident and not backed by files (`RssAnon`): the heap, and what a machine without free memory must keep.
+    pub(crate) anonymous: u64,
+}
+
+/// Memory of a process.
+pub(crate) fn memory(pid: u32) -> Result<Memory, BenchError> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).map_err(|e| BenchError::io(&path, e))?;
+    parse_status(&text).ok_or(BenchError::Process { path })
+}
+
+/// Time on the processors that a process has had, in user and system mode, its ended threads included.
+pub(crate) fn processor_time(pid: u32) -> Result<Duration, BenchError> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).map_err(|e| BenchError::io(&path, e))?;
+    let ticks = parse_stat(&text).ok_or(BenchError::Process { path })?;
+    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// Time on the processors of the threads that are alive, to the nanosecond: for what is too short for the clock ticks that
+/// [`processor_time`] counts in. 0 where the kernel does not keep it.
+pub(crate) fn short_processor_time(pid: u32) -> Result<Duration, BenchError> {
+    let path = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&path).map_err(|e| BenchError::io(path, e))?;
+    let texts = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
+    Ok(Duration::from_nanos(texts.filter_map(|text| parse_schedstat(&text)).sum()))
+}
+
+/// Time that all processors of the machine have worked, in any mode, since it started.
+pub(crate) fn machine_time() -> Result<Duration, BenchError> {
+    let path = "/proc/stat";
+    let text = fs::read_to_string(path).map_err(|e| BenchError::io(path, e))?;
+    let ticks = parse_machine_stat(&text).ok_or(BenchError::Process { path: path.to_owned() })?;
+    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// The load average over one minute, and 0 where the system has none.
+pub(crate) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+}
+
+fn parse_status(text: &str) -> Option<Memory> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+    };
+    Some(Memory { resident: field("VmRSS")?, peak: field("VmHWM")?, anonymous: field("RssAnon")? })
+}
+
+/// `utime` + `stime` in clock ticks. The name of the program, in parentheses, may hold spaces and parentheses itself.
+fn parse_stat(text: &str) -> Option<u64> {
+    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
+    let field = |number: usize| fields.get(number)?.parse::<u64>().ok();
+    Some(field(11)? + field(12)?)
+}
+
+/// Nanoseconds on a processor.
+fn parse_schedstat(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// Everything but `idle`, `iowait`, and the guests, whose time is part of the others.
+fn parse_machine_stat(text: &str) -> Option<u64> {
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let fields: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    if fields.len() < 8 {
+        return None;
+    }
+    Some(fields[..3].iter().sum::<u64>() + fields[5..8].iter().sum::<u64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let text = "Name:\tx\nVmPeak:\t  900 kB\nVmHWM:\t     300 kB\nVmRSS:\t     200 kB\nRssAnon:\t     100 kB\nRssFile:\t 5 kB\n";
+        assert_eq!(parse_status(text), Some(Memory { resident: 204_800, peak: 307_200, anonymous: 102_400 }));
+        // a process that has ended has no memory lines
+        assert_eq!(parse_status("Name:\tx\nState:\tZ (zombie)\n"), None);
+    }
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        for name in ["prometheus", "a b) S 1 (c", "tokio-runtime-w"] {
+            let text = format!("42 ({name}) S 1 42 42 0 -1 4194560 100 0 3 0 250 75 0 0 20 0 9 0 1234 1000 200\n");
+            assert_eq!(parse_stat(&text), Some(325), "{name}");
+        }
+        assert_eq!(parse_stat("42 (x) S 1"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn idle_and_guests_are_no_work_of_the_machine() {
+        assert_eq!(parse_machine_stat("cpu  1 2 4 1000 2000 8 16 32 99 99\ncpu0 1 1 1\n"), Some(63));
+        assert_eq!(parse_machine_stat("cpu0 1 2 3 4 5 6 7 8\n"), None);
+    }
+
+    #[test]
+    fn the_time_of_a_thread_is_the_first_number() {
+        assert_eq!(parse_schedstat("123456789 555 7\n"), Some(123_456_789));
+        assert_eq!(parse_schedstat(""), None);
+    }
+
+    #[test]
+    fn this_process_is_there() {
+        let pid = std::process::id();
+        let memory = memory(pid).expect("our own memory");
+        assert!(memory.peak >= memory.resident && memory.resident > memory.anonymous && memory.anonymous > 0);
+        let before = processor_time(pid).expect("our own time");
+        assert!(processor_time(pid).expect("our own time") >= before);
+        assert!(machine_time().expect("the machine's time") >= before);
+    }
+}

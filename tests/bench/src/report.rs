@@ -1,0 +1,289 @@
+//! What a benchmark found: a table for people and JSON for programs.
+
+use serde_json::{Map, Value, json};
+
+use crate::proc_files;
+
+/// A figure that is measured of each program.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Its name in JSON, with its unit.
+    pub key: &'static str,
+    /// Its heading.
+    pub title: &'static str,
+    /// How it is shown.
+    pub unit: Unit,
+    /// Whether less of it is better, so that peers are shown as multiples of us.
+    pub compared: bool,
+}
+
+/// How a figure is shown. In JSON it is a plain number of seconds, bytes or things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Seconds, shown as milliseconds.
+    Milliseconds,
+    /// Bytes, shown as millions of bytes.
+    Megabytes,
+    /// A number of things.
+    Count,
+    /// A share, shown in per cent.
+    Percent,
+}
+
+/// What was measured of one program.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Programs that do the same thing have the same group; only those are compared.
+    pub group: &'static str,
+    /// Its name.
+    pub program: String,
+    /// Whether it is ours.
+    pub ours: bool,
+    /// Its version.
+    pub version: String,
+    /// A figure for each column, in the columns' order, where it was measured.
+    pub values: Vec<Option<f64>>,
+}
+
+/// What a benchmark found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The name of the report's file, without `.json`.
+    pub name: String,
+    /// The work, in a line.
+    pub work: String,
+    /// Whether it was a short run.
+    pub quick: bool,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// The programs.
+    pub rows: Vec<Row>,
+    /// Programs that did not take part, with the reason.
+    pub left_out: Vec<(String, String)>,
+    /// What a reader must know.
+    pub notes: Vec<String>,
+    /// What went wrong, so that the figures of a program do not count.
+    pub problems: Vec<String>,
+    /// Load average of the machine before it started.
+    pub load_before: f64,
+}
+
+impl Report {
+    /// An empty report; reads the machine's load.
+    #[must_use]
+    pub fn new(name: &str, quick: bool, columns: &[Column]) -> Self {
+        Self {
+            name: name.to_owned(),
+            quick,
+            columns: columns.to_vec(),
+            load_before: proc_files::load(),
+            ..Self::default()
+        }
+    }
+
+    /// Each peer's figures as multiples of ours in the same group.
+    fn ratios(&self) -> Vec<(&Row, Vec<Option<f64>>)> {
+        let ours = |group: &str| self.rows.iter().find(|row| row.ours && row.group == group);
+        let peers = self.rows.iter().filter(|row| !row.ours);
+        peers
+            .filter_map(|peer| {
+                let us = ours(peer.group)?;
+                let figures = self.columns.iter().zip(peer.values.iter().zip(&us.values));
+                let ratio = |(column, (peer, us)): (&Column, (&Option<f64>, &Option<f64>))| match (peer, us) {
+                    (Some(peer), Some(us)) if column.compared && *us > 0.0 => Some(peer / us),
+                    _ => None,
+                };
+                Some((peer, figures.map(ratio).collect()))
+            })
+            .collect()
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut heading = vec!["program".to_owned()];
+        heading.extend(self.columns.iter().map(|column| column.title.to_owned()));
+        let mut lines = vec![heading];
+        for row in &self.rows {
+            let mut cells = vec![format!("{} {}", row.program, row.version)];
+            let shown = self.columns.iter().zip(&row.values);
+            cells.extend(shown.map(|(column, value)| value.map_or("-".to_owned(), |value| show(value, column.unit))));
+            lines.push(cells);
+        }
+        for (peer, ratios) in self.ratios() {
+            let mut cells = vec![format!("{} / us", peer.program)];
+            cells.extend(ratios.iter().map(|ratio| ratio.map_or(String::new(), |ratio| format!("{ratio:.2}x"))));
+            lines.push(cells);
+        }
+        let widths: Vec<usize> = (0..=self.columns.len())
+            .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        let mut out = format!("{}: {}\n\n", self.name, self.work);
+        for line in &lines {
+            let mut text = format!("{:<width$}", line[0], width = widths[0]);
+            for (cell, width) in line.iter().zip(&widths).skip(1) {
+                text.push_str(&format!("  {cell:>width$}"));
+            }
+            out.push_str(text.trim_end());
+            out.push('\n');
+        }
+        out.push('\n');
+        if self.quick {
+            out.push_str("note: a quick run with less work than the full one; its figures are no claim\n");
+        }
+        for (program, reason) in &self.left_out {
+            out.push_str(&format!("left out: {program}: {reason}\n"));
+        }
+        for note in &self.notes {
+            out.push_str(&format!("note: {note}\n"));
+        }
+        for problem in &self.problems {
+            out.push_str(&format!("PROBLEM: {problem}\n"));
+        }
+        out
+    }
+
+    /// The report for programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let named = |values: &[Option<f64>]| -> Map<String, Value> {
+            let figures = self.columns.iter().zip(values);
+            figures.filter_map(|(column, value)| Some((column.key.to_owned(), json!((*value)?)))).collect()
+        };
+        let results = self.rows.iter().map(|row| {
+            json!({
+                "group": row.group, "program": row.program, "ours": row.ours, "version": row.version,
+                "values": named(&row.values),
+            })
+        });
+        let ratios = self.ratios();
+        let ratios = ratios.iter().map(|(peer, ratios)| {
+            json!({"group": peer.group, "program": peer.program, "version": peer.version, "values": named(ratios)})
+        });
+        json!({
+            "benchmark": self.name,
+            "work": self.work,
+            "quick": self.quick,
+            "machine": {
+                "processors": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+                "load_before": self.load_before,
+                "load_after": proc_files::load(),
+            },
+            "results": results.collect::<Vec<_>>(),
+            "multiples_of_us": ratios.collect::<Vec<_>>(),
+            "left_out": self.left_out.iter().map(|(p, r)| json!({"program": p, "reason": r})).collect::<Vec<_>>(),
+            "notes": self.notes,
+            "problems": self.problems,
+        })
+    }
+}
+
+fn show(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Seconds => format!("{value:.2} s"),
+        Unit::Milliseconds => {
+            let value = value * 1e3;
+            if value < 100.0 { format!("{value:.2} ms") } else { format!("{value:.0} ms") }
+        }
+        Unit::Megabytes => format!("{:.1} MB", value / 1e6),
+        Unit::Count => {
+            let digits = format!("{value:.0}");
+            let mut out = String::new();
+            for (number, digit) in digits.chars().enumerate() {
+                if number > 0 && (digits.len() - number).is_multiple_of(3) {
+                    out.push(',');
+                }
+                out.push(digit);
+            }
+            out
+        }
+        Unit::Percent => format!("{:.1} %", value * 100.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 3] = [
+        Column { key: "cpu_seconds", title: "CPU", unit: Unit::Seconds, compared: true },
+        Column { key: "rss_bytes", title: "RSS", unit: Unit::Megabytes, compared: true },
+        Column { key: "samples", title: "samples", unit: Unit::Count, compared: false },
+    ];
+
+    fn report() -> Report {
+        let row = |group, program: &str, ours, values| {
+            let version = "1.0".to_owned();
+            Row { group, program: program.to_owned(), ours, version, values }
+        };
+        Report {
+            name: "ingest".to_owned(),
+            work: "little".to_owned(),
+            columns: COLUMNS.to_vec(),
+            rows: vec![
+                row("a", "collector", true, vec![Some(2.0), Some(5e7), Some(1_234_567.0)]),
+                row("a", "prometheus", false, vec![Some(9.0), None, Some(999.0)]),
+                row("b", "lonely", false, vec![Some(9.0), Some(1e6), None]),
+            ],
+            left_out: vec![("victoria-metrics".to_owned(), "no network".to_owned())],
+            notes: vec!["be careful".to_owned()],
+            problems: vec!["prometheus: 3 targets are down".to_owned()],
+            load_before: 0.5,
+            quick: false,
+        }
+    }
+
+    #[test]
+    fn the_table_has_figures_ratios_and_all_that_went_wrong() {
+        let expected = "\
+ingest: little
+
+program             CPU      RSS    samples
+collector 1.0    2.00 s  50.0 MB  1,234,567
+prometheus 1.0   9.00 s        -        999
+lonely 1.0       9.00 s   1.0 MB          -
+prometheus / us   4.50x
+
+left out: victoria-metrics: no network
+note: be careful
+PROBLEM: prometheus: 3 targets are down
+";
+        assert_eq!(report().table(), expected);
+    }
+
+    #[test]
+    fn a_quick_run_says_so() {
+        let report = Report { quick: true, ..report() };
+        assert!(report.table().contains("note: a quick run"));
+        assert_eq!(report.json()["quick"], true);
+    }
+
+    #[test]
+    fn the_json_names_every_figure() {
+        let json = report().json();
+        assert_eq!(json["benchmark"], "ingest");
+        assert_eq!(json["results"][0]["values"]["samples"], 1_234_567.0);
+        assert_eq!(json["results"][0]["ours"], true);
+        assert_eq!(json["results"][1]["values"], json!({"cpu_seconds": 9.0, "samples": 999.0}));
+        assert_eq!(json["multiples_of_us"][0]["values"], json!({"cpu_seconds": 4.5}));
+        assert_eq!(json["multiples_of_us"].as_array().map(Vec::len), Some(1));
+        assert_eq!(json["left_out"][0]["reason"], "no network");
+        assert_eq!(json["problems"][0], "prometheus: 3 targets are down");
+        assert!(json["machine"]["processors"].as_u64() > Some(0));
+    }
+
+    #[test]
+    fn units_are_shown() {
+        for (value, unit, expected) in [
+            (0.001234, Unit::Milliseconds, "1.23 ms"),
+            (1.5, Unit::Milliseconds, "1500 ms"),
+            (0.987, Unit::Percent, "98.7 %"),
+            (0.0, Unit::Count, "0"),
+            (123_456.0, Unit::Count, "123,456"),
+        ] {
+            assert_eq!(show(value, unit), expected);
+        }
+    }
+}
