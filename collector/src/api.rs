@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get, post};
 use common::http::{MetricsHandlerStats, health_routes, text_response};
 use http::StatusCode;
@@ -151,7 +151,15 @@ pub fn router(server: &Arc<Server>) -> Router {
         .merge(health_routes("Prometheus Server", || true));
     match server.options.route_prefix.trim_end_matches('/') {
         "" => routes,
-        prefix => Router::new().nest(prefix, routes),
+        prefix => {
+            let home = format!("{prefix}/");
+            let to_home = move || std::future::ready(Redirect::temporary(&home));
+            // `/prefix` alone would make the page's relative addresses wrong
+            Router::new()
+                .route("/", get(to_home.clone()))
+                .route(prefix, get(to_home))
+                .nest(&format!("{prefix}/"), routes)
+        }
     }
 }
 

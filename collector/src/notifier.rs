@@ -25,6 +25,9 @@ const DEFAULT_QUEUE: usize = 10_000;
 /// Alerts of one message (upstream's `maxBatchSize`).
 const BATCH: usize = 256;
 
+/// Time that is given to sending what waits when the server stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// An alert as it goes to Alertmanagers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notification {
@@ -241,7 +244,10 @@ impl SetTask {
             }
             while self.send_batch().await {}
         }
-        while self.send_batch().await {}
+        let drain = async { while self.send_batch().await {} };
+        if tokio::time::timeout(DRAIN_TIMEOUT, drain).await.is_err() {
+            tracing::warn!(left = self.shared.queue.lock().len(), "Alerts could not be sent before the end");
+        }
     }
 
     fn sync(&self, groups: &Groups) {

@@ -112,6 +112,11 @@ impl RuleGroup {
         *self.last.lock()
     }
 
+    /// Whether another group would do just the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.spec == other.spec && self.interval == other.interval && self.query_offset == other.query_offset
+    }
+
     /// A number that is the same for the same group in every run: what spreads evaluations over the interval.
     pub(super) fn hash(&self) -> u64 {
         let key = format!("{};{}", self.file.display(), self.spec.name);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Timestamp, now_millis};
+use model::{Labels, Timestamp, now_millis};
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +14,7 @@ use super::RuleContext;
 use super::file::{self, GroupSpec, RuleOptions};
 use super::group::RuleGroup;
 use crate::config::{Config, expand_pattern};
+use crate::scrape::due_after;
 
 /// All rule groups of the server.
 pub struct RuleManager {
@@ -21,6 +22,8 @@ pub struct RuleManager {
     tasks: TaskTracker,
     options: RuleOptions,
     running: Mutex<BTreeMap<(PathBuf, String), Running>>,
+    /// The labels that templates of running groups know.
+    external_labels: Mutex<Labels>,
     groups: RwLock<Vec<Arc<RuleGroup>>>,
 }
 
@@ -33,7 +36,14 @@ struct Running {
 impl RuleManager {
     /// A manager without groups. Its tasks end with `shutdown`; [`RuleManager::stopped`] waits for them.
     pub fn new(options: RuleOptions, shutdown: CancellationToken) -> Self {
-        Self { shutdown, tasks: TaskTracker::new(), options, running: Mutex::default(), groups: RwLock::default() }
+        Self {
+            shutdown,
+            tasks: TaskTracker::new(),
+            options,
+            running: Mutex::default(),
+            external_labels: Mutex::default(),
+            groups: RwLock::default(),
+        }
     }
 
     /// Reads the rule files of a configuration.
@@ -60,11 +70,17 @@ impl RuleManager {
     pub fn apply(&self, specs: Vec<(PathBuf, GroupSpec)>, config: &Config, context: &Arc<RuleContext>) {
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
+        let known = std::mem::replace(&mut *self.external_labels.lock(), config.global.external_labels.clone());
+        let same_labels = known == config.global.external_labels;
         for (file, spec) in specs {
             let key = (file.clone(), spec.name.clone());
             let old = before.remove(&key);
             let group = RuleGroup::new(file, spec, config.global.evaluation_interval, config.global.rule_query_offset);
-            if let Some(old) = &old {
+            if let Some(old) = old {
+                if same_labels && group.is_same(&old.group) {
+                    running.insert(key, old);
+                    continue;
+                }
                 let _ = old.end.send(Some(false));
                 group.take_over(&old.group);
             }
@@ -100,18 +116,16 @@ async fn run(
     let mut restored = false;
     let mut due = next_on_grid(now_millis(), interval, group.hash());
     loop {
-        let wait = Duration::from_millis((due - now_millis()).max(0).unsigned_abs());
+        let wait = Duration::from_millis((due - now_millis()).clamp(0, interval).unsigned_abs());
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
             _ = ended.wait_for(Option::is_some) => break,
             () = tokio::time::sleep(wait) => {}
         }
-        let missed = (now_millis() - due) / interval;
-        if missed > 0 {
-            context.metrics.missed.add(missed.unsigned_abs());
-            due += missed * interval;
-        }
+        let planned = due;
+        due = due_after(due, now_millis(), interval);
+        context.metrics.missed.add(((due - planned) / interval).max(0).unsigned_abs());
         let (work, with) = (Arc::clone(&group), Arc::clone(&context));
         let time = due;
         let first = !restored;

@@ -58,10 +58,9 @@ impl TargetLoop {
                 Wake::Scrape => {}
             }
             let now = now_millis();
-            // after a pause of the machine, go on with the grid instead of catching up
-            due += (now - due) / interval * interval;
+            due = due_after(due, now, interval);
             let tolerance = ALIGNMENT_TOLERANCE_MILLIS.min(interval / 100);
-            let time = if now - due <= tolerance { due } else { now };
+            let time = if (now - due).abs() <= tolerance { due } else { now };
             match self.scrape(ingest, time).await {
                 Some(back) => ingest = back,
                 None => return,
@@ -71,7 +70,9 @@ impl TargetLoop {
     }
 
     async fn wait_until(&self, due: Timestamp) -> Wake {
-        let wait = Duration::from_millis((due - now_millis()).max(0).unsigned_abs());
+        let interval = self.target.interval.millis();
+        // never longer than the interval, wherever the clock has gone
+        let wait = Duration::from_millis((due - now_millis()).clamp(0, interval).unsigned_abs());
         tokio::select! {
             biased;
             () = self.ends.shutdown.cancelled() => Wake::Stop,
@@ -148,6 +149,13 @@ impl TargetLoop {
     }
 }
 
+/// The place on the grid that counts as due at `now`. After a pause of the machine, or a jump of the clock in either direction, the
+/// grid goes on from there: nothing is caught up with, and nothing waits for a time that was.
+pub(crate) fn due_after(due: Timestamp, now: Timestamp, interval: i64) -> Timestamp {
+    // a millisecond early is rounding, not a jump
+    if (now - due).abs() < interval { due } else { due + (now - due).div_euclid(interval) * interval }
+}
+
 /// When a target is first scraped: at its own place within the interval, the same in every run.
 fn first_scrape(now: Timestamp, interval: i64, hash: u64) -> Timestamp {
     let offset = (hash % interval.unsigned_abs()) as i64;
@@ -158,6 +166,21 @@ fn first_scrape(now: Timestamp, interval: i64, hash: u64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_grid_follows_jumps_of_the_clock() {
+        let hour = 3_600_000;
+        for (due, now, expected) in [
+            (100_000, 100_001, 100_000),
+            (100_000, 99_999, 100_000),
+            (100_000, 114_000, 100_000),
+            (100_000, 131_000, 130_000),
+            (100_000 + hour, 100_500, 100_000),
+            (100_000, 100_500 + hour, 100_000 + hour),
+        ] {
+            assert_eq!(due_after(due, now, 15_000), expected, "{due} {now}");
+        }
+    }
 
     #[test]
     fn first_scrapes_lie_within_one_interval_on_the_targets_grid() {

@@ -1,0 +1,135 @@
+//! The collector as a Prometheus: prefixes, reloads that touch only what changed, formats, remote write.
+
+use std::path::Path;
+
+use harness::{Daemon, Reply, Series, Target, api, binary, eventually, free_port, get, post, query, send, value};
+
+fn start(folder: &Path, config: &str, more: &[&str]) -> (Daemon, String) {
+    std::fs::write(folder.join("prometheus.yml"), config).unwrap();
+    let port = free_port();
+    let mut arguments = vec![
+        "--config.file=prometheus.yml".to_owned(),
+        "--storage.tsdb.path=data".to_owned(),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+        "--web.enable-lifecycle".to_owned(),
+    ];
+    arguments.extend(more.iter().map(|m| (*m).to_owned()));
+    (Daemon::start(&binary("collector"), &arguments, folder), format!("http://127.0.0.1:{port}"))
+}
+
+#[test]
+fn everything_lies_under_the_prefix() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut daemon, base) = start(folder.path(), "", &["--web.external-url=http://host/prom/"]);
+    daemon.wait_for(&format!("{base}/prom/-/ready"));
+    for path in ["/", "/prom"] {
+        let answer = get(&format!("{base}{path}"));
+        assert_eq!(answer.status, 307, "{path}");
+        assert!(answer.head.contains("location: /prom/"), "{}", answer.head);
+    }
+    assert!(get(&format!("{base}/prom/")).body.contains("<title>Firewatch</title>"));
+    assert_eq!(value(&format!("{base}/prom"), "1 + 1"), Some(2.0));
+    assert!(get(&format!("{base}/prom/version")).body.starts_with("{\"version\":\"3.14.0\""));
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_reload_touches_only_what_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stays, changes) = (Target::start(Reply::Page("a 1\n".into())), Target::start(Reply::Page("b 1\n".into())));
+    let rules = |more: &str| {
+        let text = format!(
+            "groups:\n- name: kept\n  rules:\n  - alert: Held\n    expr: vector(1)\n    for: 1h\n- name: other\n  rules:\n  - record: r\n    expr: vector(1)\n    labels: {{x: y}}\n{more}"
+        );
+        std::fs::write(folder.path().join("rules.yml"), text).unwrap();
+    };
+    let config = |label: &str| {
+        format!(
+            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}\nrule_files: [rules.yml]\nscrape_configs:\n- {{job_name: stays, static_configs: [{{targets: ['{}']}}]}}\n- {{job_name: changes, static_configs: [{{targets: ['{}'], labels: {{l: {label}}}}}]}}\n",
+            stays.address, changes.address
+        )
+    };
+    rules("");
+    let (mut daemon, base) = start(folder.path(), &config("one"), &[]);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    let held = || {
+        let alerts = api(&base, "alerts");
+        let alert = alerts["alerts"].as_array()?.iter().find(|a| a["labels"]["alertname"] == "Held")?.clone();
+        alert["activeAt"].as_str().map(str::to_owned)
+    };
+    let since = eventually("the pending alert", 20, held);
+    eventually("the first series", 20, || value(&base, "b{l=\"one\"}"));
+    rules("  - record: s\n    expr: vector(2)\n");
+    std::fs::write(folder.path().join("prometheus.yml"), config("two")).unwrap();
+    assert_eq!(post(&format!("{base}/-/reload"), &[], b"").status, 200);
+    eventually("the changed job", 20, || value(&base, "b{l=\"two\"}"));
+    eventually("the new rule", 20, || (value(&base, "s") == Some(2.0)).then_some(()));
+    eventually("the end of the old series", 20, || query(&base, "b{l=\"one\"}").as_array()?.is_empty().then_some(()));
+    assert_eq!(held(), Some(since), "the alert has been pending all the time");
+    // the other job goes on with the same series: it was not ended and begun anew
+    eventually("further scrapes", 20, || (value(&base, "count_over_time(a[1m])")? > 8.0).then_some(()));
+    assert_eq!(value(&base, "sum(max_over_time(scrape_series_added{job=\"stays\"}[1m]))"), Some(1.0));
+    assert_eq!(value(&base, "sum(sum_over_time(scrape_series_added{job=\"stays\"}[1m]))"), Some(1.0));
+    let stale = api(&base, "targets?scrapePool=stays");
+    assert_eq!(stale["activeTargets"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn all_formats_are_scraped_and_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = Target::start(Reply::Page("# TYPE m gauge\nm{f=\"text\"} 1.5\n".into()));
+    let open = Target::start(Reply::Typed(
+        "application/openmetrics-text; version=1.0.0",
+        "# TYPE m gauge\nm{f=\"open\"} 2.5\n# TYPE c counter\nc_total 3 # {id=\"x\"} 1\n# EOF\n".into(),
+    ));
+    let config = format!(
+        "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nscrape_configs: [{{job_name: j, static_configs: [{{targets: ['{}', '{}']}}]}}]",
+        text.address, open.address
+    );
+    let (mut daemon, base) = start(folder.path(), &config, &[]);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    eventually("text", 20, || (value(&base, "m{f=\"text\"}") == Some(1.5)).then_some(()));
+    eventually("OpenMetrics", 20, || (value(&base, "m{f=\"open\"}") == Some(2.5)).then_some(()));
+    eventually("the counter", 20, || (value(&base, "c_total") == Some(3.0)).then_some(()));
+    let exemplars = api(&base, "query_exemplars?query=c_total");
+    assert_eq!(exemplars[0]["exemplars"][0]["labels"]["id"], "x", "{exemplars}");
+    let request = text.requests().remove(0).to_lowercase();
+    for header in [
+        "accept: application/openmetrics-text;version=1.0.0",
+        "accept-encoding: gzip",
+        "x-prometheus-scrape-timeout-seconds: 0.2",
+    ] {
+        assert!(request.contains(header), "{header}\n{request}");
+    }
+}
+
+#[test]
+fn remote_write_is_stored_and_survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let flag = ["--web.enable-remote-write-receiver"];
+    let (mut daemon, base) = start(folder.path(), "", &flag);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let series = |value: f64, time: i64| {
+        [Series {
+            labels: vec![("__name__".into(), "sent".into()), ("a".into(), "b".into())],
+            samples: vec![(time, value)],
+        }]
+    };
+    for i in 0..20 {
+        let answer = send(&base, &series(f64::from(i), now - 20_000 + i64::from(i) * 1000));
+        assert_eq!(answer.status, 204, "{}", answer.body);
+    }
+    let late = send(&base, &series(1.0, now - 3_600_000));
+    assert!(late.status == 400 && late.body.contains("out of"), "{} {}", late.status, late.body);
+    let twice = send(&base, &series(99.0, now - 1000));
+    assert!(twice.status == 400 && twice.body.contains("duplicate sample"), "{} {}", twice.status, twice.body);
+    let future = send(&base, &series(1.0, now + 3_600_000));
+    assert!(future.status == 400 && future.body.contains("out of bounds"), "{} {}", future.status, future.body);
+    // acknowledged is acknowledged
+    daemon.kill();
+    let (mut daemon, base) = start(folder.path(), "", &flag);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    assert_eq!(value(&base, "count_over_time(sent[1m])"), Some(20.0));
+    assert_eq!(value(&base, "sum_over_time(sent[1m])"), Some(190.0));
+}
