@@ -25,7 +25,7 @@ use common::http::{Server as HttpServer, ServerError, ServerOptions};
 use model::{Duration, now_millis};
 use parking_lot::{Mutex, RwLock};
 use promql::EngineOptions;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tsdb::{Db, OpenError};
 
@@ -190,9 +190,18 @@ impl Collector {
         &self.server
     }
 
-    /// A way to have the configuration read anew.
-    pub fn reloader(&self) -> mpsc::Sender<ReloadRequest> {
-        self.server.reload.clone()
+    /// Reads the configuration anew at each message, until the sender or the collector is gone. Faults are logged.
+    pub fn reload_at(&self, mut signals: mpsc::Receiver<()>) {
+        let reload = self.server.reload.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                let (answer, outcome) = oneshot::channel();
+                if reload.send(answer).await.is_err() {
+                    return;
+                }
+                let _ = outcome.await;
+            }
+        });
     }
 
     /// Answers requests until the token is cancelled, then stops scraping and makes everything durable.

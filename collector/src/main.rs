@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use collector::{Collector, flags};
 use common::{daemon, logging};
-use tokio::sync::oneshot;
 
 fn main() -> ExitCode {
     let flags = match flags::parse(std::env::args_os().skip(1)) {
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(flags: flags::Flags) -> ExitCode {
-    let mut signals = match daemon::signals() {
+    let signals = match daemon::signals() {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(%error, "cannot take over signals");
@@ -48,17 +47,7 @@ async fn run(flags: flags::Flags) -> ExitCode {
     for address in collector.addresses() {
         tracing::info!(%address, "Listening on");
     }
-    let reloader = collector.reloader();
-    tokio::spawn(async move {
-        while signals.reload.recv().await.is_some() {
-            let (answer, outcome) = oneshot::channel();
-            if reloader.send(answer).await.is_err() {
-                return;
-            }
-            // the reason has been logged
-            let _ = outcome.await;
-        }
-    });
+    collector.reload_at(signals.reload);
     tracing::info!("Server is ready to receive web requests.");
     collector.run().await;
     ExitCode::SUCCESS

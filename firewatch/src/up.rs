@@ -11,7 +11,6 @@ use clap::Args;
 use collector::{Collector, flags as collector_flags};
 use common::logging::{Format, Level};
 use common::{daemon, logging};
-use tokio::sync::oneshot;
 
 const RULES: &str = include_str!("up/rules.yml");
 
@@ -65,7 +64,7 @@ fn fail(error: &str) -> ExitCode {
 }
 
 async fn up(arguments: Arguments) -> Result<(), String> {
-    let mut signals = daemon::signals().map_err(|e| e.to_string())?;
+    let signals = daemon::signals().map_err(|e| e.to_string())?;
     let data = match &arguments.data {
         Some(data) => data.clone(),
         None => user_data_folder().ok_or("there is no home folder; say where to store with --data")?,
@@ -96,16 +95,7 @@ async fn up(arguments: Arguments) -> Result<(), String> {
     let url = format!("http://{}", collector.addresses().first().copied().unwrap_or(web));
     announce(&arguments, &url, node, web, &data, &config_file);
 
-    let reloader = collector.reloader();
-    tokio::spawn(async move {
-        while signals.reload.recv().await.is_some() {
-            let (answer, outcome) = oneshot::channel();
-            if reloader.send(answer).await.is_err() {
-                return;
-            }
-            let _ = outcome.await;
-        }
-    });
+    collector.reload_at(signals.reload);
     let shutdown = signals.shutdown.clone();
     let serving = collector.run();
     tokio::pin!(serving);
