@@ -4,12 +4,12 @@ use promql::testing::MemoryStorage;
 use promql::{Engine, EngineOptions, Features, QueryOptions, parse};
 use proptest::prelude::*;
 
+/// Infinity is not among them: its text `+Inf` in front of `^` is read as a sign before the power, as upstream.
 fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<f64>().prop_map(|v| format!("{v:e}")),
         (0u32..100_000).prop_map(|v| v.to_string()),
         Just("0x1f".to_owned()),
-        Just("Inf".to_owned()),
         Just("NaN".to_owned()),
         Just("1h30m".to_owned()),
     ]
@@ -46,6 +46,7 @@ fn vector() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         selector().prop_map(|(name, matchers, modifiers)| format!("{name}{matchers}{modifiers}")),
         Just("{\"utf.8 name\",a=\"b\"}".to_owned()),
+        Just("vector(Inf)".to_owned()),
         number().prop_map(|n| format!("vector({n})")),
         (selector(), duration())
             .prop_map(|((name, matchers, modifiers), d)| format!("rate({name}{matchers}[{d}]{modifiers})")),
@@ -110,7 +111,7 @@ fn meaning(text: &str) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The text of an expression is read as the same expression, and stays as it is.
     #[test]
