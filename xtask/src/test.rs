@@ -131,7 +131,8 @@ fn conformance_folder() -> Option<PathBuf> {
 }
 
 fn deny(report: &mut Report) {
-    let tools = binaries("tools");
+    // in the user's cache, so that it is built once a machine and not once a checkout
+    let tools = user_cache().join("firewatch/tools");
     let local = tools.join("bin/cargo-deny");
     let installed = exists("cargo-deny") || local.exists();
     if !installed {
@@ -160,6 +161,11 @@ fn deny(report: &mut Report) {
             "sources",
         ]))
     });
+}
+
+fn user_cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".cache");
+    std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()).unwrap_or_else(home)
 }
 
 /// The real programs that tests compare with.
