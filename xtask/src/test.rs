@@ -97,6 +97,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     deny(&mut report);
     report.part("build", |_| command::run(cargo().args(["build", "--release", "--workspace", "--bins"])));
     let peers = peers(&mut report);
+    let browser = browser(&mut report);
     report.part("tests", |report| {
         let mut tests = cargo();
         tests.args(["test", "--release", "--workspace", "--quiet"]);
@@ -105,6 +106,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         }
         if let Some(folder) = &peers {
             tests.env("FIREWATCH_PEERS", folder);
+        }
+        if let Some(browser) = browser {
+            tests.env("FIREWATCH_BROWSER", browser);
         }
         if long {
             tests.env("FIREWATCH_LONG", "1");
@@ -185,6 +189,27 @@ fn peers(report: &mut Report) -> Option<PathBuf> {
         report.leave_out("comparison with the real programs", "they cannot be fetched from Debian sid");
     }
     folder
+}
+
+/// A browser for the page; installed where we may.
+fn browser(report: &mut Report) -> Option<&'static str> {
+    const NAME: &str = "chromium";
+    if !exists(NAME) && exists("apt-get") && is_root() {
+        report.part("install chromium", |_| {
+            let apt = |arguments: &[&str]| command::run(Command::new("apt-get").arg("-qq").args(arguments));
+            apt(&["update"])?;
+            apt(&["install", "--yes", "--no-install-recommends", NAME])
+        });
+    }
+    let found = exists(NAME);
+    if !found {
+        report.leave_out("the page in a browser", "there is no chromium, and installing it takes root and apt-get");
+    }
+    found.then_some(NAME)
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 fn summary(report: &Report) -> Result<(), String> {
