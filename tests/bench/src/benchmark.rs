@@ -223,11 +223,16 @@ fn our_binary(folder: &Path, name: &str) -> Result<PathBuf, String> {
     Err(format!("{} is not there; build it with: cargo build --profile shipping -p {name}", binary.display()))
 }
 
-/// The first line that it prints of its version.
+/// What it prints as its own version, beside that of the program that it stands in for.
 fn our_version(binary: &Path) -> String {
     let output = Command::new(binary).arg("--version").output();
     let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    text.lines().next().unwrap_or("unknown").split(" (").next().unwrap_or_default().to_owned()
+    parse_our_version(&text).unwrap_or("unknown").to_owned()
+}
+
+fn parse_our_version(text: &str) -> Option<&str> {
+    let ours = text.lines().find_map(|line| line.trim().strip_prefix("firewatch"))?;
+    Some(ours.trim_start_matches(':').trim())
 }
 
 #[cfg(test)]
@@ -271,6 +276,15 @@ mod tests {
         }
         let error = settings(folder.path(), &["graphite"]).roster(&CONTESTANTS).expect_err("no such program");
         assert_eq!(error.to_string(), "--only graphite: there are us, collector, node-exporter");
+    }
+
+    #[test]
+    fn our_version_is_not_that_of_the_program_we_stand_in_for() {
+        let daemon =
+            "prometheus, version 3.14.0 (branch: x, revision: y)\n  platform:  linux/amd64\n  firewatch:  0.1.0\n";
+        for (text, version) in [(daemon, Some("0.1.0")), ("firewatch 0.2.0\n", Some("0.2.0")), ("what\n", None)] {
+            assert_eq!(parse_our_version(text), version, "{text}");
+        }
     }
 
     #[test]
