@@ -4,10 +4,16 @@ mod alerting;
 mod discovery;
 mod global;
 mod http_client;
+mod keys;
+mod otlp;
 mod protocol;
+mod remote;
+mod remote_credentials;
 mod scrape;
 mod size;
 mod storage;
+mod tracing;
+mod web_address;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -77,6 +83,9 @@ pub struct LoadOptions {
     /// Files named in `scrape_config_files` are not read.
     pub skip_scrape_config_files: bool,
 }
+
+/// `gogc` tunes a garbage collector that this program does not have; it is accepted and has no effect.
+const RUNTIME: keys::Section = keys::Section::new("config.RuntimeConfig", &[keys::int("gogc", "75")]);
 
 const TOP_LEVEL: [&str; 12] = [
     "global",
@@ -156,6 +165,13 @@ impl Config {
         }
         let alerting = Alerting::read(section("alerting"), base)?;
         let storage = StorageConfig::read(section("storage"))?;
+        remote::check_writes(section("remote_write"), base)?;
+        remote::check_reads(section("remote_read"), base)?;
+        otlp::check(section("otlp"), global.metric_name_validation_scheme, base)?;
+        if let Some(node) = node.get("tracing").filter(|n| !n.is_null()) {
+            tracing::check(node, base)?;
+        }
+        RUNTIME.read(section("runtime"), base)?;
         let mut unsupported = Vec::new();
         for name in ["remote_write", "remote_read", "tracing", "otlp"] {
             let present = match node.get(name).map(|n| &n.kind) {
@@ -185,6 +201,9 @@ impl Config {
         self.unsupported.extend(names);
         if self.scrape_configs.iter().any(|job| job.convert_classic_histograms_to_nhcb) {
             self.unsupported.push("convert_classic_histograms_to_nhcb".to_owned());
+        }
+        if self.alerting.alertmanagers.iter().any(|set| set.sigv4) {
+            self.unsupported.push("alertmanagers sigv4".to_owned());
         }
         self.unsupported.dedup();
         self
@@ -308,7 +327,7 @@ pub fn expand_pattern(pattern: &Path) -> Vec<PathBuf> {
     files
 }
 
-const SECRET_KEYS: [&str; 12] = [
+const SECRET_KEYS: [&str; 18] = [
     "password",
     "bearer_token",
     "credentials",
@@ -321,6 +340,12 @@ const SECRET_KEYS: [&str; 12] = [
     "auth_token",
     "application_secret",
     "client_certificate_key",
+    "consumer_key",
+    "application_credential_secret",
+    "key_passphrase",
+    "service_account_key",
+    "private_key",
+    "certificate_password",
 ];
 
 /// The document with secrets hidden.
@@ -427,5 +452,26 @@ mod tests {
         let names: Vec<_> =
             expand_pattern(&folder.path().join("*.yml")).iter().map(|p| p.file_name().unwrap().to_owned()).collect();
         assert_eq!(names, ["a.yml", "b.yml"]);
+    }
+
+    /// Each file of the conformance folder loads or is refused as recorded.
+    #[test]
+    fn recorded_files() {
+        let Some(folder) = std::env::var_os("FIREWATCH_CONFORMANCE") else {
+            println!("skipped: FIREWATCH_CONFORMANCE is not set");
+            return;
+        };
+        let folder = PathBuf::from(folder).join("prometheus-config");
+        let table = std::fs::read_to_string(folder.join("expected.tsv")).unwrap();
+        for row in table.lines().skip(1) {
+            let fields: Vec<&str> = row.split('\t').collect();
+            let [file, expect, reason, mode, stage] = fields[..] else { panic!("five fields: {row}") };
+            if !matches!(stage, "load" | "") {
+                continue;
+            }
+            let options = LoadOptions { agent: mode == "agent", skip_scrape_config_files: true };
+            let loaded = Config::load(&folder.join(file), options).map(drop);
+            assert_eq!(loaded.is_ok(), expect == "ok", "{file}: {loaded:?}, recorded: {expect} {reason}");
+        }
     }
 }

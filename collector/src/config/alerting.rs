@@ -3,7 +3,7 @@ use model::{Duration, NameValidation};
 use serde::Deserialize;
 
 use super::discovery::DiscoveryConfig;
-use super::{Base, http_client, relabel_rules};
+use super::{Base, http_client, relabel_rules, remote_credentials};
 use crate::relabel::RelabelRule;
 
 /// The `alerting` section: where alerts go.
@@ -28,6 +28,8 @@ pub struct AlertmanagerConfig {
     pub path_prefix: String,
     /// Time a request may take.
     pub timeout: Duration,
+    /// Whether requests are to be signed for Amazon, which this version cannot do.
+    pub sigv4: bool,
     /// Rules for the addresses.
     pub relabel_configs: Vec<RelabelRule>,
     /// Rules for the labels of alerts sent to this set.
@@ -80,9 +82,10 @@ impl AlertmanagerConfig {
     fn read(node: &yaml::Node, base: &Base) -> Result<Self, yaml::Error> {
         let (discovery, rest) = node.split(|key| key == "static_configs" || key.ends_with("_sd_configs"))?;
         let (relabelling, rest) = rest.split(|key| key == "relabel_configs" || key == "alert_relabel_configs")?;
-        let (sigv4, rest) = rest.split(|key| key == "sigv4")?;
-        if sigv4.get("sigv4").is_some_and(|n| !n.is_null()) {
-            return Err(node.error("sigv4 is not supported yet"));
+        let (signing, rest) = rest.split(|key| key == "sigv4")?;
+        let sigv4 = signing.get("sigv4").filter(|n| !n.is_null());
+        if let Some(sigv4) = sigv4 {
+            remote_credentials::check_sigv4(sigv4, base)?;
         }
         let (http_client, rest) = http_client::split(&rest, base)?;
         let w: Written = rest.read()?;
@@ -98,6 +101,7 @@ impl AlertmanagerConfig {
             scheme: w.scheme,
             path_prefix: w.path_prefix,
             timeout: w.timeout,
+            sigv4: sigv4.is_some(),
             relabel_configs: relabel_rules(
                 &relabelling,
                 "relabel_configs",

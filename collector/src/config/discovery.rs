@@ -1,3 +1,15 @@
+//! Where targets come from: target groups in the file, and mechanisms that find them.
+
+mod aws;
+mod clouds;
+mod containers;
+mod directories;
+mod kubernetes;
+mod mechanisms;
+mod openstack;
+mod selectors;
+mod zookeeper;
+
 use std::path::PathBuf;
 
 use common::http::client::HttpClientConfig;
@@ -5,6 +17,7 @@ use model::{Duration, Labels, NameValidation, is_valid_label_name, quote};
 use serde::Deserialize;
 use url::Url;
 
+use self::mechanisms::Mechanism;
 use super::{Base, http_client};
 
 /// Targets with labels in common.
@@ -50,42 +63,6 @@ pub struct HttpDiscovery {
     /// How requests are made.
     pub http_client: HttpClientConfig,
 }
-
-/// Mechanisms of the ecosystem that this version does not have.
-const OTHER_MECHANISMS: [&str; 31] = [
-    "aws",
-    "azure",
-    "consul",
-    "digitalocean",
-    "dns",
-    "docker",
-    "dockerswarm",
-    "ec2",
-    "ecs",
-    "elasticache",
-    "eureka",
-    "gce",
-    "hetzner",
-    "ionos",
-    "kubernetes",
-    "kuma",
-    "lightsail",
-    "linode",
-    "marathon",
-    "msk",
-    "nerve",
-    "nomad",
-    "oci",
-    "openstack",
-    "outscale",
-    "ovhcloud",
-    "puppetdb",
-    "rds",
-    "scaleway",
-    "serverset",
-    "stackit",
-];
-const MORE_MECHANISMS: [&str; 3] = ["triton", "uyuni", "vultr"];
 
 #[derive(Deserialize)]
 #[serde(default, rename = "struct")]
@@ -149,10 +126,10 @@ impl DiscoveryConfig {
                     }
                 }
                 other => {
-                    let mechanism = other.trim_end_matches("_sd_configs");
-                    if !OTHER_MECHANISMS.contains(&mechanism) && !MORE_MECHANISMS.contains(&mechanism) {
+                    let Some(mechanism) = Mechanism::of_key(other) else {
                         return Err(key.error(format!("field {other} not found in type config.ScrapeConfig")));
-                    }
+                    };
+                    items.iter().try_for_each(|item| mechanism.check(item, base))?;
                     all.extend(items.iter().map(|_| Self::Unsupported(other.to_owned())));
                 }
             }

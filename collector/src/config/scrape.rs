@@ -162,6 +162,8 @@ impl ScrapeConfig {
         let (discovery, rest) = node.split(|key| key == "static_configs" || key.ends_with("_sd_configs"))?;
         let (relabelling, rest) = rest.split(|key| key == "relabel_configs" || key == "metric_relabel_configs")?;
         let (http_client, rest) = http_client::split(&rest, base)?;
+        // faults of discovery come before those of the job as a whole
+        let discovery = DiscoveryConfig::read_all(&discovery, base)?;
         let w: Written = rest.read()?;
         let error = |message: String| Err(node.error(message));
         if w.job_name.is_empty() {
@@ -249,7 +251,7 @@ impl ScrapeConfig {
             metric_name_validation_scheme: names,
             metric_name_escaping_scheme: escaping,
             http_client,
-            discovery: DiscoveryConfig::read_all(&discovery, base)?,
+            discovery,
             relabel_configs: relabel_rules(&relabelling, "relabel_configs", names, "target relabeling rule")?,
             metric_relabel_configs: relabel_rules(
                 &relabelling,
