@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Span};
+use super::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Span, exponential_bound};
 use crate::format_float;
 
 /// One bucket of a histogram.
@@ -35,28 +35,6 @@ impl fmt::Display for Bucket {
         format_float(self.count, &mut out);
         f.write_str(&out)
     }
-}
-
-/// The upper bound of bucket `index` of an exponential schema (`base^index`, `base = 2^(2^-schema)`).
-pub fn exponential_bound(index: i32, schema: i32) -> f64 {
-    if schema < 0 {
-        let exponent = i64::from(index) << -schema;
-        // the last bucket of finite numbers ends at the largest of them
-        return if exponent == 1024 { f64::MAX } else { power_of_two(exponent) };
-    }
-    let per_octave = 1i32 << schema;
-    let step = index & (per_octave - 1);
-    let exponent = i64::from(index >> schema);
-    if step == 0 && exponent == 1024 {
-        return f64::MAX;
-    }
-    let fraction = (f64::from(step) / f64::from(per_octave) * std::f64::consts::LN_2).exp() / 2.0;
-    fraction * power_of_two(exponent) * 2.0
-}
-
-fn power_of_two(exponent: i64) -> f64 {
-    let exponent = i32::try_from(exponent).unwrap_or(if exponent < 0 { -5000 } else { 5000 });
-    2f64.powi(exponent.clamp(-1100, 1100))
 }
 
 /// The upper bound of bucket `index` under a schema.

@@ -1,6 +1,7 @@
 //! Native histograms and what can be computed with them.
 
 mod arithmetic;
+mod bounds;
 mod buckets;
 mod compact;
 mod display;
@@ -13,7 +14,8 @@ mod validate;
 use std::sync::Arc;
 
 pub use arithmetic::{Combined, IncompatibleSchemas, kahan_inc};
-pub use buckets::{Bucket, exponential_bound};
+pub use bounds::exponential_bound;
+pub use buckets::Bucket;
 pub use trim::Keep;
 pub use validate::HistogramError;
 

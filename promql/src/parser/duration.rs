@@ -132,12 +132,9 @@ impl Parser<'_> {
             Kind::LeftParen => {
                 self.bump();
                 let mut expr = self.duration_expr(0)?;
-                let close = self.expect(Kind::RightParen)?;
-                // a literal needs no parentheses
-                if !matches!(expr.op, DurationOp::Number(_)) {
-                    expr.wrapped = true;
-                    expr.pos = token.pos.to(close.pos);
-                }
+                self.expect(Kind::RightParen)?;
+                // a literal needs no parentheses; the position is that of what stands in them
+                expr.wrapped = !matches!(expr.op, DurationOp::Number(_));
                 Ok(expr)
             }
             _ => match self.extreme(token) {

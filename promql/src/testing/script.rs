@@ -323,7 +323,11 @@ impl Eval {
                     TextCheck::Equals(message.trim().to_owned())
                 } else if let Some(pattern) = rest.strip_prefix("regex:") {
                     let pattern = pattern.trim();
-                    TextCheck::Matches(Regex::new(pattern).map_err(|e| format!("invalid regex {pattern:?}: {e}"))?)
+                    TextCheck::Matches(Regex::new(pattern).map_err(|e| {
+                        // the library shows the place on a line of its own
+                        let text = e.to_string();
+                        format!("invalid regex {pattern:?}: {}", text.lines().last().unwrap_or_default())
+                    })?)
                 } else {
                     return Err(format!("invalid expectation: {text:?}"));
                 };
