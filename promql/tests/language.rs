@@ -470,3 +470,27 @@ eval instant at 0 info(requests, {version=~\".+\"})
 ",
     );
 }
+
+#[test]
+fn binary_operators_tell_of_the_last_pair_without_a_result() {
+    check(
+        "last pair",
+        "
+load 1m
+  left{id=\"a\"} {{schema:0 count:1 sum:1 buckets:[1]}}
+  left{id=\"b\"} 1
+  right{id=\"a\"} 1
+  right{id=\"b\"} {{schema:0 count:1 sum:1 buckets:[1]}}
+
+eval instant at 0 left + right
+  expect info msg: PromQL info: incompatible sample types encountered for binary operator \"+\": float + histogram (1:1)
+
+eval instant at 0 left % on (id) group_right right
+  expect info msg: PromQL info: incompatible sample types encountered for binary operator \"%\": float % histogram (1:1)
+
+eval instant at 0 right > 0
+  expect info msg: PromQL info: incompatible sample types encountered for binary operator \">\": histogram > float (1:1)
+  {__name__=\"right\",id=\"a\"} 1
+",
+    );
+}
