@@ -494,3 +494,18 @@ eval instant at 0 right > 0
 ",
     );
 }
+
+#[test]
+fn annotations_point_into_parentheses() {
+    check(
+        "positions",
+        "
+load 1m
+  a 1
+
+eval instant at 0 quantile((1.5), a)
+  expect warn msg: PromQL warning: quantile value should be between 0 and 1, got 1.5 (1:11)
+  {} Inf
+",
+    );
+}

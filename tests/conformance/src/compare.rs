@@ -54,6 +54,8 @@ pub struct Rules {
     pub tolerance: f64,
     /// The order of an instant vector counts.
     pub ordered: Ordered,
+    /// Which samples there are is not defined: only success, type and annotations count.
+    pub undefined: bool,
 }
 
 /// What of the order of an instant vector is defined.
@@ -113,6 +115,7 @@ pub fn compare(ours: &Value, theirs: &Value, rules: Rules) -> Vec<Difference> {
         return found;
     }
     match theirs["resultType"].as_str() {
+        _ if rules.undefined => {}
         Some("vector" | "matrix") => found.extend(compare_series(&ours["result"], &theirs["result"], rules)),
         Some("scalar") => {
             if !same_point(&ours["result"], &theirs["result"], rules) {
@@ -230,7 +233,7 @@ mod tests {
     #[test]
     fn differences_are_found_and_named() {
         let strict = Rules::default();
-        let loose = Rules { tolerance: 1e-12, ordered: Ordered::No };
+        let loose = Rules { tolerance: 1e-12, ..Rules::default() };
         let one = |value: &str| answer(&json!([{"metric": {"a": "b"}, "value": [1, value]}]));
         check(&one("1"), &one("1"), strict, &[]);
         check(&one("NaN"), &one("NaN"), strict, &[]);
@@ -258,7 +261,7 @@ mod tests {
                 {"metric": {"a": names[1]}, "value": [1, values[1]]},
             ]))
         };
-        let rules = |ordered| Rules { tolerance: 0.0, ordered };
+        let rules = |ordered| Rules { ordered, ..Rules::default() };
         let (up, down) = (list(["x", "y"], ["1", "2"]), list(["y", "x"], ["2", "1"]));
         check(&up, &down, rules(Ordered::No), &[]);
         check(&up, &down, rules(Ordered::ByValue), &[What::Order]);

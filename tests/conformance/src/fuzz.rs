@@ -52,8 +52,9 @@ const MAX_DIFFERENCES: usize = 40;
 
 /// How the answers to an expression are to be compared.
 fn rules(expr: &Expr, query: Query) -> Rules {
-    let mut aggregates = false;
+    let (mut aggregates, mut undefined) = (false, false);
     expr.visit(&mut |part| {
+        undefined |= chooses_among_unordered(part);
         aggregates |= match part {
             Expr::Aggregate(a) => !matches!(
                 a.op,
@@ -79,7 +80,18 @@ fn rules(expr: &Expr, query: Query) -> Rules {
         }
         _ => Ordered::No,
     };
-    Rules { tolerance: if aggregates { 1e-12 } else { 0.0 }, ordered }
+    Rules { tolerance: if aggregates { 1e-12 } else { 0.0 }, ordered, undefined }
+}
+
+/// Whether this takes some of several equal samples that come in no defined order: those of `count_values` are counted in a map.
+fn chooses_among_unordered(expr: &Expr) -> bool {
+    let Expr::Aggregate(outer) = expr else { return false };
+    let chooses = matches!(outer.op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk);
+    let mut unordered = false;
+    outer.expr.visit(&mut |part| {
+        unordered |= matches!(part, Expr::Aggregate(inner) if inner.op == AggregateOp::CountValues);
+    });
+    chooses && unordered
 }
 
 /// The differences that the table does not explain, and whether there were explained ones.
