@@ -496,12 +496,21 @@ eval instant at 0 right > 0
 }
 
 #[test]
-fn annotations_point_into_parentheses() {
+fn annotations_point_into_parentheses_and_to_the_last_place() {
     check(
         "positions",
         "
 load 1m
   a 1
+  nans {{schema:0 count:3 sum:NaN buckets:[2]}}
+
+eval instant at 0 quantile(2, a) + quantile(2, a)
+  expect warn msg: PromQL warning: quantile value should be between 0 and 1, got 2 (1:27)
+  {} Inf
+
+eval instant at 0 histogram_fraction(2, 1, nans)
+  expect no_info
+  {} 0
 
 eval instant at 0 quantile((1.5), a)
   expect warn msg: PromQL warning: quantile value should be between 0 and 1, got 1.5 (1:11)

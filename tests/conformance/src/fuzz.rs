@@ -3,11 +3,11 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use promql::ast::{AggregateOp, Expr};
+use promql::ast::{Aggregate, AggregateOp, Expr};
 use promql::{Features, parse};
 use serde_json::Value;
 
-use crate::compare::{Difference, Ordered, Rules, compare};
+use crate::compare::{Choice, Difference, Ordered, Rules, compare};
 use crate::coverage::Coverage;
 use crate::data;
 use crate::generate::{Generator, Language};
@@ -52,46 +52,59 @@ const MAX_DIFFERENCES: usize = 40;
 
 /// How the answers to an expression are to be compared.
 fn rules(expr: &Expr, query: Query) -> Rules {
-    let (mut aggregates, mut undefined) = (false, false);
+    let range = matches!(query, Query::Range(..));
+    let (mut tolerance, mut subquery, mut unordered_choice) = (0.0, false, false);
+    expr.visit(&mut |part| subquery |= matches!(part, Expr::Subquery(_)));
     expr.visit(&mut |part| {
-        undefined |= chooses_among_unordered(part);
-        aggregates |= match part {
-            Expr::Aggregate(a) => !matches!(
-                a.op,
-                AggregateOp::Min
-                    | AggregateOp::Max
-                    | AggregateOp::Count
-                    | AggregateOp::Group
-                    | AggregateOp::CountValues
-            ),
-            _ => false,
+        if let Expr::Aggregate(a) = part {
+            use AggregateOp::{Count, CountValues, Group, Max, Min};
+            if !matches!(a.op, Min | Max | Count | Group | CountValues) {
+                tolerance = 1e-12;
+            }
+            unordered_choice |= is_choice(a) && !is_ordered(&a.expr, range || subquery);
         }
     });
-    let ordered = match (query, expr.unparen()) {
-        (Query::Range(..), _) => Ordered::No,
-        (_, Expr::Call(call)) => match call.function.name {
-            "sort" | "sort_desc" => Ordered::ByValue,
-            "sort_by_label" | "sort_by_label_desc" => Ordered::Entirely,
-            _ => Ordered::No,
+    let (mut ordered, mut choice) = (Ordered::No, if unordered_choice { Choice::Nothing } else { Choice::All });
+    match expr.unparen() {
+        Expr::Call(call) if !range => match call.function.name {
+            "sort" | "sort_desc" => ordered = Ordered::ByValue,
+            "sort_by_label" | "sort_by_label_desc" => ordered = Ordered::Entirely,
+            _ => {}
         },
-        (_, Expr::Aggregate(a)) if a.op == AggregateOp::Topk || a.op == AggregateOp::Bottomk => {
+        Expr::Aggregate(a) if is_choice(a) => {
+            let mut inner = false;
+            a.expr.visit(&mut |part| inner |= matches!(part, Expr::Aggregate(a) if is_choice(a)));
+            if unordered_choice && !inner {
+                choice = if a.op == AggregateOp::Limitk { Choice::Number } else { Choice::Values };
+            }
             // groups follow one another in no defined order
-            if a.grouping.is_empty() && !a.without { Ordered::ByValue } else { Ordered::No }
+            if !range && a.op != AggregateOp::Limitk && a.grouping.is_empty() && !a.without {
+                ordered = Ordered::ByValue;
+            }
         }
-        _ => Ordered::No,
-    };
-    Rules { tolerance: if aggregates { 1e-12 } else { 0.0 }, ordered, undefined }
+        _ => {}
+    }
+    Rules { tolerance, ordered, choice, unordered_pairs: range || subquery }
 }
 
-/// Whether this takes some of several equal samples that come in no defined order: those of `count_values` are counted in a map.
-fn chooses_among_unordered(expr: &Expr) -> bool {
-    let Expr::Aggregate(outer) = expr else { return false };
-    let chooses = matches!(outer.op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk);
-    let mut unordered = false;
-    outer.expr.visit(&mut |part| {
-        unordered |= matches!(part, Expr::Aggregate(inner) if inner.op == AggregateOp::CountValues);
+/// Whether this takes some of several series, by their order where samples are equal.
+fn is_choice(aggregate: &Aggregate) -> bool {
+    matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk)
+}
+
+/// Whether Prometheus' series come in a defined order. `count_values`, and over several steps every function and operator,
+/// gather them in a map.
+fn is_ordered(expr: &Expr, steps: bool) -> bool {
+    let mut ordered = true;
+    expr.visit(&mut |part| {
+        ordered &= match part {
+            Expr::Aggregate(a) => a.op != AggregateOp::CountValues && !steps,
+            Expr::Call(call) => !steps || call.args.iter().any(|a| matches!(a.unparen(), Expr::Matrix(_))),
+            Expr::Binary(_) => !steps,
+            _ => true,
+        }
     });
-    chooses && unordered
+    ordered
 }
 
 /// The differences that the table does not explain, and whether there were explained ones.
