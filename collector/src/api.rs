@@ -33,7 +33,7 @@ use crate::rules::{RuleManager, RuleMetrics};
 use crate::scrape::{Counter, ScrapeManager};
 use crate::storage::Store;
 
-pub use remote_write::{Label, Sample, TimeSeries, WriteRequest};
+pub use remote_write::{BucketSpan, Label, Sample, TimeSeries, WireHistogram, WriteRequest};
 
 /// What the server was told on the command line, as far as the API is concerned.
 #[derive(Clone, Debug, Default)]

@@ -30,7 +30,7 @@ pub(crate) struct Monotonicity {
     pub(crate) max_time: i64,
 }
 
-/// Warnings and infos gathered during an evaluation. Of equal texts only the first counts.
+/// Warnings and infos gathered during an evaluation. Of equal texts only the last counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Annotations {
     all: Vec<Annotation>,
@@ -61,6 +61,7 @@ fn for_metric(text: &str, metric: &str) -> String {
 impl Annotations {
     fn push(&mut self, annotation: Annotation) {
         if let Some(known) = self.all.iter_mut().find(|a| a.level == annotation.level && a.text == annotation.text) {
+            known.pos = annotation.pos;
             if let (Some(known), Some(new)) = (&mut known.monotonicity, annotation.monotonicity) {
                 known.min_bucket = known.min_bucket.min(new.min_bucket);
                 known.max_bucket = known.max_bucket.max(new.max_bucket);
@@ -285,7 +286,7 @@ mod tests {
             annotations.forced_monotonicity("series_1", found, pos);
         }
         let (warnings, infos) = annotations.into_texts("lorem ipsum");
-        assert_eq!(warnings, ["PromQL warning: this native histogram metric is not a gauge: \"m\" (1:4)"]);
+        assert_eq!(warnings, ["PromQL warning: this native histogram metric is not a gauge: \"m\" (1:8)"]);
         assert!(infos[0].ends_with(
             "for metric name \"series_1\", from buckets 2.5 to 100, with a max diff of 10, over 2 samples \
              from 2023-12-25T00:00:00Z to 2024-12-25T00:00:00Z (1:4)"

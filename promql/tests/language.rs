@@ -470,3 +470,51 @@ eval instant at 0 info(requests, {version=~\".+\"})
 ",
     );
 }
+
+#[test]
+fn binary_operators_tell_of_the_last_pair_without_a_result() {
+    check(
+        "last pair",
+        "
+load 1m
+  left{id=\"a\"} {{schema:0 count:1 sum:1 buckets:[1]}}
+  left{id=\"b\"} 1
+  right{id=\"a\"} 1
+  right{id=\"b\"} {{schema:0 count:1 sum:1 buckets:[1]}}
+
+eval instant at 0 left + right
+  expect info msg: PromQL info: incompatible sample types encountered for binary operator \"+\": float + histogram (1:1)
+
+eval instant at 0 left % on (id) group_right right
+  expect info msg: PromQL info: incompatible sample types encountered for binary operator \"%\": float % histogram (1:1)
+
+eval instant at 0 right > 0
+  expect info msg: PromQL info: incompatible sample types encountered for binary operator \">\": histogram > float (1:1)
+  {__name__=\"right\",id=\"a\"} 1
+",
+    );
+}
+
+#[test]
+fn annotations_point_into_parentheses_and_to_the_last_place() {
+    check(
+        "positions",
+        "
+load 1m
+  a 1
+  nans {{schema:0 count:3 sum:NaN buckets:[2]}}
+
+eval instant at 0 quantile(2, a) + quantile(2, a)
+  expect warn msg: PromQL warning: quantile value should be between 0 and 1, got 2 (1:27)
+  {} Inf
+
+eval instant at 0 histogram_fraction(2, 1, nans)
+  expect no_info
+  {} 0
+
+eval instant at 0 quantile((1.5), a)
+  expect warn msg: PromQL warning: quantile value should be between 0 and 1, got 1.5 (1:11)
+  {} Inf
+",
+    );
+}

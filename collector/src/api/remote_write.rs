@@ -1,5 +1,7 @@
 //! The remote-write 1.0 receiver: `/api/v1/write`.
 
+mod histogram;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use model::{Labels, LabelsBuilder, NameValidation, is_valid_label_name, is_valid
 use prost::Message;
 
 use super::Server;
+pub use histogram::{BucketSpan, WireHistogram};
 
 /// A request larger than this after decompression is refused.
 const MAX_DECODED: usize = 128 << 20;
@@ -34,6 +37,9 @@ pub struct TimeSeries {
     /// Float samples.
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
+    /// Native histograms.
+    #[prost(message, repeated, tag = "4")]
+    pub histograms: Vec<WireHistogram>,
 }
 
 /// `prometheus.Label`
@@ -141,13 +147,22 @@ fn store(server: &Server, request: &WriteRequest) -> Result<Option<String>, Stri
             }
             batch.sample(reference, sample.timestamp, sample.value);
         }
+        for histogram in &series.histograms {
+            if histogram.timestamp > newest {
+                batch.refusals.out_of_bounds += 1;
+                continue;
+            }
+            batch.histogram(reference, histogram.timestamp, histogram.to_sample());
+        }
     }
     let refusals = batch.commit()?;
-    server.metrics.remote_write_samples.add(request.timeseries.iter().map(|s| s.samples.len() as u64).sum());
+    let sent = request.timeseries.iter().map(|s| (s.samples.len() + s.histograms.len()) as u64).sum();
+    server.metrics.remote_write_samples.add(sent);
     let text = match refusals {
         r if r.out_of_bounds > 0 => "out of bounds",
         r if r.out_of_order > 0 => "out of order sample",
         r if r.duplicate > 0 => "duplicate sample for timestamp",
+        r if r.invalid > 0 => "invalid histogram",
         r if r.total() > 0 => "sample refused",
         _ => return Ok(fault),
     };
@@ -183,6 +198,7 @@ mod tests {
             timeseries: vec![TimeSeries {
                 labels: vec![Label { name: "__name__".into(), value: "up".into() }],
                 samples: vec![Sample { value: 1.0, timestamp: 1000 }],
+                histograms: vec![WireHistogram { count_int: Some(0), timestamp: 2000, ..WireHistogram::default() }],
             }],
         };
         let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();

@@ -82,7 +82,7 @@ impl Evaluator<'_> {
         let quantiles = match (&aggregate.param, aggregate.op) {
             (Some(param), AggregateOp::Quantile) => {
                 let values = self.scalar(param)?;
-                note_invalid_quantiles(&values, param.pos(), &mut notes);
+                note_invalid_quantiles(&values, param.unparen().pos(), &mut notes);
                 Some(values)
             }
             _ => None,

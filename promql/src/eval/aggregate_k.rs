@@ -28,10 +28,10 @@ impl Evaluator<'_> {
                 return Err(QueryError::execution("Ratio value is NaN"));
             }
             if max > 1.0 {
-                notes.invalid_ratio(max, 1.0, param.pos());
+                notes.invalid_ratio(max, 1.0, param.unparen().pos());
             }
             if min < -1.0 {
-                notes.invalid_ratio(min, -1.0, param.pos());
+                notes.invalid_ratio(min, -1.0, param.unparen().pos());
             }
         } else {
             if has_nan {

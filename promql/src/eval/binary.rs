@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{CounterResetHint, FloatHistogram, Keep};
 
 use super::frame::{Cell, Frame, Hist};
+use super::last_notes::LastNotes;
 use super::{Evaluated, Evaluator};
 use crate::annotations::{Annotations, HistogramOp};
 use crate::ast::{Binary, BinaryOp, Expr};
@@ -87,7 +88,8 @@ impl Evaluator<'_> {
     ) -> Result<Frame, QueryError> {
         let op = binary.op;
         let drops_name = op.changes_metric() || binary.return_bool;
-        for row in &mut frame.rows {
+        let mut last = LastNotes::new(values.len());
+        for (at, row) in frame.rows.iter_mut().enumerate() {
             for (step, scalar) in values.iter().enumerate() {
                 let cell = row.cell(step);
                 if matches!(cell, Cell::Empty) {
@@ -95,7 +97,9 @@ impl Evaluator<'_> {
                 }
                 let scalar = Cell::Float(*scalar);
                 let (left, right) = if swapped { (scalar, cell) } else { (cell, scalar) };
-                let outcome = samples(op, left, right, pos, notes);
+                let mut found = Annotations::default();
+                let outcome = samples(op, left, right, pos, &mut found);
+                last.note(step, at, found);
                 let (keep, float, histogram) = match outcome {
                     Outcome::None => {
                         row.clear(step);
@@ -123,6 +127,7 @@ impl Evaluator<'_> {
                 self.drop_name(row);
             }
         }
+        notes.merge(last.into_annotations());
         frame.rows.retain(|row| !row.is_empty());
         if drops_name && !self.query.features.delayed_name_removal {
             frame.merge_same_labels()?;

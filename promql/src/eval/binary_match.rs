@@ -7,6 +7,7 @@ use model::Labels;
 use super::Evaluator;
 use super::binary::{Outcome, samples};
 use super::frame::{Cell, Frame, Row, is_metadata_label, same_labelset, without_metadata};
+use super::last_notes::LastNotes;
 use crate::annotations::Annotations;
 use crate::ast::{Binary, Cardinality, VectorMatching};
 use crate::{PosRange, QueryError};
@@ -55,6 +56,7 @@ struct Match<'a> {
     by_labels: HashMap<Labels, usize>,
     /// The group that made each output row.
     group_of: Vec<usize>,
+    notes: LastNotes,
 }
 
 /// Stands for a series that is filled in.
@@ -84,8 +86,10 @@ impl Evaluator<'_> {
             out: Frame::default(),
             by_labels: HashMap::new(),
             group_of: Vec::new(),
+            notes: LastNotes::new(self.steps.count),
         };
-        operation.run(notes)?;
+        operation.run()?;
+        notes.merge(operation.notes.into_annotations());
         let mut out = operation.out;
         out.rows.retain(|row| !row.is_empty());
         Ok(out)
@@ -93,7 +97,7 @@ impl Evaluator<'_> {
 }
 
 impl<'a> Match<'a> {
-    fn run(&mut self, notes: &mut Annotations) -> Result<(), QueryError> {
+    fn run(&mut self) -> Result<(), QueryError> {
         let (fill_many, fill_one) = if self.swapped {
             (self.matching.fill_right, self.matching.fill_left)
         } else {
@@ -141,14 +145,14 @@ impl<'a> Match<'a> {
                             "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
                         ));
                     }
-                    self.put(number, group, (many_at, cell), (one_at, one_cell), step, &mut rows, notes)?;
+                    self.put(number, group, (many_at, cell), (one_at, one_cell), step, &mut rows)?;
                 }
                 if matches == 0
                     && one_at != FILLED
                     && let Some(fill) = fill_many
                 {
                     let filled = (FILLED, Cell::Float(fill));
-                    self.put(number, group, filled, (one_at, one_cell), step, &mut rows, notes)?;
+                    self.put(number, group, filled, (one_at, one_cell), step, &mut rows)?;
                 }
             }
         }
@@ -219,11 +223,13 @@ impl<'a> Match<'a> {
         (one_at, one): (usize, Cell<'_>),
         step: usize,
         rows: &mut HashMap<(usize, usize), usize>,
-        notes: &mut Annotations,
     ) -> Result<(), QueryError> {
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
         let op = self.binary.op;
-        let (keep, float, histogram) = match samples(op, left, right, self.pos, notes) {
+        let mut found = Annotations::default();
+        let outcome = samples(op, left, right, self.pos, &mut found);
+        self.notes.note(step, many_at, found);
+        let (keep, float, histogram) = match outcome {
             Outcome::None => return Ok(()),
             Outcome::Float { value, keep } => (keep, value, None),
             Outcome::Histogram { value, keep } => (keep, 0.0, Some(value)),

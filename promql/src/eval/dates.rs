@@ -39,6 +39,19 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
+/// Seconds after which days, months and days of the week come again in the same order: 400 years.
+const CYCLE: i64 = 146_097 * 86_400;
+
+/// One of the date functions, of any float. What is no number of 64 bits counts as 2^63 seconds, as it does for Prometheus.
+fn compute_float(function: &str, value: f64) -> f64 {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if (-LIMIT..LIMIT).contains(&value) {
+        return compute(function, value as i64);
+    }
+    let result = compute(function, (i64::MAX % CYCLE) + 1);
+    if function == "year" { result + (i64::MAX / CYCLE * 400) as f64 } else { result }
+}
+
 /// One of the date functions, of seconds since 1970.
 fn compute(function: &str, seconds: i64) -> f64 {
     let days = seconds.div_euclid(86_400);
@@ -68,10 +81,7 @@ impl Evaluator<'_> {
             return Ok(Frame { rows: vec![row] });
         };
         let frame = self.vector(arg)?;
-        Ok(self.map_floats(frame, |_, value| {
-            // what no calendar reaches is cut off
-            compute(name, value.clamp(-1e15, 1e15) as i64)
-        }))
+        Ok(self.map_floats(frame, |_, value| compute_float(name, value)))
     }
 }
 
@@ -92,5 +102,16 @@ mod tests {
                 ["year", "month", "day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute"];
             assert_eq!(names.map(|name| compute(name, seconds)), expected, "{seconds}");
         }
+    }
+
+    /// The last second of 64 bits is 15:30:07 of Sunday, 4 December 292277026596; one later comes what no calendar reaches.
+    #[test]
+    fn what_is_no_time_is_the_end_of_time() {
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
+            let names = ["year", "month", "day_of_month", "day_of_week", "hour", "minute"];
+            let expected = [292_277_026_596.0, 12.0, 4.0, 0.0, 15.0, 30.0];
+            assert_eq!(names.map(|name| compute_float(name, value)), expected, "{value}");
+        }
+        assert_eq!(compute_float("minute", 3e17), 20.0);
     }
 }

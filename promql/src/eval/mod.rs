@@ -17,6 +17,7 @@ mod info;
 mod instant_functions;
 mod invariant;
 mod label_functions;
+mod last_notes;
 mod over_time;
 mod quantile;
 mod range_functions;

@@ -294,11 +294,11 @@ pub(super) fn native_fraction(
     if histogram.count == 0.0 || lower.is_nan() || upper.is_nan() {
         return f64::NAN;
     }
-    if histogram.sum.is_nan() {
-        notes.fraction_of_nans(metric, pos);
-    }
     if lower >= upper {
         return 0.0;
+    }
+    if histogram.sum.is_nan() {
+        notes.fraction_of_nans(metric, pos);
     }
     let custom = histogram.uses_custom_buckets();
     let mut ranks = Ranks::new(lower, upper);

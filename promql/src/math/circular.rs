@@ -2,13 +2,16 @@
 
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, PI};
 
-use super::polynomial;
+use super::{large_angle, polynomial};
 
 /// From this size on the reduction of an argument by multiples of π/4 in three parts is no longer exact.
 const LARGE_ANGLE: f64 = (1u64 << 29) as f64;
 
 /// The octant of a non-negative angle (even numbers only) and the angle's distance from it.
 fn octant(x: f64) -> (u64, f64) {
+    if x >= LARGE_ANGLE {
+        return large_angle::octant(x);
+    }
     let mut octant = (x * (2.0 * FRAC_2_PI)) as u64;
     octant += octant & 1;
     let y = octant as f64;
@@ -51,7 +54,7 @@ fn cosine_near_zero(z: f64) -> f64 {
 }
 
 pub(crate) fn sin(x: f64) -> f64 {
-    if x == 0.0 || !x.is_finite() || x.abs() >= LARGE_ANGLE {
+    if x == 0.0 || !x.is_finite() {
         return x.sin();
     }
     let (octant, z) = octant(x.abs());
@@ -60,7 +63,7 @@ pub(crate) fn sin(x: f64) -> f64 {
 }
 
 pub(crate) fn cos(x: f64) -> f64 {
-    if !x.is_finite() || x.abs() >= LARGE_ANGLE {
+    if !x.is_finite() {
         return x.cos();
     }
     let (octant, z) = octant(x.abs());
@@ -69,7 +72,7 @@ pub(crate) fn cos(x: f64) -> f64 {
 }
 
 pub(crate) fn tan(x: f64) -> f64 {
-    if x == 0.0 || !x.is_finite() || x.abs() >= LARGE_ANGLE {
+    if x == 0.0 || !x.is_finite() {
         return x.tan();
     }
     let (octant, z) = octant(x.abs());

@@ -6,6 +6,7 @@
 
 mod circular;
 mod hyperbolic;
+mod large_angle;
 
 use std::f64::consts::{LOG2_E, LOG10_E};
 

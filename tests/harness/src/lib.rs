@@ -8,7 +8,7 @@ mod servers;
 
 pub use daemon::{Daemon, binary, eventually, free_port, peer};
 pub use http::{Answer, get, post, try_get};
-pub use remote_write::{Series, send};
+pub use remote_write::{NativeHistogram, Series, send};
 pub use servers::{Receiver, Reply, Target};
 
 use serde_json::Value;

@@ -194,7 +194,7 @@ fn samples(end: i64) -> Vec<Series> {
         pairs.extend(labels.iter().map(|(n, v)| ((*n).to_owned(), v.clone())));
         pairs.sort();
         let samples = (0..120).filter_map(|i| at(i).map(|v| (end - (119 - i) * 15_000, v))).collect();
-        all.push(Series { labels: pairs, samples });
+        all.push(Series { labels: pairs, samples, ..Series::default() });
     };
     let noise = |i: i64, seed: i64| ((i * 7919 + seed * 104_729) % 1000) as f64 / 1000.0;
     for instance in 0..4i64 {
