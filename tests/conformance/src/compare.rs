@@ -97,6 +97,7 @@ fn shorten(text: &str) -> &str {
     &text[..end]
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "takes texts as well as references")]
 fn both(ours: impl ToString, theirs: impl ToString) -> String {
     format!("ours: {} theirs: {}", shorten(&ours.to_string()), shorten(&theirs.to_string()))
 }

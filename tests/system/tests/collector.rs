@@ -114,6 +114,7 @@ fn remote_write_is_stored_and_survives_a_kill() {
         [Series {
             labels: vec![("__name__".into(), "sent".into()), ("a".into(), "b".into())],
             samples: vec![(time, value)],
+            histograms: vec![],
         }]
     };
     for i in 0..20 {
