@@ -2,6 +2,7 @@
 //! `@file` for arguments from a file; exit code 1 for a wrong one.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -85,11 +86,11 @@ impl Exit {
 
     /// Prints and ends the process. For a `main` only.
     pub fn exit(self) -> ! {
-        if self.code == 0 {
-            println!("{}", self.text.trim_end());
-        } else {
-            eprintln!("{}", self.text.trim_end());
-        }
+        // whoever was to read it may have closed the pipe
+        let _ = match self.code {
+            0 => writeln!(std::io::stdout(), "{}", self.text.trim_end()),
+            _ => writeln!(std::io::stderr(), "{}", self.text.trim_end()),
+        };
         std::process::exit(self.code)
     }
 }

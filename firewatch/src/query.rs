@@ -1,5 +1,6 @@
 //! `firewatch query`: asks a server over its HTTP API, with promtool's verbs.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
@@ -79,7 +80,8 @@ pub(crate) fn run(what: &What) -> ExitCode {
     };
     match runtime.block_on(ask(what)) {
         Ok(text) => {
-            println!("{text}");
+            // whoever was to read it may have closed the pipe
+            let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
