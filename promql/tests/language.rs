@@ -518,3 +518,53 @@ eval instant at 0 quantile((1.5), a)
 ",
     );
 }
+
+#[test]
+fn errors_are_those_of_the_first_step_and_of_calls_with_samples() {
+    check(
+        "errors",
+        "
+load 1m
+  many{job=\"a\",id=\"1\"} 1 1
+  many{job=\"a\",id=\"2\"} 1 1
+  one{job=\"a\",id=\"1\"} 1 1
+  one{job=\"b\",id=\"1\"} 1 1
+  one{job=\"b\",id=\"2\"} _ 1
+
+eval instant at 1m many * on (job) group_left (id) one
+  expect fail regex: found duplicate series for the match group \\{job=\"b\"\\}
+
+eval range from 0 to 1m step 1m many * on (job) group_left (id) one
+  expect fail msg: multiple matches for labels: grouping labels must ensure unique matches
+
+eval instant at 0 double_exponential_smoothing(nothing[5m], 2, 0.5)
+
+eval instant at 1m double_exponential_smoothing(one[5m], 2, 0.5)
+  expect fail msg: invalid smoothing factor. Expected: 0 < sf < 1, got: 2.000000
+",
+    );
+}
+
+#[test]
+fn quantiles_of_histograms_whose_sum_is_no_number() {
+    check(
+        "quantiles",
+        "
+load 1m
+  nans {{schema:0 count:6 sum:NaN offset:1 buckets:[2 2]}}
+  opposite {{schema:0 count:4 sum:NaN offset:1 buckets:[2 2]}}
+  plain {{schema:0 count:4 sum:9 offset:1 buckets:[2 2]}}
+
+eval instant at 0 histogram_quantile((0.25), nans)
+  expect info msg: PromQL info: input to histogram_quantile has NaN observations, result is skewed higher for metric name \"nans\" (1:28)
+  {} 3.3635856610148585
+
+eval instant at 0 histogram_quantile(0.25, (opposite))
+  expect no_info
+  {} 2.82842712474619
+
+eval instant at 0 histogram_quantile(1, -plain)
+  {} 2
+",
+    );
+}

@@ -1,6 +1,7 @@
 //! Binary operators between two vectors. Which series match is found once per query.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use model::Labels;
 
@@ -98,13 +99,8 @@ impl Evaluator<'_> {
 
 impl<'a> Match<'a> {
     fn run(&mut self) -> Result<(), QueryError> {
-        let (fill_many, fill_one) = if self.swapped {
-            (self.matching.fill_right, self.matching.fill_left)
-        } else {
-            (self.matching.fill_left, self.matching.fill_right)
-        };
+        let (fill_many, fill_one) = self.fills();
         let steps = self.evaluator.steps.count;
-        let many_side: &'a Frame = self.many;
         let any = |frame: &Frame| {
             let mut any = vec![false; steps];
             for row in &frame.rows {
@@ -121,14 +117,33 @@ impl<'a> Match<'a> {
             .zip(&any_one)
             .map(|(many, one)| (*many || fill_many.is_some()) && (*one || fill_one.is_some()))
             .collect();
-        for (number, group) in self.groups().iter().enumerate() {
+        let groups = self.groups();
+        if self.run_steps(&groups, 0..steps, &live).is_err() {
+            // steps come one after another, so the error to report is that of the first step that has one
+            self.out = Frame::default();
+            self.by_labels.clear();
+            self.group_of.clear();
+            for step in 0..steps {
+                self.run_steps(&groups, step..step + 1, &live)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_steps(&mut self, groups: &[MatchGroup], steps: Range<usize>, live: &[bool]) -> Result<(), QueryError> {
+        let (fill_many, fill_one) = self.fills();
+        let many_side: &'a Frame = self.many;
+        for group in groups {
+            self.evaluator.query.check()?;
+            self.check_unique(group, steps.clone(), live)?;
+        }
+        for (number, group) in groups.iter().enumerate() {
             self.evaluator.query.check()?;
             if group.one.is_empty() && fill_one.is_none() || group.many.is_empty() && fill_many.is_none() {
-                self.check_unique(group, &live)?;
                 continue;
             }
             let mut rows: HashMap<(usize, usize), usize> = HashMap::new();
-            for step in (0..steps).filter(|step| live[*step]) {
+            for step in steps.clone().filter(|step| live[*step]) {
                 let one = self.unique(group, step)?;
                 let Some((one_at, one_cell)) = one.or_else(|| fill_one.map(|fill| (FILLED, Cell::Float(fill)))) else {
                     continue;
@@ -159,6 +174,12 @@ impl<'a> Match<'a> {
         Ok(())
     }
 
+    /// The values for series that miss: on the side of many, and on that of one.
+    fn fills(&self) -> (Option<f64>, Option<f64>) {
+        let VectorMatching { fill_left, fill_right, .. } = *self.matching;
+        if self.swapped { (fill_right, fill_left) } else { (fill_left, fill_right) }
+    }
+
     /// Series by signature, in the order they come.
     fn groups(&self) -> Vec<MatchGroup> {
         let signature = Signature::new(self.matching);
@@ -182,9 +203,9 @@ impl<'a> Match<'a> {
         groups
     }
 
-    fn check_unique(&self, group: &MatchGroup, live: &[bool]) -> Result<(), QueryError> {
+    fn check_unique(&self, group: &MatchGroup, steps: Range<usize>, live: &[bool]) -> Result<(), QueryError> {
         if group.one.len() > 1 {
-            for step in (0..live.len()).filter(|step| live[*step]) {
+            for step in steps.filter(|step| live[*step]) {
                 self.unique(group, step)?;
             }
         }

@@ -41,14 +41,14 @@ impl Evaluator<'_> {
 
     pub(super) fn histogram_quantile(&self, call: &Call) -> Result<Frame, QueryError> {
         let quantiles = self.scalar(&call.args[0])?;
-        self.quantiles(&call.args[1], &[(quantiles, call.args[0].pos())], None)
+        self.quantiles(&call.args[1], &[(quantiles, call.args[0].unparen().pos())], None)
     }
 
     pub(super) fn histogram_quantiles(&self, call: &Call) -> Result<Frame, QueryError> {
         let label = String::from_utf8_lossy(&self.string(&call.args[1])?).into_owned();
         let mut quantiles = Vec::new();
         for arg in &call.args[2..] {
-            quantiles.push((self.scalar(arg)?, arg.pos()));
+            quantiles.push((self.scalar(arg)?, arg.unparen().pos()));
         }
         self.quantiles(&call.args[0], &quantiles, Some(&label))
     }
@@ -61,7 +61,7 @@ impl Evaluator<'_> {
         label: Option<&str>,
     ) -> Result<Frame, QueryError> {
         let mut notes = Annotations::default();
-        let pos = arg.pos();
+        let pos = arg.unparen().pos();
         let found = self.histograms(self.vector(arg)?, pos);
         let mut out = Output::new(self, label);
         for step in 0..self.steps.count {
@@ -111,7 +111,7 @@ impl Evaluator<'_> {
         let (lower, upper) = (self.scalar(&call.args[0])?, self.scalar(&call.args[1])?);
         let arg = &call.args[2];
         let mut notes = Annotations::default();
-        let pos = arg.pos();
+        let pos = arg.unparen().pos();
         let found: Histograms = self.histograms(self.vector(arg)?, pos);
         let mut out = Output::new(self, None);
         for step in 0..self.steps.count {

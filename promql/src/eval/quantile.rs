@@ -267,12 +267,21 @@ pub(super) fn of_native(
             notes.quantile_of_nans(metric, pos);
             return f64::NAN;
         }
-        return if forward { bucket.upper } else { bucket.lower };
-    }
-    if has_nans {
-        notes.quantile_skewed_by_nans(metric, pos);
+        return bucket.upper;
     }
     rank = if forward { rank - (count - bucket.count) } else { count - rank };
+    let mut bucket = bucket;
+    if has_nans {
+        // Where the sum is NaN, Prometheus goes through the other buckets to find out whether there are observations in none of
+        // them, and takes the last one for the one with the quantile.
+        let all = || histogram.all_buckets().filter(|b| b.count != 0.0);
+        if all().map(|b| b.count).sum::<f64>() < histogram.count {
+            notes.quantile_skewed_by_nans(metric, pos);
+        }
+        if let Some(last) = all().last().filter(|last| last.index != bucket.index || last.lower != bucket.lower) {
+            bucket = last;
+        }
+    }
     let fraction = rank / bucket.count;
     if custom || (bucket.lower <= 0.0 && bucket.upper >= 0.0) {
         return bucket.lower + (bucket.upper - bucket.lower) * fraction;

@@ -158,7 +158,7 @@ impl Evaluator<'_> {
             extended: source.extended,
             pos: source.pos,
             params: &params,
-            first_pos: call.args[0].pos(),
+            first_pos: call.args[0].unparen().pos(),
             features: self.query.features,
         };
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
@@ -238,6 +238,11 @@ impl Evaluator<'_> {
                     let may_reset = resets.any_in(from, to);
                     rate::extrapolated(call, &window, counter, per_second, may_reset, metric, notes)
                 }
+                Kernel::Smoothing => {
+                    call.check_factor(0, step, "smoothing")?;
+                    call.check_factor(1, step, "trend")?;
+                    over_time::double_exponential_smoothing(call, &window, metric, notes)
+                }
                 Kernel::Other(compute) => compute(call, &window, metric, notes),
             };
             match output {
@@ -271,6 +276,8 @@ pub(super) enum Kernel {
         counter: bool,
         per_second: bool,
     },
+    /// `double_exponential_smoothing`, which fails when it has samples and factors out of range.
+    Smoothing,
     Other(KernelFn),
 }
 
@@ -309,11 +316,7 @@ impl RangeCall<'_> {
             "ts_of_min_over_time" => over_time::time_of_min,
             "deriv" => over_time::deriv,
             "predict_linear" => over_time::predict_linear,
-            "double_exponential_smoothing" => {
-                self.check_factor(0, "smoothing")?;
-                self.check_factor(1, "trend")?;
-                over_time::double_exponential_smoothing
-            }
+            "double_exponential_smoothing" => return Ok(Kernel::Smoothing),
             name => return Err(QueryError::execution(format!("function {name:?} takes no range vector"))),
         }))
     }
@@ -323,14 +326,14 @@ impl RangeCall<'_> {
         self.params.get(at).and_then(|values| values.get(step)).copied().unwrap_or(f64::NAN)
     }
 
-    fn check_factor(&self, at: usize, what: &str) -> Result<(), QueryError> {
-        let short = if what == "trend" { "tf" } else { "sf" };
-        match self.params[at].iter().find(|v| **v <= 0.0 || **v >= 1.0) {
-            Some(bad) => {
-                Err(QueryError::execution(format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {bad:.6}")))
-            }
-            None => Ok(()),
+    fn check_factor(&self, at: usize, step: usize, what: &str) -> Result<(), QueryError> {
+        let value = self.param(at, step);
+        if value <= 0.0 || value >= 1.0 {
+            let short = if what == "trend" { "tf" } else { "sf" };
+            let text = format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {value:.6}");
+            return Err(QueryError::execution(text));
         }
+        Ok(())
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Times {
 pub struct Generator<'a> {
     pub(crate) random: Random,
     pub(crate) language: &'a Language,
+    /// Inside a parameter of an aggregation, where Prometheus 3.5 moves the time of `@` on with every step.
+    in_parameter: bool,
 }
 
 /// A vector expression with what is known about its answer.
@@ -91,7 +93,11 @@ const FOR_BOTH: [&str; 22] = [
 impl<'a> Generator<'a> {
     /// The generator of one expression: `number` of `seed`.
     pub fn new(seed: u64, number: u64, language: &'a Language) -> Self {
-        Self { random: Random::new(seed.wrapping_mul(0x1_0000_01b3) ^ number.wrapping_mul(0x9e37_79b9)), language }
+        Self {
+            random: Random::new(seed.wrapping_mul(0x1_0000_01b3) ^ number.wrapping_mul(0x9e37_79b9)),
+            language,
+            in_parameter: false,
+        }
     }
 
     /// The next expression.
@@ -226,7 +232,7 @@ impl<'a> Generator<'a> {
             };
             parts.push(format!(" offset {offset}"));
         }
-        if self.random.chance(8) {
+        if self.random.chance(8) && !self.in_parameter {
             let at = match self.random.below(4) {
                 0 => "start()".to_owned(),
                 1 => "end()".to_owned(),
@@ -474,7 +480,12 @@ impl<'a> Generator<'a> {
                 "{}, ",
                 self.random.pick(&["1", "2", "3", "5", "0", "2.7", "scalar(capacity{instance='i1'}) / 32"])
             ),
-            "quantile" => format!("{}, ", self.parameter("quantile", 0)),
+            "quantile" => {
+                self.in_parameter = true;
+                let parameter = self.parameter("quantile", 0);
+                self.in_parameter = false;
+                format!("{parameter}, ")
+            }
             "count_values" => format!("{}, ", self.text(&["value", "version", "instance"])),
             "limit_ratio" => format!("{}, ", self.random.pick(&["0.5", "-0.5", "0.2", "1", "-1", "0.9", "2"])),
             _ => String::new(),

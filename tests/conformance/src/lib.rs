@@ -7,6 +7,7 @@ pub mod data;
 pub mod fuzz;
 pub mod generate;
 pub mod known;
+pub mod kube_prometheus;
 mod native;
 mod operators;
 pub mod pair;

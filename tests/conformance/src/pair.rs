@@ -42,6 +42,41 @@ impl Query {
     }
 }
 
+/// Starts a server with its data in `folder`/`name`; gives its address.
+fn start(program: &Path, folder: &Path, name: &str, features: &str) -> (String, Daemon) {
+    let file = folder.join("prometheus.yml");
+    std::fs::write(&file, "global: {evaluation_interval: 1m}\n").expect("a configuration file");
+    let port = free_port();
+    let arguments = [
+        format!("--config.file={}", file.display()),
+        format!("--storage.tsdb.path={}", folder.join(name).display()),
+        "--storage.tsdb.retention.time=100y".to_owned(),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+        "--web.enable-remote-write-receiver".to_owned(),
+        format!("--enable-feature={features}"),
+    ];
+    let base = format!("http://127.0.0.1:{port}");
+    let mut daemon = Daemon::start(program, &arguments, folder);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    (base, daemon)
+}
+
+/// Starts our server alone; gives its address.
+///
+/// # Panics
+/// When it does not start.
+pub fn start_ours(folder: &Path) -> (String, Daemon) {
+    start(&binary("collector"), folder, "ours", "promql-experimental-functions")
+}
+
+/// The answer of one server.
+///
+/// # Panics
+/// When there is none.
+pub fn ask_one(base: &str, expr: &str, query: Query) -> Value {
+    ask(base, &query.path(expr))
+}
+
 fn ask(base: &str, path: &str) -> Value {
     let answer = get(&format!("{base}/api/v1/{path}"));
     serde_json::from_str(&answer.body)
@@ -55,27 +90,10 @@ impl Pair {
     /// When one does not start.
     pub fn start(folder: &Path) -> Option<Self> {
         let real = peer("prometheus")?;
-        let file = folder.join("prometheus.yml");
-        std::fs::write(&file, "global: {evaluation_interval: 1m}\n").expect("a configuration file");
-        let start = |program: &Path, name: &str, features: &str| {
-            let port = free_port();
-            let arguments = [
-                format!("--config.file={}", file.display()),
-                format!("--storage.tsdb.path={}", folder.join(name).display()),
-                "--storage.tsdb.retention.time=100y".to_owned(),
-                format!("--web.listen-address=127.0.0.1:{port}"),
-                "--web.enable-remote-write-receiver".to_owned(),
-                format!("--enable-feature={features}"),
-            ];
-            let base = format!("http://127.0.0.1:{port}");
-            let mut daemon = Daemon::start(program, &arguments, folder);
-            daemon.wait_for(&format!("{base}/-/ready"));
-            (base, daemon)
-        };
-        let (ours, our_daemon) = start(&binary("collector"), "ours", "promql-experimental-functions");
+        let (ours, our_daemon) = start_ours(folder);
         // what 3.14 has without asking
         let features = "promql-experimental-functions,native-histograms,promql-duration-expr";
-        let (theirs, their_daemon) = start(&real, "theirs", features);
+        let (theirs, their_daemon) = start(&real, folder, "theirs", features);
         Some(Self { ours, theirs, _daemons: [our_daemon, their_daemon] })
     }
 

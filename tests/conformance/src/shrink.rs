@@ -111,11 +111,13 @@ pub fn shrink(text: &str, mut differs: impl FnMut(&str) -> bool) -> String {
     let mut best = text.to_owned();
     let mut left = 300;
     'smaller: while let Ok(expr) = parse(&best, &Features::all()) {
+        // both sides formatted, or a shorter notation would count as smaller
+        let length = expr.to_string().len();
         let mut candidates = parts(&expr);
         candidates.extend(variants(&expr));
         for candidate in candidates {
             let candidate = candidate.to_string();
-            if candidate.len() >= best.len() || parse(&candidate, &Features::all()).is_err() {
+            if candidate.len() >= length || parse(&candidate, &Features::all()).is_err() {
                 continue;
             }
             if left == 0 {

@@ -22,7 +22,7 @@ pub struct Daemon {
 /// When it has not been built.
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
-    // target/PROFILE/deps/TEST-HASH
+    // target/PROFILE/deps/TEST-HASH or target/PROFILE/examples/NAME
     let folder = test.parent().and_then(Path::parent).expect("a folder of binaries");
     let path = folder.join(name);
     assert!(path.exists(), "{} has not been built: run `cargo build --release --workspace` first", path.display());
