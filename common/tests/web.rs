@@ -259,7 +259,7 @@ fn web_configurations_that_are_refused() {
         ("basic_auth_users:\n  ann: plain\n", "the password of \"ann\" is no bcrypt hash"),
         ("http_server_config:\n  headers:\n    Server: x\n", "HTTP header \"Server\" can not be configured"),
         ("http_server_config:\n  headers:\n    X-Frame-Options: x\n", "invalid value for X-Frame-Options"),
-        ("tls_config: {}\n", "web.yml:1:1: unknown field `tls_config`"),
+        ("tls_config: {}\n", "web.yml:1:1: field tls_config not found"),
     ] {
         let file = authority.path("web.yml");
         std::fs::write(&file, text).unwrap();

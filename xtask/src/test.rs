@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let browser = browser(&mut report);
     report.part("tests", |report| {
         let mut tests = cargo();
-        tests.args(["test", "--release", "--workspace", "--quiet"]);
+        tests.args(["test", "--release", "--workspace", "--quiet", "--no-fail-fast"]);
         if let Some(folder) = &conformance {
             tests.env("FIREWATCH_CONFORMANCE", folder);
         }
