@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use collector::{Collector, flags as collector_flags};
+use collector::{Collector, StartError, flags as collector_flags};
 use common::logging::{Format, Level};
 use common::{daemon, logging};
+use tokio_util::sync::CancellationToken;
 
 const RULES: &str = include_str!("up/rules.yml");
 
@@ -71,46 +72,53 @@ async fn up(arguments: Arguments) -> Result<(), String> {
     };
     std::fs::create_dir_all(&data).map_err(|e| format!("cannot make the folder {}: {e}", data.display()))?;
 
-    let node = free_port(arguments.listen, 9100)?;
-    let web = free_port(arguments.listen, arguments.port)?;
-    let config_file = match &arguments.config_file {
-        Some(file) => file.clone(),
-        None => generate(&data, &arguments, node, web)?,
-    };
-
-    let exporter =
-        node_exporter::parse([OsString::from(format!("--web.listen-address={node}"))]).map_err(|exit| exit.text)?;
+    // listened on before its address is written down: somebody else may take a free port in the meantime
+    let exporter = exporter(arguments.listen, 9100).or_else(|_| exporter(arguments.listen, 0))?;
+    let node = exporter.addresses().first().copied().ok_or("the node exporter listens nowhere")?;
     let tasks = daemon::Tasks::new();
     let shutdown = signals.shutdown.clone();
-    let (failed, mut failures) = tokio::sync::mpsc::channel(1);
-    tasks.spawn("node-exporter", async move {
-        if let Err(error) = node_exporter::run(exporter, shutdown).await {
-            let _ = failed.send(format!("node exporter: {error}")).await;
-        }
-    });
+    tasks.spawn("node-exporter", exporter.serve(shutdown));
 
-    let loopback = arguments.listen.is_loopback();
-    let options = collector_options(&arguments, &data, &config_file, web, loopback)?;
-    let collector = Collector::start(options, signals.shutdown.clone()).await.map_err(|e| e.to_string())?;
-    let url = format!("http://{}", collector.addresses().first().copied().unwrap_or(web));
+    let (collector, config_file, web) = start_collector(&arguments, &data, node, &signals.shutdown).await?;
+    let url = format!("http://{web}");
     announce(&arguments, &url, node, web, &data, &config_file);
 
     collector.reload_at(signals.reload);
-    let shutdown = signals.shutdown.clone();
-    let serving = collector.run();
-    tokio::pin!(serving);
-    let mut fault = None;
-    tokio::select! {
-        () = &mut serving => {}
-        Some(error) = failures.recv() => {
-            fault = Some(error);
-            shutdown.cancel();
-            serving.await;
+    collector.run().await;
+    signals.shutdown.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(10), tasks.join()).await;
+    Ok(())
+}
+
+fn exporter(address: IpAddr, port: u16) -> Result<node_exporter::Bound, String> {
+    let flag = OsString::from(format!("--web.listen-address={}", SocketAddr::new(address, port)));
+    let config = node_exporter::parse([flag]).map_err(|exit| exit.text)?;
+    node_exporter::bind(config).map_err(|e| format!("node exporter: {e}"))
+}
+
+/// Starts the collector on the wished port, or on a free one: (it, its configuration, its address).
+async fn start_collector(
+    arguments: &Arguments,
+    data: &Path,
+    node: SocketAddr,
+    shutdown: &CancellationToken,
+) -> Result<(Collector, PathBuf, SocketAddr), String> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let web = free_port(arguments.listen, arguments.port)?;
+        let config_file = match &arguments.config_file {
+            Some(file) => file.clone(),
+            None => generate(data, arguments, node, web)?,
+        };
+        let options = collector_options(arguments, data, &config_file, web)?;
+        match Collector::start(options, shutdown.clone()).await {
+            Ok(collector) => return Ok((collector, config_file, web)),
+            // the port was taken since it was looked at
+            Err(StartError::Listen(_)) if attempts < 5 => {}
+            Err(error) => return Err(error.to_string()),
         }
     }
-    shutdown.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(10), tasks.join()).await;
-    fault.map_or(Ok(()), Err)
 }
 
 fn announce(arguments: &Arguments, url: &str, node: SocketAddr, web: SocketAddr, data: &Path, config: &Path) {
@@ -132,7 +140,6 @@ fn collector_options(
     data: &Path,
     config_file: &Path,
     web: SocketAddr,
-    loopback: bool,
 ) -> Result<collector::CollectorOptions, String> {
     let flags = [
         format!("--config.file={}", config_file.display()),
@@ -142,7 +149,7 @@ fn collector_options(
     ];
     let mut options = collector_flags::parse(flags.map(OsString::from)).map_err(|exit| exit.text)?.options;
     options.api.external_url = format!("http://{web}");
-    if loopback {
+    if arguments.listen.is_loopback() {
         let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), arguments.listen.to_string()];
         options.allowed_hosts = Some(hosts.into());
     }

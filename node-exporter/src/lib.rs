@@ -14,4 +14,4 @@ pub use collector::{Collector, CollectorError};
 pub use exporter::{Exporter, Selection, SelectionError};
 pub use files::Paths;
 pub use flags::{Config, PROGRAM, parse};
-pub use web::{StartError, run};
+pub use web::{Bound, StartError, bind, run};

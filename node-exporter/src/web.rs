@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -29,8 +30,14 @@ struct Handler {
     self_metrics: bool,
 }
 
-/// Serves metrics until the token is cancelled.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), StartError> {
+/// An exporter that listens and does not answer yet.
+pub struct Bound {
+    config: Config,
+    server: Server,
+}
+
+/// Begins to listen. Needs a Tokio runtime.
+pub fn bind(config: Config) -> Result<Bound, StartError> {
     tracing::info!(version = PROGRAM.version, firewatch = PROGRAM.firewatch_version, "Starting node_exporter");
     if rustix::process::geteuid().is_root() {
         tracing::warn!(
@@ -42,14 +49,32 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
         web_config: config.web_config.clone(),
         limits: Limits::default(),
     })?;
-    for address in server.addresses() {
-        tracing::info!(%address, tls = server.is_tls(), "Listening on");
+    Ok(Bound { config, server })
+}
+
+impl Bound {
+    /// The addresses listened on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.server.addresses()
     }
-    let exporter = Exporter::new(&config);
-    for name in exporter.names() {
-        tracing::info!(collector = name, "Enabled collector");
+
+    /// Serves metrics until the token is cancelled.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let Self { config, server } = self;
+        for address in server.addresses() {
+            tracing::info!(%address, tls = server.is_tls(), "Listening on");
+        }
+        let exporter = Exporter::new(&config);
+        for name in exporter.names() {
+            tracing::info!(collector = name, "Enabled collector");
+        }
+        server.serve(router(&config, exporter), shutdown).await;
     }
-    server.serve(router(&config, exporter), shutdown).await;
+}
+
+/// Listens and serves metrics until the token is cancelled.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), StartError> {
+    bind(config)?.serve(shutdown).await;
     Ok(())
 }
 
