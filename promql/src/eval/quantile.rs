@@ -278,7 +278,7 @@ pub(super) fn of_native(
         if all().map(|b| b.count).sum::<f64>() < histogram.count {
             notes.quantile_skewed_by_nans(metric, pos);
         }
-        if let Some(last) = all().last().filter(|last| last.index != bucket.index || last.lower != bucket.lower) {
+        if let Some(last) = all().next_back().filter(|last| last.index != bucket.index || last.lower != bucket.lower) {
             bucket = last;
         }
     }

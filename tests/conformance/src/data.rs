@@ -153,7 +153,7 @@ fn gauges(b: &mut Builder, at: usize, target: (&str, &str)) {
     });
     let versions = [("1.9", "1.10"), ("2.0", "2.0"), ("1.9", "2.0"), ("1.10", "1.10"), ("2.0", "1.9")][at];
     b.floats(Builder::labels("build_info", target, &[("version", versions.0)]), |_, _| Some(1.0));
-    let region = if at % 2 == 0 { "north" } else { "south" };
+    let region = if at.is_multiple_of(2) { "north" } else { "south" };
     b.floats(Builder::labels("target_info", target, &[("region", region)]), |_, _| Some(1.0));
 }
 

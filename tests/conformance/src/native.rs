@@ -127,7 +127,7 @@ pub(crate) fn push(b: &mut Builder, at: usize, target: (&str, &str)) {
         let times = random.below(20);
         counts.observe(random, times);
         let histogram = counts.histogram(CounterResetHint::Gauge);
-        Some(if at % 2 == 0 { NativeHistogram::Integer(histogram) } else { float(&histogram) })
+        Some(if at.is_multiple_of(2) { NativeHistogram::Integer(histogram) } else { float(&histogram) })
     });
     // custom buckets: the same bounds everywhere, and bounds that differ between targets and change
     let bounds = |changed: bool| -> Arc<[f64]> {
@@ -180,7 +180,7 @@ fn mixtures(b: &mut Builder, at: usize, target: (&str, &str)) {
         let times = b.random.below(5);
         counts.observe(&mut b.random, times);
         let histogram = NativeHistogram::Integer(counts.histogram(CounterResetHint::Unknown));
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             mixed.samples.push((time(step), total));
         } else {
             mixed.histograms.push((time(step), histogram.clone()));
