@@ -97,8 +97,7 @@ fn shorten(text: &str) -> &str {
     &text[..end]
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "takes texts as well as references")]
-fn both(ours: impl ToString, theirs: impl ToString) -> String {
+fn both(ours: &dyn ToString, theirs: &dyn ToString) -> String {
     format!("ours: {} theirs: {}", shorten(&ours.to_string()), shorten(&theirs.to_string()))
 }
 
@@ -111,7 +110,7 @@ pub fn compare(ours: &Value, theirs: &Value, rules: Rules) -> Vec<Difference> {
         _ => format!("{}: {}", answer["errorType"].as_str().unwrap_or("?"), answer["error"].as_str().unwrap_or("?")),
     };
     if fault(ours) != fault(theirs) {
-        push(What::Error, both(fault(ours), fault(theirs)));
+        push(What::Error, both(&fault(ours), &fault(theirs)));
         return found;
     }
     for (what, key) in [(What::Warnings, "warnings"), (What::Infos, "infos")] {
@@ -143,7 +142,7 @@ pub fn compare(ours: &Value, theirs: &Value, rules: Rules) -> Vec<Difference> {
         _ if rules.choice != Choice::All => {
             let (a, b) = (ranks(&ours["result"], rules.choice), ranks(&theirs["result"], rules.choice));
             if a != b {
-                push(What::Values, both(format!("{a:?}"), format!("{b:?}")));
+                push(What::Values, both(&format!("{a:?}"), &format!("{b:?}")));
             }
         }
         Some("vector" | "matrix") => found.extend(compare_series(&ours["result"], &theirs["result"], rules)),
@@ -180,7 +179,7 @@ fn compare_series(ours: &Value, theirs: &Value, rules: Rules) -> Vec<Difference>
     ours.sort_by(|a, b| a.0.cmp(&b.0));
     theirs.sort_by(|a, b| a.0.cmp(&b.0));
     if names(&ours) != names(&theirs) {
-        let detail = both(format!("{:?}", names(&ours)), format!("{:?}", names(&theirs)));
+        let detail = both(&format!("{:?}", names(&ours)), &format!("{:?}", names(&theirs)));
         return vec![Difference { what: What::Series, detail }];
     }
     let mut found = Vec::new();
@@ -196,7 +195,7 @@ fn compare_series(ours: &Value, theirs: &Value, rules: Rules) -> Vec<Difference>
         Ordered::Entirely => in_order != expected,
     };
     if disordered && found.is_empty() {
-        let detail = both(format!("{in_order:?}"), format!("{expected:?}"));
+        let detail = both(&format!("{in_order:?}"), &format!("{expected:?}"));
         found.push(Difference { what: What::Order, detail });
     }
     found
@@ -232,7 +231,7 @@ fn differing_points(a: &Value, b: &Value, rules: Rules) -> Option<String> {
         let (a, b) = (points(a), points(b));
         if a.len() != b.len() {
             let times = |points: &[Value]| points.iter().map(|p| p[0].to_string()).collect::<Vec<_>>().join(" ");
-            return Some(format!("{one}: {} and {} points, {}", a.len(), b.len(), both(times(&a), times(&b))));
+            return Some(format!("{one}: {} and {} points, {}", a.len(), b.len(), both(&times(&a), &times(&b))));
         }
         if let Some((a, b)) = a.iter().zip(&b).find(|(a, b)| !same_point(a, b, rules)) {
             return Some(both(a, b));

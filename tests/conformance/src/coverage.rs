@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
 use promql::ast::{At, Cardinality, Expr, TimeShift, VectorSelector};
+use promql::{Function, ValueType};
 
 use crate::data::{Kind, METRICS};
+use crate::generate::Language;
 
 /// What kinds of samples may come out of an expression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +63,23 @@ impl Coverage {
     /// How often something was used.
     pub fn of(&self, category: &'static str, name: &str) -> Count {
         self.counts.get(&(category, name.to_owned())).copied().unwrap_or_default()
+    }
+
+    /// Functions and aggregations that have not been used with floats, histograms and mixtures of both each; those that take no
+    /// vector are left out.
+    pub fn gaps(&self, language: &Language) -> Vec<&'static str> {
+        let covered = |category, name: &str| {
+            let count = self.of(category, name);
+            count.floats > 0 && count.histograms > 0 && count.mixtures > 0
+        };
+        let takes_vectors = |function: &&&'static Function| {
+            function.arg_types.iter().any(|t| matches!(t, ValueType::Vector | ValueType::Matrix))
+        };
+        let functions = language.functions.iter().filter(takes_vectors).map(|f| f.name);
+        let aggregations = language.aggregations.iter().copied();
+        let mut gaps: Vec<_> = functions.filter(|name| !covered("function", name)).collect();
+        gaps.extend(aggregations.filter(|name| !covered("aggregation", name)));
+        gaps
     }
 
     fn note(&mut self, category: &'static str, name: &str, flow: Flow) {

@@ -32,6 +32,8 @@ pub struct Report {
     pub differences: Vec<String>,
     /// What was exercised.
     pub coverage: Coverage,
+    /// What could be exercised, once known.
+    pub language: Option<Language>,
 }
 
 impl Report {
@@ -44,6 +46,7 @@ impl Report {
         self.explained += other.explained;
         self.differences.extend(other.differences);
         self.coverage.merge(other.coverage);
+        self.language = self.language.take().or(other.language);
     }
 }
 
@@ -197,5 +200,6 @@ pub fn run(pair: &Pair, known: &Known, seed: u64, count: u64) -> Report {
             });
         }
     });
-    total.into_inner().expect("no thread has panicked")
+    let total = total.into_inner().expect("no thread has panicked");
+    Report { language: Some(language), ..total }
 }

@@ -43,9 +43,12 @@ fn random_expressions_give_the_answers_of_prometheus() {
     for difference in &report.differences {
         println!("\n{difference}");
     }
+    let gaps = report.language.map(|language| report.coverage.gaps(&language)).unwrap_or_default();
+    println!("not used with floats, histograms and mixtures each: {}", gaps.join(", "));
     assert!(report.differences.is_empty(), "{} differences, see above", report.differences.len());
     assert!(report.non_empty * 100 >= report.expressions * 60, "too few expressions have an answer");
     if long {
+        assert!(gaps.is_empty(), "something was not exercised, see above");
         assert!(known.unused().is_empty(), "known_differences.tsv has lines that explain nothing, see above");
     }
 }
