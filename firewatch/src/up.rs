@@ -195,10 +195,13 @@ fn generate(data: &Path, arguments: &Arguments, node: SocketAddr, web: SocketAdd
         }
     };
     let interval = &arguments.interval;
+    // the machine's name, not an address: ports may differ from one start to the next, and series should not
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = serde_json::Value::from(if host.trim().is_empty() { "localhost" } else { host.trim() });
     let config = format!(
         "{head}global:\n  scrape_interval: {interval}\n  evaluation_interval: {interval}\n{alerting}rule_files: [{}]\nscrape_configs:\n  \
-         - job_name: node\n    static_configs:\n      - targets: [\"{node}\"]\n  - job_name: firewatch\n    static_configs:\n      \
-         - targets: [\"{web}\"]\n",
+         - job_name: node\n    static_configs:\n      - targets: [\"{node}\"]\n        labels: {{instance: {host}}}\n  - job_name: firewatch\n    static_configs:\n      \
+         - targets: [\"{web}\"]\n        labels: {{instance: {host}}}\n",
         list(&rule_files)
     );
     write("firewatch.yml", &config)
