@@ -65,6 +65,10 @@ fn rules(expr: &Expr, query: Query) -> Rules {
                 tolerance = 1e-12;
             }
             unordered_choice |= is_choice(a) && !is_ordered(&a.expr, range || subquery);
+            // the last digits of a sum become part of a label
+            let mut sums = false;
+            a.expr.visit(&mut |part| sums |= matches!(part, Expr::Aggregate(_)));
+            unordered_choice |= a.op == CountValues && sums && (range || subquery);
         }
     });
     let (mut ordered, mut choice) = (Ordered::No, if unordered_choice { Choice::Nothing } else { Choice::All });
@@ -101,7 +105,12 @@ fn is_ordered(expr: &Expr, steps: bool) -> bool {
     let mut ordered = true;
     expr.visit(&mut |part| {
         ordered &= match part {
-            Expr::Aggregate(a) => a.op != AggregateOp::CountValues && !steps,
+            Expr::Aggregate(a) => {
+                !(steps || is_choice(a) || matches!(a.op, AggregateOp::CountValues | AggregateOp::LimitRatio))
+            }
+            // equal values are sorted in any order, classic histograms are gathered in a map
+            Expr::Call(call) if call.function.name.starts_with("sort") => false,
+            Expr::Call(call) if ["histogram_quantile", "histogram_fraction"].contains(&call.function.name) => false,
             Expr::Call(call) => !steps || call.args.iter().any(|a| matches!(a.unparen(), Expr::Matrix(_))),
             Expr::Binary(_) => !steps,
             _ => true,
