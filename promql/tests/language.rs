@@ -539,6 +539,9 @@ eval range from 0 to 1m step 1m many * on (job) group_left (id) one
 
 eval instant at 0 double_exponential_smoothing(nothing[5m], 2, 0.5)
 
+eval instant at 1m double_exponential_smoothing(one[5m], 0.5, Inf)
+  expect fail msg: invalid trend factor. Expected: 0 < tf < 1, got: +Inf
+
 eval instant at 1m double_exponential_smoothing(one[5m], 2, 0.5)
   expect fail msg: invalid smoothing factor. Expected: 0 < sf < 1, got: 2.000000
 ",
@@ -558,6 +561,9 @@ load 1m
 eval instant at 0 histogram_quantile((0.25), nans)
   expect info msg: PromQL info: input to histogram_quantile has NaN observations, result is skewed higher for metric name \"nans\" (1:28)
   {} 3.3635856610148585
+
+eval instant at 0 absent(nothing{a!=\"b\",a=\"c\",d=\"e\"})
+  {d=\"e\"} 1
 
 eval instant at 0 histogram_quantile(0.25, (opposite))
   expect no_info

@@ -13,14 +13,11 @@ fn labels_of_absent(expr: &Expr) -> Labels {
         _ => &[],
     };
     let mut labels = LabelsBuilder::default();
-    let mut seen: Vec<&str> = Vec::new();
     for matcher in matchers.iter().filter(|m| &*m.name != model::METRIC_NAME) {
-        // a label that is fixed twice is not known
-        if matcher.op() == MatchOp::Equal && !seen.contains(&&*matcher.name) {
+        // a label that several conditions are about is not known
+        let alone = matchers.iter().filter(|other| other.name == matcher.name).count() == 1;
+        if matcher.op() == MatchOp::Equal && alone {
             labels.set(&matcher.name, &matcher.value);
-            seen.push(&matcher.name);
-        } else {
-            labels.remove(&matcher.name);
         }
     }
     labels.build()

@@ -41,14 +41,14 @@ impl Evaluator<'_> {
 
     pub(super) fn histogram_quantile(&self, call: &Call) -> Result<Frame, QueryError> {
         let quantiles = self.scalar(&call.args[0])?;
-        self.quantiles(&call.args[1], &[(quantiles, call.args[0].unparen().pos())], None)
+        self.quantiles(&call.args[1], &[(quantiles, call.args[0].pos())], None)
     }
 
     pub(super) fn histogram_quantiles(&self, call: &Call) -> Result<Frame, QueryError> {
         let label = String::from_utf8_lossy(&self.string(&call.args[1])?).into_owned();
         let mut quantiles = Vec::new();
         for arg in &call.args[2..] {
-            quantiles.push((self.scalar(arg)?, arg.unparen().pos()));
+            quantiles.push((self.scalar(arg)?, arg.pos()));
         }
         self.quantiles(&call.args[0], &quantiles, Some(&label))
     }

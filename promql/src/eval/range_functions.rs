@@ -9,6 +9,7 @@ use super::windows::{WindowCache, WindowShape};
 use super::{Evaluator, extended, over_time, rate, stats_only};
 use crate::annotations::Annotations;
 use crate::ast::{Call, Expr, Extended};
+use crate::go_text::format_general;
 use crate::storage::{Column, Samples};
 use crate::{Features, PosRange, QueryError, ValueType};
 
@@ -158,7 +159,7 @@ impl Evaluator<'_> {
             extended: source.extended,
             pos: source.pos,
             params: &params,
-            first_pos: call.args[0].unparen().pos(),
+            first_pos: call.args[0].pos(),
             features: self.query.features,
         };
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
@@ -330,7 +331,9 @@ impl RangeCall<'_> {
         let value = self.param(at, step);
         if value <= 0.0 || value >= 1.0 {
             let short = if what == "trend" { "tf" } else { "sf" };
-            let text = format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {value:.6}");
+            // as Go prints it
+            let value = if value.is_finite() { format!("{value:.6}") } else { format_general(value) };
+            let text = format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {value}");
             return Err(QueryError::execution(text));
         }
         Ok(())

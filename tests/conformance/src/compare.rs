@@ -126,7 +126,7 @@ pub fn compare(ours: &Value, theirs: &Value, rules: Rules) -> Vec<Difference> {
             }
         }
         // which ones are left out of a long list is not defined
-        if a.len() > MAX_ANNOTATIONS && b.len() > MAX_ANNOTATIONS {
+        if a.len() >= MAX_ANNOTATIONS && b.len() >= MAX_ANNOTATIONS {
             continue;
         }
         a.difference(&b).for_each(|text| push(what, format!("only ours: {text}")));

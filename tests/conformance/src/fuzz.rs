@@ -56,15 +56,23 @@ const MAX_DIFFERENCES: usize = 40;
 /// How the answers to an expression are to be compared.
 fn rules(expr: &Expr, query: Query) -> Rules {
     let range = matches!(query, Query::Range(..));
-    let (mut tolerance, mut subquery, mut unordered_choice) = (0.0, false, false);
+    let (mut tolerance, mut subquery, mut unordered_choice) = (0.0f64, false, false);
     expr.visit(&mut |part| subquery |= matches!(part, Expr::Subquery(_)));
     expr.visit(&mut |part| {
         if let Expr::Aggregate(a) = part {
-            use AggregateOp::{Count, CountValues, Group, Max, Min};
-            if !matches!(a.op, Min | Max | Count | Group | CountValues) {
-                tolerance = 1e-12;
-            }
+            use AggregateOp::{Count, CountValues, Group, Max, Min, Stddev, Stdvar};
+            let allowed: f64 = match a.op {
+                Min | Max | Count | Group | CountValues => 0.0,
+                // the last digits that differ are those of the values, whose spread may be much smaller
+                Stddev | Stdvar if range || subquery => 1e-9,
+                _ => 1e-12,
+            };
+            tolerance = allowed.max(tolerance);
             unordered_choice |= is_choice(a) && !is_ordered(&a.expr, range || subquery);
+            // the last digits of a sum become part of a label
+            let mut sums = false;
+            a.expr.visit(&mut |part| sums |= matches!(part, Expr::Aggregate(_)));
+            unordered_choice |= a.op == CountValues && sums && (range || subquery);
         }
     });
     let (mut ordered, mut choice) = (Ordered::No, if unordered_choice { Choice::Nothing } else { Choice::All });
@@ -101,7 +109,12 @@ fn is_ordered(expr: &Expr, steps: bool) -> bool {
     let mut ordered = true;
     expr.visit(&mut |part| {
         ordered &= match part {
-            Expr::Aggregate(a) => a.op != AggregateOp::CountValues && !steps,
+            Expr::Aggregate(a) => {
+                !(steps || is_choice(a) || matches!(a.op, AggregateOp::CountValues | AggregateOp::LimitRatio))
+            }
+            // equal values are sorted in any order, classic histograms are gathered in a map
+            Expr::Call(call) if call.function.name.starts_with("sort") => false,
+            Expr::Call(call) if ["histogram_quantile", "histogram_fraction"].contains(&call.function.name) => false,
             Expr::Call(call) => !steps || call.args.iter().any(|a| matches!(a.unparen(), Expr::Matrix(_))),
             Expr::Binary(_) => !steps,
             _ => true,

@@ -123,7 +123,9 @@ pub(crate) fn push(b: &mut Builder, at: usize, target: (&str, &str)) {
     // gauges with both signs
     add("balance", &mut |random, _| {
         let mut counts = Counts { schema: [0, 1, 0, 2, 0][at], first: -1, ..Counts::default() };
-        (counts.positive, counts.negative) = (vec![0; 4], vec![0; 4]);
+        // One observation at least on each side: Prometheus' chunks give a histogram the empty buckets of its neighbours, and
+        // the zero bucket is read differently when there are buckets on both sides.
+        (counts.positive, counts.negative) = (vec![1, 0, 0, 0], vec![1, 0, 0, 0]);
         let times = random.below(20);
         counts.observe(random, times);
         let histogram = counts.histogram(CounterResetHint::Gauge);
