@@ -325,7 +325,7 @@ impl Evaluator<'_> {
                     }
                 }
             }
-            self.keep_selected(row, each)
+            self.keep_selected(row, false, each)
         });
         self.query.merge_annotations(notes);
         result

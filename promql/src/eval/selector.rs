@@ -3,8 +3,9 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher, Timestamp};
 
+use super::counting::sizes;
 use super::durations::LookAt;
-use super::frame::{Frame, Row, histogram_size, is_absent};
+use super::frame::{Frame, Row, is_absent};
 use super::windows::{WindowCache, WindowShape};
 use super::{Evaluator, stats_only};
 use crate::ast::{Extended, VectorSelector};
@@ -50,12 +51,10 @@ impl Evaluator<'_> {
 
     pub(super) fn vector_selector(&self, selector: &VectorSelector, pos: PosRange) -> Result<Frame, QueryError> {
         let mut frame = Frame::default();
-        let mark = self.query.held();
         self.select_rows(selector, pos, &mut |row| {
             frame.rows.push(row);
             Ok(())
         })?;
-        debug_assert!(self.query.held() >= mark);
         Ok(frame)
     }
 
@@ -103,7 +102,7 @@ impl Evaluator<'_> {
                     }
                 }
             }
-            self.keep_selected(row, each)
+            self.keep_selected(row, stats_only, each)
         })
     }
 
@@ -111,25 +110,18 @@ impl Evaluator<'_> {
     pub(super) fn keep_selected(
         &self,
         row: Row,
+        stats_only: bool,
         each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let mut samples = 0;
-        for (step, value) in row.floats.iter().enumerate() {
-            let size = if is_absent(*value) {
-                row.histograms.get(step).and_then(Option::as_ref).map_or(0, |h| histogram_size(h))
-            } else {
-                1
-            };
-            if size > 0 && self.query.budget.per_step.is_some() {
-                self.query.queried(self.steps.time(step), size as u64);
-            }
+        let mut count = self.count_series();
+        for (step, size) in sizes(&row, stats_only) {
+            count.add(step, size, size);
             samples += size;
         }
+        drop(count);
         if samples == 0 {
             return Ok(());
-        }
-        if self.query.budget.per_step.is_none() {
-            self.query.queried(0, samples as u64);
         }
         self.query.hold(samples)?;
         each(row)
@@ -165,7 +157,7 @@ impl Evaluator<'_> {
                 let (time, start) = times_of(&samples.histograms, *pick);
                 put(&mut times, step, time, start, samples.histograms.values[*pick as usize].is_stale());
             }
-            self.keep_selected(row, &mut |row| {
+            self.keep_selected(row, false, &mut |row| {
                 frame.rows.push(row);
                 Ok(())
             })
