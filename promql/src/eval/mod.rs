@@ -20,6 +20,7 @@ mod invariant;
 mod label_functions;
 mod last_notes;
 mod over_time;
+mod parallel;
 mod quantile;
 mod range_functions;
 mod rate;
@@ -52,6 +53,7 @@ pub(crate) struct Query<'q> {
     features: Features,
     lookback: i64,
     default_subquery_step: i64,
+    threads: usize,
     cancel: CancelToken,
     deadline: Option<Instant>,
     /// First time, last time and step of the whole query, for `start()` and the like; the step of an instant query is 0.
@@ -80,6 +82,7 @@ impl<'q> Query<'q> {
             features: engine.features,
             lookback: options.lookback.unwrap_or(engine.lookback),
             default_subquery_step: engine.default_subquery_step.max(1),
+            threads: engine.threads.max(1),
             cancel: options.cancel.clone(),
             deadline,
             range,

@@ -9,7 +9,7 @@ use super::subquery::SubqueryValue;
 use super::windows::{WindowCache, WindowShape};
 use super::{Evaluator, extended, over_time, rate, stats_only};
 use crate::annotations::Annotations;
-use crate::ast::{Call, Expr, Extended};
+use crate::ast::{Call, Expr, Extended, VectorSelector};
 use crate::go_text::format_general;
 use crate::storage::{Column, Samples};
 use crate::{Features, PosRange, QueryError, ValueType};
@@ -125,13 +125,8 @@ impl Evaluator<'_> {
         match (arg, subquery) {
             (Expr::Matrix(matrix), _) => {
                 let span = source.shape.span(self.steps);
-                let stats_only = self.query.stats_only.contains(&stats_only::key(&matrix.selector));
                 self.read_series(&matrix.selector.matchers, span, &mut |labels, samples| {
-                    let mut samples = without_stale(samples);
-                    if stats_only {
-                        stats_only::resolve_hints(&mut samples);
-                    }
-                    each(RangeSeries { labels: labels.clone(), drop_name: false, samples })
+                    each(self.ready(&matrix.selector, labels, samples))
                 })
             }
             (_, Some(value)) => self.subquery_series(value, each),
@@ -174,25 +169,52 @@ impl Evaluator<'_> {
             features: self.query.features,
         };
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
-        let mut windows = WindowCache::new(source.shape, self.steps);
-        let mut notes = Annotations::default();
         let kernel = range_call.kernel()?;
-        let result = self.range_series(arg, &source, subquery, &mut |series| {
+        let state = || WindowCache::new(source.shape, self.steps);
+        let work = |windows: &mut WindowCache, series: RangeSeries, notes: &mut Annotations| {
             let mut row = Row::new(series.labels.clone(), series.drop_name, self.steps.count);
-            let loaded =
-                self.run_kernel(&range_call, kernel, &series, &source.shape, &mut windows, &mut row, &mut notes)?;
-            if !loaded.any {
-                return Ok(());
-            }
-            if !keeps_name {
+            let loaded = self.run_kernel(&range_call, kernel, &series, &source.shape, windows, &mut row, notes)?;
+            if loaded.any && !keeps_name {
                 self.drop_name(&mut row);
             }
-            self.query.hold(row.samples())?;
+            let samples = row.samples();
+            Ok((loaded.largest > 0).then_some((row, samples, loaded)))
+        };
+        let mut keep = |(row, samples, loaded): (Row, usize, Loaded)| {
+            self.query.touch(loaded.largest)?;
+            self.query.hold(samples)?;
             self.query.touch(loaded.last)?;
-            each(row)
-        });
-        self.query.merge_annotations(notes);
-        result
+            if loaded.any { each(row) } else { Ok(()) }
+        };
+        match (arg, subquery) {
+            (Expr::Matrix(matrix), _) => {
+                let span = source.shape.span(self.steps);
+                let ready = |labels: &Labels, samples| self.ready(&matrix.selector, labels, samples);
+                let work = |windows: &mut WindowCache, labels: &Labels, samples: Samples, notes: &mut Annotations| {
+                    work(windows, ready(labels, samples), notes)
+                };
+                self.work_on_series(&matrix.selector.matchers, span, state, work, &mut keep)
+            }
+            (_, Some(value)) => {
+                let (mut windows, mut notes) = (state(), Annotations::default());
+                let result = self.subquery_series(value, &mut |series| match work(&mut windows, series, &mut notes)? {
+                    Some(done) => keep(done),
+                    None => Ok(()),
+                });
+                self.query.merge_annotations(notes);
+                result
+            }
+            _ => Err(QueryError::execution("expected a range vector")),
+        }
+    }
+
+    /// The samples of a range selector, without those that say that there is none.
+    fn ready(&self, selector: &VectorSelector, labels: &Labels, samples: Samples) -> RangeSeries {
+        let mut samples = without_stale(samples);
+        if self.query.stats_only.contains(&stats_only::key(selector)) {
+            stats_only::resolve_hints(&mut samples);
+        }
+        RangeSeries { labels: labels.clone(), drop_name: false, samples }
     }
 
     /// Computes one series.
@@ -208,10 +230,17 @@ impl Evaluator<'_> {
         notes: &mut Annotations,
     ) -> Result<Loaded, QueryError> {
         let Samples { floats, histograms } = &series.samples;
+        if let Kernel::Rate { counter, per_second } = kernel
+            && histograms.is_empty()
+            && !floats.is_empty()
+            && (floats.start_timestamps.is_none() || !self.query.features.use_start_timestamps)
+        {
+            return Ok(self.rate_of_floats(call, (counter, per_second), series, windows, row, notes));
+        }
         let float_bounds = (!floats.is_empty()).then(|| windows.bounds(&floats.timestamps));
         let hist_bounds = (!histograms.is_empty()).then(|| windows.bounds(&histograms.timestamps));
         if float_bounds.is_none() && hist_bounds.is_none() {
-            return Ok(Loaded { any: false, last: 0 });
+            return Ok(Loaded::default());
         }
         let with_starts = self.query.features.use_start_timestamps;
         let metric = series.labels.metric_name();
@@ -272,18 +301,55 @@ impl Evaluator<'_> {
                 }
             }
         }
-        self.query.touch(largest)?;
         if any_float && matches!(call.name, "rate" | "increase") {
             rate::note_non_counter(call, &series.labels, notes);
         }
-        Ok(Loaded { any, last })
+        Ok(Loaded { any, largest, last })
+    }
+}
+
+impl Evaluator<'_> {
+    /// A rate of a series that has only floats.
+    fn rate_of_floats(
+        &self,
+        call: &RangeCall<'_>,
+        (counter, per_second): (bool, bool),
+        series: &RangeSeries,
+        windows: &mut WindowCache,
+        row: &mut Row,
+        notes: &mut Annotations,
+    ) -> Loaded {
+        let floats = &series.samples.floats;
+        let resets = rate::ResetIndex::new(call.name, &floats.values);
+        let resets = counter.then_some(&resets);
+        let mut loaded = Loaded::default();
+        let mut count = self.count_series();
+        let mut seen = 0;
+        for (at, step) in windows.rates(&floats.timestamps).iter().enumerate() {
+            let (from, to) = (step.from as usize, step.to as usize);
+            loaded.last = to - from;
+            loaded.largest = loaded.largest.max(to - from);
+            count.add(at, to - from, to - seen.clamp(from, to));
+            seen = to;
+            if let Some(value) = rate::of_floats(call, step, &floats.values, resets, per_second) {
+                row.set_float(at, value);
+                loaded.any = true;
+            }
+        }
+        if loaded.any && counter {
+            rate::note_non_counter(call, &series.labels, notes);
+        }
+        loaded
     }
 }
 
 /// What a series came to.
+#[derive(Clone, Copy, Default)]
 struct Loaded {
     /// There is a result at some step.
     any: bool,
+    /// Samples of the largest window.
+    largest: usize,
     /// Samples of the last window, which are held until the next series is begun.
     last: usize,
 }
