@@ -112,6 +112,7 @@ impl Db {
             syncing: Mutex::new(()),
             blocks: RwLock::new(blocks),
             damaged: Mutex::new(damaged),
+            leftover: Mutex::default(),
             exemplars: Mutex::new(replayed.exemplars),
             metadata: Mutex::new(replayed.metadata),
             aliases: Mutex::new(replayed.aliases),

@@ -39,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) blocks: RwLock<Vec<Arc<Block>>>,
     /// Blocks that cannot be opened, for warnings.
     pub(crate) damaged: Mutex<Vec<(DamagedRange, String)>>,
+    /// Folders of blocks that could not be removed.
+    pub(crate) leftover: Mutex<Vec<PathBuf>>,
     pub(crate) exemplars: Mutex<ExemplarStore>,
     pub(crate) metadata: Mutex<HashMap<u32, Metadata>>,
     /// Numbers under which the log may mention a series that has another one now.

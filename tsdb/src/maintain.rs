@@ -1,7 +1,7 @@
 //! What happens to samples after they are in: cutting blocks, merging, retention, deletion from disk, snapshots.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -58,15 +58,33 @@ pub(crate) fn open_blocks(files: &Files, dir: &Path) -> Result<(Vec<Arc<Block>>,
 }
 
 /// Removes a block's folder, so that a crash in between leaves no block that looks whole.
-fn remove_dir(files: &Files, dir: &Path) {
+fn remove_dir(files: &Files, dir: &Path) -> bool {
     let remove = || -> io::Result<()> {
         let temporary = dir.with_extension("tmp");
-        files.rename(dir, &temporary)?;
-        files.remove_tree(&temporary)
+        match files.rename(dir, &temporary) {
+            // before its files go: else a loss of power could leave the old name for what is left of them
+            Ok(()) => files.sync_dir(dir.parent().unwrap_or(dir)).map_err(|e| e.source)?,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) => {}
+        }
+        match files.remove_tree(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     };
-    if let Err(error) = remove() {
+    let removed = remove();
+    if let Err(error) = &removed {
         tracing::error!(path = %dir.display(), %error, "cannot remove a block");
     }
+    removed.is_ok()
+}
+
+/// Removes the folders of blocks that do not count any more; what cannot be removed now is tried again, since at the next
+/// start it would count again.
+fn remove_dirs(db: &Engine, dirs: impl IntoIterator<Item = PathBuf>) {
+    let mut leftover = db.leftover.lock();
+    leftover.extend(dirs);
+    leftover.retain(|dir| !remove_dir(&db.options.files, dir));
 }
 
 /// Does all that is due.
@@ -75,6 +93,7 @@ pub(crate) fn maintain(db: &Engine) -> Result<(), MaintainError> {
     if db.is_closed() {
         return Err(MaintainError::Closed);
     }
+    remove_dirs(db, []);
     // a step that fails does not keep the others from theirs: on a full disk, retention is what makes room
     let mut outcome = cut_due(db);
     outcome = outcome.and(flush_late(db));
@@ -171,13 +190,19 @@ fn write_block(
 ) -> Result<Option<Arc<Block>>, MaintainError> {
     let dir = db.dir.join("blocks");
     let files = &db.options.files;
-    let writer = BlockWriter { files, dir: &dir, min_time, max_time, compaction, now: db.options.clock.now() };
-    let Some(meta) = writer.write(selection)? else { return Ok(None) };
+    let writer = BlockWriter { files, dir: &dir, min_time, max_time, compaction, ulid: Ulid::new(db.options.clock.now()) };
+    let ulid = writer.ulid;
+    let finished = dir.join(ulid.to_string());
+    // a block that this process does not know of must not be there at the next start
+    let Some(meta) = writer.write(selection).inspect_err(|_| remove_dirs(db, [finished.clone()]))? else {
+        return Ok(None);
+    };
     tracing::info!(
         block = %meta.ulid, min_time, max_time, series = meta.stats.num_series, samples = meta.stats.num_samples,
         "wrote a block"
     );
-    Ok(Some(Arc::new(Block::open(files, &dir.join(meta.ulid.to_string()))?)))
+    let block = Block::open(files, &finished).inspect_err(|_| remove_dirs(db, [finished.clone()]))?;
+    Ok(Some(Arc::new(block)))
 }
 
 /// Puts a block in the place of others.
@@ -295,7 +320,7 @@ fn remove_blocks(db: &Engine, block: Option<Arc<Block>>, gone: &[Ulid]) {
     let groups = db.groups.lock();
     add_blocks(db, block, gone);
     drop(groups);
-    dirs.iter().for_each(|dir| remove_dir(&db.options.files, dir));
+    remove_dirs(db, dirs);
 }
 
 fn merge(db: &Engine) -> Result<(), MaintainError> {
@@ -385,7 +410,7 @@ pub(crate) fn snapshot(db: &Engine, dir: &Path, with_head: bool) -> Result<(), M
             let compaction = Compaction { level: 1, ..Compaction::default() };
             let max_time = newest + 1;
             let writer =
-                BlockWriter { files, dir: &target, min_time, max_time, compaction, now: db.options.clock.now() };
+                BlockWriter { files, dir: &target, min_time, max_time, compaction, ulid: Ulid::new(db.options.clock.now()) };
             writer.write(&selection)?;
         }
     }

@@ -33,7 +33,8 @@ pub(crate) struct BlockWriter<'a> {
     /// End of the range, not included.
     pub(crate) max_time: Timestamp,
     pub(crate) compaction: Compaction,
-    pub(crate) now: Timestamp,
+    /// Its name.
+    pub(crate) ulid: Ulid,
 }
 
 /// Timestamp columns, each once.
@@ -92,7 +93,7 @@ struct Encoded {
 impl BlockWriter<'_> {
     /// Writes the samples of the block's range and returns the finished folder and its meta; `None` if there are none.
     pub(crate) fn write(self, selection: &Selection) -> Result<Option<BlockMeta>, MaintainError> {
-        let ulid = Ulid::new(self.now);
+        let ulid = self.ulid;
         let temporary = self.dir.join(format!("{ulid}{TEMPORARY}"));
         self.files.create_dir(&temporary)?;
         let result = self.write_files(selection, ulid, &temporary);
