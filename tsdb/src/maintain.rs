@@ -31,7 +31,8 @@ pub(crate) fn open_blocks(files: &Files, dir: &Path) -> Result<(Vec<Arc<Block>>,
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
         if name.ends_with(TEMPORARY) {
             // its name says that it does not count
-            if let Err(error) = files.remove_tree(&path) {
+            let removed = files.sync_dir(dir).map_err(|e| e.source).and_then(|()| files.remove_tree(&path));
+            if let Err(error) = removed {
                 tracing::error!(path = %path.display(), %error, "cannot remove an unfinished block");
             }
         } else if name.parse::<Ulid>().is_ok() {
@@ -62,11 +63,11 @@ fn remove_dir(files: &Files, dir: &Path) -> bool {
     let remove = || -> io::Result<()> {
         let temporary = dir.with_extension("tmp");
         match files.rename(dir, &temporary) {
-            // before its files go: else a loss of power could leave the old name for what is left of them
-            Ok(()) => files.sync_dir(dir.parent().unwrap_or(dir)).map_err(|e| e.source)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Err(_) => {}
+            _ => {}
         }
+        // before its files go: else a loss of power could leave the old name for what is left of them
+        files.sync_dir(dir.parent().unwrap_or(dir)).map_err(|e| e.source)?;
         match files.remove_tree(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

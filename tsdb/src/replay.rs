@@ -66,6 +66,8 @@ impl Replayed {
         if self.groups.contains(id) {
             return Some(id);
         }
+        // the number must stay without a series: a later checkpoint would put the new series before these samples
+        self.index.skip(id);
         // what is in blocks may be of series that are gone
         self.unknown += u64::from(time >= self.groups.bounds.min_valid);
         None
