@@ -6,6 +6,7 @@
 
 mod disk;
 mod engine;
+mod faults;
 mod random;
 
 use engine::{Simulation, scratch};
