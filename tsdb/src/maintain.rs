@@ -191,7 +191,8 @@ fn write_block(
 ) -> Result<Option<Arc<Block>>, MaintainError> {
     let dir = db.dir.join("blocks");
     let files = &db.options.files;
-    let writer = BlockWriter { files, dir: &dir, min_time, max_time, compaction, ulid: Ulid::new(db.options.clock.now()) };
+    let writer =
+        BlockWriter { files, dir: &dir, min_time, max_time, compaction, ulid: Ulid::new(db.options.clock.now()) };
     let ulid = writer.ulid;
     let finished = dir.join(ulid.to_string());
     // a block that this process does not know of must not be there at the next start
@@ -410,8 +411,14 @@ pub(crate) fn snapshot(db: &Engine, dir: &Path, with_head: bool) -> Result<(), M
             let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
             let compaction = Compaction { level: 1, ..Compaction::default() };
             let max_time = newest + 1;
-            let writer =
-                BlockWriter { files, dir: &target, min_time, max_time, compaction, ulid: Ulid::new(db.options.clock.now()) };
+            let writer = BlockWriter {
+                files,
+                dir: &target,
+                min_time,
+                max_time,
+                compaction,
+                ulid: Ulid::new(db.options.clock.now()),
+            };
             writer.write(&selection)?;
         }
     }

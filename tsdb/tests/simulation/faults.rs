@@ -176,7 +176,12 @@ fn a_torn_record_that_cannot_be_removed_costs_no_other() {
 
 /// How reading goes when files whose path has `name` in it are damaged under an open database: an error, counted once, for
 /// the ranges they hold, the others as before.
-fn check_reads(name: &str, damaged: std::ops::Range<i64>, good: std::ops::Range<i64>, damage: impl FnOnce(&Disk, &Path)) {
+fn check_reads(
+    name: &str,
+    damaged: std::ops::Range<i64>,
+    good: std::ops::Range<i64>,
+    damage: impl FnOnce(&Disk, &Path),
+) {
     let dir = scratch();
     let disk = Disk::new(dir.path());
     let db = filled(&disk, dir.path());
