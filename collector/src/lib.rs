@@ -299,6 +299,9 @@ fn db_options(options: &CollectorOptions, config: &Config) -> (tsdb::Options, St
         retention_size: size.map(|s| s.0),
         wal_fsync_interval: StdDuration::from(options.wal_fsync_interval),
         out_of_order_window: config.storage.out_of_order_time_window.millis(),
+        // as often as upstream looks at its blocks; oftener for the short blocks of tests
+        maintenance_interval: (StdDuration::from(options.min_block_duration) / 4)
+            .clamp(StdDuration::from_millis(100), StdDuration::from_secs(60)),
         ..tsdb::Options::default()
     };
     if let Some(size) = options.wal_segment_size {

@@ -1,6 +1,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::{HashMap, HashSet};
 use model::{Labels, Timestamp};
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use crate::block::BlockSelection;
 use crate::error::ReadError;
 use crate::head::{Entry, HeadSnapshot};
+use crate::metrics::Counters;
 use crate::piece::Piece;
 use crate::sample::{Column, RawSamples, SeriesSamples};
 use crate::tombstones::Interval;
@@ -24,6 +26,9 @@ pub struct Selection {
     warnings: Vec<String>,
     joined: Mutex<HashMap<Vec<Identity>, Arc<[Timestamp]>>>,
     equal: Mutex<HashSet<Arc<[Timestamp]>>>,
+    /// Where failures are counted, if they are to be.
+    counters: Option<Arc<Counters>>,
+    failed: AtomicBool,
 }
 
 /// Address of a timestamp column, first and last row.
@@ -89,6 +94,8 @@ impl Selection {
             warnings,
             joined: Mutex::default(),
             equal: Mutex::default(),
+            counters: None,
+            failed: AtomicBool::new(false),
         };
         loop {
             let least = lists.iter_mut().filter_map(|l| l.peek().map(|(_, labels)| labels)).min().cloned();
@@ -102,6 +109,21 @@ impl Selection {
             selection.labels.push(least);
         }
         selection
+    }
+
+    /// Counts and logs the first failure to read.
+    pub(crate) fn counted(mut self, counters: &Arc<Counters>) -> Self {
+        self.counters = Some(Arc::clone(counters));
+        self
+    }
+
+    fn note_failure(&self, error: &ReadError) {
+        if let Some(counters) = &self.counters
+            && !self.failed.swap(true, Ordering::Relaxed)
+        {
+            counters.reads_failed.add(1);
+            tracing::error!(%error, "samples cannot be read");
+        }
     }
 
     /// Label sets in ascending order, each once.
@@ -148,7 +170,9 @@ impl Selection {
         max_time: Timestamp,
     ) -> Result<Vec<RawSamples>, ReadError> {
         let mut scratch = Vec::new();
-        range.map(|at| self.read_series(at, min_time, max_time, &mut scratch)).collect()
+        let samples: Result<_, ReadError> =
+            range.map(|at| self.read_series(at, min_time, max_time, &mut scratch)).collect();
+        samples.inspect_err(|error| self.note_failure(error))
     }
 
     fn read_series(

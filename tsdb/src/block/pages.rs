@@ -1,12 +1,10 @@
 //! Files in pages of 8 KiB that each end with a checksum, so that any part of a file is checked when it is read and a
 //! damaged byte costs its page only. The last page is as long as it needs to be.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Damaged, FileError, ReadError};
+use crate::files::{Files, StoreFile};
 
 const PAGE: usize = 8192;
 const CHECKSUM: usize = 4;
@@ -23,7 +21,7 @@ fn checksum(page: u64, payload: &[u8]) -> [u8; CHECKSUM] {
 /// Writes a file from front to back.
 pub(crate) struct PageWriter {
     path: PathBuf,
-    file: File,
+    file: StoreFile,
     /// Whole pages that have not been written yet, then the payload of the current page.
     buffer: Vec<u8>,
     /// Where the current page's payload begins in `buffer`.
@@ -32,8 +30,8 @@ pub(crate) struct PageWriter {
 }
 
 impl PageWriter {
-    pub(crate) fn create(path: &Path) -> Result<Self, FileError> {
-        let file = File::create_new(path).map_err(FileError::at("create", path))?;
+    pub(crate) fn create(files: &Files, path: &Path) -> Result<Self, FileError> {
+        let file = files.create(path, false)?;
         Ok(Self { path: path.to_owned(), file, buffer: Vec::new(), current: 0, page: 0 })
     }
 
@@ -85,14 +83,14 @@ impl PageWriter {
 /// Reads any part of a file; every page that is touched is checked.
 pub(crate) struct PageReader {
     path: PathBuf,
-    file: File,
+    file: StoreFile,
     len: u64,
 }
 
 impl PageReader {
-    pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
-        let file = File::open(path).map_err(FileError::at("open", path))?;
-        let physical = file.metadata().map_err(FileError::at("read", path))?.len();
+    pub(crate) fn open(files: &Files, path: &Path) -> Result<Self, FileError> {
+        let file = files.open(path, false)?;
+        let physical = file.len().map_err(FileError::at("read", path))?;
         let rest = (physical % PAGE as u64).saturating_sub(CHECKSUM as u64);
         Ok(Self { path: path.to_owned(), file, len: physical / PAGE as u64 * PAYLOAD as u64 + rest })
     }
@@ -146,13 +144,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let bytes: Vec<u8> = (0..3 * PAYLOAD + 100).map(|i| (i * i / 7) as u8).collect();
-        let mut writer = PageWriter::create(&path).unwrap();
+        let mut writer = PageWriter::create(&Files::default(), &path).unwrap();
         for part in bytes.chunks(1000) {
             writer.write(part).unwrap();
         }
         assert_eq!(writer.offset(), bytes.len() as u64);
         writer.finish().unwrap();
-        let reader = PageReader::open(&path).unwrap();
+        let reader = PageReader::open(&Files::default(), &path).unwrap();
         assert_eq!(reader.len(), bytes.len() as u64);
         for (offset, len) in [(0, 10), (PAYLOAD - 1, 2), (5, 3 * PAYLOAD), (3 * PAYLOAD, 100), (bytes.len(), 0)] {
             assert_eq!(reader.read(offset as u64, len, "x").unwrap(), bytes[offset..offset + len], "{offset} {len}");
@@ -161,7 +159,7 @@ mod tests {
         let mut stored = fs::read(&path).unwrap();
         stored[PAGE + 17] ^= 1;
         fs::write(&path, &stored).unwrap();
-        let reader = PageReader::open(&path).unwrap();
+        let reader = PageReader::open(&Files::default(), &path).unwrap();
         assert!(reader.read(PAYLOAD as u64, 1, "x").is_err());
         assert!(reader.read(0, PAYLOAD, "x").is_ok() && reader.read(2 * PAYLOAD as u64, PAYLOAD, "x").is_ok());
     }
