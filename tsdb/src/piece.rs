@@ -4,7 +4,7 @@ use std::sync::Arc;
 use model::Timestamp;
 
 use crate::encoding::floats;
-use crate::error::ReadError;
+use crate::error::{Damaged, ReadError};
 
 /// Float samples of one series that lie together somewhere.
 pub(crate) struct Piece<'a> {
@@ -92,16 +92,31 @@ impl<'a> Piece<'a> {
 
     /// Appends the values in range. `path` is named in errors.
     pub(crate) fn values(&self, out: &mut Vec<f64>, scratch: &mut Vec<f64>, path: &Path) -> Result<(), ReadError> {
+        self.decoded(floats::decode, out, scratch, path)
+    }
+
+    /// As [`Piece::values`], but of a value that is no staleness marker only that it is none is right.
+    pub(crate) fn presence(&self, out: &mut Vec<f64>, scratch: &mut Vec<f64>, path: &Path) -> Result<(), ReadError> {
+        self.decoded(floats::decode_presence, out, scratch, path)
+    }
+
+    fn decoded(
+        &self,
+        decode: impl Fn(&[u8], usize, &mut Vec<f64>) -> Result<(), Damaged>,
+        out: &mut Vec<f64>,
+        scratch: &mut Vec<f64>,
+        path: &Path,
+    ) -> Result<(), ReadError> {
         match &self.values {
             Values::Borrowed(values) => out.extend_from_slice(&values[self.rows.clone()]),
             Values::Owned(values) => out.extend_from_slice(&values[self.rows.clone()]),
             Values::Encoded(bytes) => {
-                let damaged = |e: crate::error::Damaged| e.in_file(path);
+                let damaged = |e: Damaged| e.in_file(path);
                 if self.rows == (0..self.times.len()) {
-                    return floats::decode(bytes, self.times.len(), out).map_err(damaged);
+                    return decode(bytes, self.times.len(), out).map_err(damaged);
                 }
                 scratch.clear();
-                floats::decode(bytes, self.times.len(), scratch).map_err(damaged)?;
+                decode(bytes, self.times.len(), scratch).map_err(damaged)?;
                 out.extend_from_slice(scratch.get(self.rows.clone()).unwrap_or_default());
             }
         }

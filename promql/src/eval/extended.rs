@@ -11,7 +11,7 @@ use super::range_functions::{Output, RangeCall, Window, without_stale};
 use super::windows::{WindowCache, WindowShape};
 use crate::annotations::{Annotations, HistogramOp};
 use crate::ast::{Extended, VectorSelector};
-use crate::storage::Samples;
+use crate::storage::{Samples, Wanted};
 use crate::{PosRange, QueryError};
 
 const ANCHORED_FUNCTIONS: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
@@ -327,7 +327,9 @@ impl Evaluator<'_> {
             }
             Ok(self.counted(row, false))
         };
-        self.work_on_series(&selector.matchers, shape.span(self.steps), state, work, &mut |row| self.keep(row, each))
+        self.work_on_series(&selector.matchers, shape.span(self.steps), Wanted::Samples, state, work, &mut |row| {
+            self.keep(row, each)
+        })
     }
 }
 

@@ -21,6 +21,7 @@ mod label_functions;
 mod last_notes;
 mod over_time;
 mod parallel;
+mod presence;
 mod quantile;
 mod range_functions;
 mod rate;
@@ -62,6 +63,8 @@ pub(crate) struct Query<'q> {
     annotations: Mutex<Annotations>,
     /// Selectors of which only counts and sums are wanted.
     stats_only: HashSet<usize>,
+    /// Selectors whose values do not matter.
+    presence_only: HashSet<usize>,
     /// What the storage says about its own answer.
     storage_warnings: Mutex<Vec<String>>,
 }
@@ -89,6 +92,7 @@ impl<'q> Query<'q> {
             budget: Budget::new(engine.max_samples, per_step),
             annotations: Mutex::default(),
             stats_only: stats_only::selectors(expr),
+            presence_only: presence::selectors(expr),
             storage_warnings: Mutex::default(),
         }
     }

@@ -10,7 +10,7 @@ use model::{Labels, Matcher, Timestamp};
 use super::Evaluator;
 use crate::QueryError;
 use crate::annotations::Annotations;
-use crate::storage::{Samples, SelectRequest, Selection};
+use crate::storage::{Samples, SelectRequest, Selection, Wanted};
 
 /// Series that are read at a time, at most and at least.
 const MAX_CHUNK: usize = 512;
@@ -34,7 +34,9 @@ impl Evaluator<'_> {
         each: &mut dyn FnMut(&Labels, Samples) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let keep = |(): &mut (), labels: &Labels, samples, _: &mut Annotations| Ok(Some((labels.clone(), samples)));
-        self.work_on_series(matchers, span, || (), keep, &mut |(labels, samples)| each(&labels, samples))
+        self.work_on_series(matchers, span, Wanted::Samples, || (), keep, &mut |(labels, samples)| {
+            each(&labels, samples)
+        })
     }
 
     /// Reads all series that match, works on them, and calls `each` with what they came to, in label order. What comes to `None`
@@ -43,12 +45,13 @@ impl Evaluator<'_> {
         &self,
         matchers: &[Matcher],
         (mint, maxt): (Timestamp, Timestamp),
+        wanted: Wanted,
         state: impl Fn() -> S + Sync,
         work: impl Fn(&mut S, &Labels, Samples, &mut Annotations) -> Result<Option<T>, QueryError> + Sync,
         each: &mut dyn FnMut(T) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         self.query.check()?;
-        let selection = self.query.storage.select(&SelectRequest { matchers, mint, maxt, labels_only: false })?;
+        let selection = self.query.storage.select(&SelectRequest { matchers, mint, maxt, wanted })?;
         let count = selection.labels().len();
         let threads = if count < MIN_PARALLEL { 1 } else { self.query.threads };
         let size = (count / (threads * 4)).clamp(MIN_CHUNK, MAX_CHUNK);

@@ -11,7 +11,7 @@ use super::{Evaluator, extended, over_time, rate, stats_only};
 use crate::annotations::Annotations;
 use crate::ast::{Call, Expr, Extended, VectorSelector};
 use crate::go_text::format_general;
-use crate::storage::{Column, Samples};
+use crate::storage::{Column, Samples, Wanted};
 use crate::{Features, PosRange, QueryError, ValueType};
 
 /// What a function computes for a step.
@@ -193,7 +193,7 @@ impl Evaluator<'_> {
                 let work = |windows: &mut WindowCache, labels: &Labels, samples: Samples, notes: &mut Annotations| {
                     work(windows, ready(labels, samples), notes)
                 };
-                self.work_on_series(&matrix.selector.matchers, span, state, work, &mut keep)
+                self.work_on_series(&matrix.selector.matchers, span, Wanted::Samples, state, work, &mut keep)
             }
             (_, Some(value)) => {
                 let (mut windows, mut notes) = (state(), Annotations::default());

@@ -10,7 +10,7 @@ use super::windows::{WindowCache, WindowShape};
 use super::{Evaluator, stats_only};
 use crate::annotations::Annotations;
 use crate::ast::{Extended, VectorSelector};
-use crate::storage::{Column, Samples};
+use crate::storage::{Column, Samples, Wanted};
 use crate::{PosRange, QueryError};
 
 /// A function over the samples that a vector selector finds: (time of the sample, its start timestamp).
@@ -72,7 +72,9 @@ impl Evaluator<'_> {
             }
             Ok(self.counted(row, stats_only))
         };
-        self.work_on_series(&selector.matchers, span, state, work, &mut |row| self.keep(row, each))
+        let present = self.query.presence_only.contains(&stats_only::key(selector));
+        let wanted = if present { Wanted::Presence } else { Wanted::Samples };
+        self.work_on_series(&selector.matchers, span, wanted, state, work, &mut |row| self.keep(row, each))
     }
 
     /// Holds a row and passes it on.
@@ -133,7 +135,9 @@ impl Evaluator<'_> {
             frame.rows.push(row);
             Ok(())
         };
-        self.work_on_series(&selector.matchers, span, state, work, &mut |row| self.keep(row, &mut push))?;
+        self.work_on_series(&selector.matchers, span, Wanted::Samples, state, work, &mut |row| {
+            self.keep(row, &mut push)
+        })?;
         Ok(frame)
     }
 }

@@ -10,6 +10,22 @@ const PAGE: usize = 8192;
 const CHECKSUM: usize = 4;
 const PAYLOAD: usize = PAGE - CHECKSUM;
 
+/// How much is read ahead of who goes through a file from front to back.
+const AHEAD: u64 = 64 * 1024;
+
+/// A part of a file that has been read.
+#[derive(Default)]
+pub(crate) struct PageBuffer {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl PageBuffer {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+}
+
 /// CRC-32 of the page's number (u64, little endian) and its payload: a page in another's place is noticed.
 fn checksum(page: u64, payload: &[u8]) -> [u8; CHECKSUM] {
     let mut hasher = crc32fast::Hasher::new();
@@ -104,6 +120,32 @@ impl PageReader {
         self.len
     }
 
+    /// Reads `len` bytes at `offset`, out of what has been read before if they are there. Who goes through a file gets more than
+    /// was asked for into the buffer; damage there does not matter yet.
+    pub(crate) fn read_on<'b>(
+        &self,
+        buffer: &'b mut PageBuffer,
+        offset: u64,
+        len: usize,
+        what: &'static str,
+    ) -> Result<&'b [u8], ReadError> {
+        let end = offset.saturating_add(len as u64);
+        if offset < buffer.offset || end > buffer.end() {
+            let onwards = !buffer.bytes.is_empty() && (buffer.offset..=buffer.end() + AHEAD).contains(&offset);
+            // whole pages are read in any case
+            let from = offset / PAYLOAD as u64 * PAYLOAD as u64;
+            let upto = |end: u64| end.next_multiple_of(PAYLOAD as u64).min(self.len).max(end);
+            let ahead = if onwards { self.read(from, (upto(end + AHEAD) - from) as usize, what).ok() } else { None };
+            buffer.bytes = match ahead {
+                Some(bytes) => bytes,
+                None => self.read(from, (upto(end) - from) as usize, what)?,
+            };
+            buffer.offset = from;
+        }
+        let start = (offset - buffer.offset) as usize;
+        Ok(&buffer.bytes[start..start + len])
+    }
+
     /// Reads `len` bytes at `offset`; `what` names them in errors.
     pub(crate) fn read(&self, offset: u64, len: usize, what: &'static str) -> Result<Vec<u8>, ReadError> {
         let damaged = || Damaged(what).in_file(&self.path);
@@ -156,11 +198,23 @@ mod tests {
             assert_eq!(reader.read(offset as u64, len, "x").unwrap(), bytes[offset..offset + len], "{offset} {len}");
         }
         assert!(reader.read(bytes.len() as u64, 1, "x").is_err());
+        let mut buffer = PageBuffer::default();
+        for (offset, len) in [(0, 10), (10, PAYLOAD), (PAYLOAD + 10, 50), (2, 3), (2 * PAYLOAD, PAYLOAD + 100)] {
+            let read = reader.read_on(&mut buffer, offset as u64, len, "x").unwrap();
+            assert_eq!(read, &bytes[offset..offset + len], "{offset} {len}");
+        }
+        assert!(reader.read_on(&mut buffer, bytes.len() as u64 - 1, 2, "x").is_err());
         let mut stored = fs::read(&path).unwrap();
         stored[PAGE + 17] ^= 1;
         fs::write(&path, &stored).unwrap();
         let reader = PageReader::open(&Files::default(), &path).unwrap();
         assert!(reader.read(PAYLOAD as u64, 1, "x").is_err());
         assert!(reader.read(0, PAYLOAD, "x").is_ok() && reader.read(2 * PAYLOAD as u64, PAYLOAD, "x").is_ok());
+        // reading ahead does not meet the damage before it is asked for
+        let mut buffer = PageBuffer::default();
+        assert!(reader.read_on(&mut buffer, 0, 10, "x").is_ok());
+        buffer.bytes.truncate(10);
+        assert!(reader.read_on(&mut buffer, 10, 10, "x").is_ok());
+        assert!(reader.read_on(&mut buffer, PAYLOAD as u64, 1, "x").is_err());
     }
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::block::index_reader::{ColumnPlace, IndexReader, LoadedIndex, Tables};
 use crate::block::meta::BlockMeta;
-use crate::block::pages::PageReader;
+use crate::block::pages::{PageBuffer, PageReader};
 use crate::block::tombstone_file;
 use crate::encoding::{histogram, timestamps};
 use crate::error::{Damaged, MaintainError, ReadError};
@@ -158,12 +158,13 @@ impl BlockSelection {
         at: usize,
         min_time: Timestamp,
         max_time: Timestamp,
+        pages: &mut PageBuffer,
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         for column in self.overlapping(at, false, min_time, max_time) {
             let times = Arc::clone(self.times(column.times)?);
-            let bytes = self.block.data.read(column.offset, column.len as usize, "value column")?;
-            let (starts, values) = take_starts(&bytes, times.len()).map_err(|e| e.in_file(self.path()))?;
+            let bytes = self.block.data.read_on(pages, column.offset, column.len as usize, "value column")?;
+            let (starts, values) = take_starts(bytes, times.len()).map_err(|e| e.in_file(self.path()))?;
             let values = Values::Encoded(values.to_vec());
             out.extend(Piece::new(times, values, starts, min_time, max_time));
         }

@@ -246,6 +246,18 @@ pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(
     Ok(())
 }
 
+/// As [`decode`], but of a value that is no staleness marker only that it is none is right.
+pub(crate) fn decode_presence(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Damaged> {
+    match bytes.first() {
+        // no such column holds anything but numbers
+        Some(&(DECIMAL | PCO_DECIMAL)) => {
+            out.resize(out.len() + count, 0.0);
+            Ok(())
+        }
+        _ => decode(bytes, count, out),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +275,10 @@ mod tests {
         back.clear();
         decode(&best, values.len(), &mut back).unwrap();
         assert_eq!(bits(&back), bits(values));
+        back.clear();
+        decode_presence(&best, values.len(), &mut back).unwrap();
+        let stale = |v: &[f64]| v.iter().map(|x| model::is_stale(*x)).collect::<Vec<_>>();
+        assert_eq!(stale(&back), stale(values));
         out.len()
     }
 
