@@ -281,11 +281,7 @@ impl Selection {
         let count = pieces.iter().map(|(p, _)| p.rows.len()).sum();
         let mut values = Vec::with_capacity(count);
         for (piece, source) in &pieces {
-            if self.presence_only {
-                piece.presence(&mut values, scratch, source.path())?;
-            } else {
-                piece.values(&mut values, scratch, source.path())?;
-            }
+            piece.values(self.presence_only, &mut values, scratch, source.path())?;
         }
         if values.len() != count {
             return Err(crate::error::Damaged("value column").in_file(pieces[0].1.path()));
@@ -345,7 +341,7 @@ fn merge(pieces: &[(Piece<'_>, &Source)], scratch: &mut Vec<f64>) -> Result<Colu
     let mut any_start = false;
     for (piece, source) in pieces {
         values.clear();
-        piece.values(&mut values, scratch, source.path())?;
+        piece.values(false, &mut values, scratch, source.path())?;
         let starts = piece.starts();
         any_start |= starts.is_some();
         let start = |at: usize| starts.and_then(|s| s.get(at)).copied().unwrap_or(0);

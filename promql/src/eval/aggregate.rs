@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{FloatHistogram, IncompatibleSchemas, Labels, kahan_inc};
 
-use super::frame::{Cell, Frame, Hist, Row, is_metadata_label};
+use super::frame::{Cell, Frame, Hist, Row, is_absent, is_metadata_label};
 use super::over_time::{HistogramMean, HistogramNotes, Mean};
 use super::{Evaluated, Evaluator, invariant, quantile};
 use crate::annotations::{Annotations, HistogramOp};
@@ -187,6 +187,15 @@ impl Group {
 
     fn add(&mut self, row: &Row, op: AggregateOp, pos: PosRange, notes: &mut Annotations) {
         self.row.drop_name |= row.drop_name;
+        // the commonest case without a branch for each step
+        if let (Numbers::Count(counts), true) = (&mut self.numbers, row.histograms.is_empty()) {
+            for ((count, seen), value) in counts.iter_mut().zip(&mut self.seen).zip(&row.floats) {
+                let present = !is_absent(*value);
+                *count += f64::from(u8::from(present));
+                seen.float |= present;
+            }
+            return;
+        }
         for step in 0..row.floats.len() {
             match row.cell(step) {
                 Cell::Empty => {}

@@ -267,6 +267,22 @@ impl Evaluator<'_> {
         SeriesCount { query: self.query, steps: self.steps, queryable: 0, read: 0 }
     }
 
+    /// Counts what a row of a selector has read, at each step where there is something; gives how much that is.
+    pub(super) fn count_row(&self, row: &Row, stats_only: bool) -> usize {
+        if row.histograms.is_empty() && self.query.budget.per_step.is_none() {
+            let samples = row.floats.iter().filter(|value| !is_absent(**value)).count();
+            self.query.count(self.steps.start, samples as u64, samples as u64);
+            return samples;
+        }
+        let mut count = self.count_series();
+        let mut samples = 0;
+        for (step, size) in sizes(row, stats_only) {
+            count.add(step, size, size);
+            samples += size;
+        }
+        samples
+    }
+
     /// The value just evaluated is an operand of a node.
     pub(super) fn note_operand(&self, value: &Evaluated) {
         let known = self.query.budget.ledger().latest.take();
@@ -321,7 +337,7 @@ impl Evaluator<'_> {
 
 /// The samples of a row, a step at a time: (step, size). Histograms of which only counts and sums are wanted are read without
 /// buckets.
-pub(super) fn sizes(row: &Row, stats_only: bool) -> impl Iterator<Item = (usize, usize)> + '_ {
+fn sizes(row: &Row, stats_only: bool) -> impl Iterator<Item = (usize, usize)> + '_ {
     row.floats.iter().enumerate().filter_map(move |(step, value)| {
         if !is_absent(*value) {
             return Some((step, 1));

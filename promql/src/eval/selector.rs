@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use model::{Labels, Timestamp};
 
-use super::counting::sizes;
 use super::durations::LookAt;
 use super::frame::{Frame, Row, is_absent};
 use super::windows::{WindowCache, WindowShape};
@@ -89,13 +88,7 @@ impl Evaluator<'_> {
 
     /// Counts what a row of a selector has read; `None` if it is empty.
     pub(super) fn counted(&self, row: Row, stats_only: bool) -> Option<(Row, usize)> {
-        let mut samples = 0;
-        let mut count = self.count_series();
-        for (step, size) in sizes(&row, stats_only) {
-            count.add(step, size, size);
-            samples += size;
-        }
-        drop(count);
+        let samples = self.count_row(&row, stats_only);
         (samples > 0).then_some((row, samples))
     }
 
