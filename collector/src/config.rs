@@ -146,7 +146,7 @@ impl Config {
                 }
             }
         }
-        let global = Global::read(section("global"))?;
+        let global = Global::read(section("global"), base)?;
         let scrape_configs = scrape_configs(section("scrape_configs"), &global, base)?;
         unique_jobs(&scrape_configs).map_err(|m| section("scrape_configs").error(m))?;
         let mut rule_files = Vec::new();
@@ -204,6 +204,9 @@ impl Config {
         }
         if self.alerting.alertmanagers.iter().any(|set| set.sigv4) {
             self.unsupported.push("alertmanagers sigv4".to_owned());
+        }
+        if self.scrape_configs.iter().any(|c| !c.scrape_failure_log_file.is_empty()) {
+            self.unsupported.push("scrape_failure_log_file".to_owned());
         }
         self.unsupported.dedup();
         self

@@ -9,6 +9,7 @@ mod discovery;
 pub mod flags;
 pub mod notifier;
 mod query;
+mod query_log;
 pub mod relabel;
 pub mod rules;
 pub mod scrape;
@@ -261,10 +262,12 @@ impl RuleSetup {
     fn apply(&self, server: &Arc<api::Server>, config: Config) -> Result<(), String> {
         let groups = server.rules.load(&config).map_err(|faults| faults.join("\n"))?;
         server.notifier.apply(&config.alerting, &config.global.external_labels)?;
+        server.querier.log().apply(&config.global.query_log_file)?;
         if let Err(fault) = server.scrapes.apply(&config.scrape_configs) {
             // the sets of Alertmanagers go back to those in force, whose clients could be built before
             let old = server.config.read().clone();
             server.notifier.apply(&old.alerting, &old.global.external_labels)?;
+            server.querier.log().apply(&old.global.query_log_file)?;
             return Err(fault);
         }
         let context = Arc::new(RuleContext {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use model::{FloatHistogram, Labels, METRIC_NAME, Matcher, Timestamp};
 use promql::ast::Expr;
@@ -11,6 +12,7 @@ use promql::storage::{SelectRequest, Storage, Wanted};
 use promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::query_log::{EndedQuery, Origin, QueryLog, QueryTimings};
 use crate::storage::Store;
 
 /// Answers PromQL. Cheap to clone; clones share the limits.
@@ -26,6 +28,34 @@ struct Inner {
     /// One permit for each query that runs (`--query.max-concurrency`).
     slots: Semaphore,
     concurrency: usize,
+    log: QueryLog,
+    /// Samples that queries have loaded, and read.
+    loaded: AtomicU64,
+    read: AtomicU64,
+}
+
+/// A query as it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedQuery<'a> {
+    /// The expression.
+    pub expr: &'a Expr,
+    /// Its text, as the user has written it.
+    pub text: &'a str,
+    /// When it is to be evaluated.
+    pub at: QueryTime,
+    /// Who asks.
+    pub origin: &'a Origin,
+    /// How long it has waited for its turn.
+    pub waited: Duration,
+}
+
+/// When a query is to be evaluated, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryTime {
+    /// At one time.
+    Instant(Timestamp),
+    /// From, to and step.
+    Range((Timestamp, Timestamp, i64)),
 }
 
 /// One sample of a rule's result.
@@ -60,7 +90,15 @@ impl Querier {
     /// Answers over `store` with these settings; at most `concurrency` queries of the API at once.
     pub fn new(store: Store, options: EngineOptions, concurrency: usize) -> Self {
         let concurrency = concurrency.max(1);
-        let inner = Inner { engine: Engine::new(options), store, slots: Semaphore::new(concurrency), concurrency };
+        let inner = Inner {
+            engine: Engine::new(options),
+            store,
+            slots: Semaphore::new(concurrency),
+            concurrency,
+            log: QueryLog::default(),
+            loaded: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -79,41 +117,53 @@ impl Querier {
         self.inner.slots.acquire().await.ok()
     }
 
-    /// Evaluates at one time. Blocks.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub fn instant_query(
-        &self,
-        expr: &Expr,
-        text: &str,
-        time: Timestamp,
-        options: &QueryOptions,
-    ) -> Result<QueryResult, QueryError> {
-        self.inner.engine.instant_expr(&self.inner.store, expr, text, time, options)
+    /// The log of queries.
+    pub fn log(&self) -> &QueryLog {
+        &self.inner.log
     }
 
-    /// Evaluates over a range. Blocks.
+    /// Samples that queries have loaded, and those they have read.
+    pub fn samples(&self) -> (u64, u64) {
+        (self.inner.loaded.load(Ordering::Relaxed), self.inner.read.load(Ordering::Relaxed))
+    }
+
+    /// Evaluates. Blocks.
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub fn range_query(
-        &self,
-        expr: &Expr,
-        text: &str,
-        range: (Timestamp, Timestamp, i64),
-        options: &QueryOptions,
-    ) -> Result<QueryResult, QueryError> {
-        self.inner.engine.range_expr(&self.inner.store, expr, text, range, options)
+    pub fn query(&self, asked: &AskedQuery<'_>, options: &QueryOptions) -> Result<QueryResult, QueryError> {
+        let Inner { engine, store, .. } = &*self.inner;
+        let AskedQuery { expr, text, at, origin, waited } = *asked;
+        let started = Instant::now();
+        let (result, range) = match at {
+            QueryTime::Instant(time) => (engine.instant_expr(store, expr, text, time, options), (time, time, 0)),
+            QueryTime::Range(range) => (engine.range_expr(store, expr, text, range, options), range),
+        };
+        if let Ok(result) = &result {
+            self.inner.loaded.fetch_add(result.stats.total_queryable_samples, Ordering::Relaxed);
+            self.inner.read.fetch_add(result.stats.samples_read, Ordering::Relaxed);
+        }
+        if *origin != Origin::Internal {
+            let timings = QueryTimings { waited, evaluated: started.elapsed() };
+            let outcome = result.as_ref().map(|result| &result.stats).map_err(ToString::to_string);
+            self.inner.log.note(&EndedQuery { text, range, origin, timings, outcome });
+        }
+        result
     }
 
     /// A rule's expression at one time. Blocks.
     ///
     /// # Errors
     /// See [`QueryError`]; also when the result is neither vector nor scalar.
-    pub(crate) fn instant(&self, expr: &Expr, time: Timestamp) -> Result<Vec<QuerySample>, QueryError> {
+    pub(crate) fn instant(
+        &self,
+        expr: &Expr,
+        time: Timestamp,
+        origin: &Origin,
+    ) -> Result<Vec<QuerySample>, QueryError> {
         let text = expr.to_string();
-        let value = self.instant_query(expr, &text, time, &QueryOptions::default())?.value;
+        let asked = AskedQuery { expr, text: &text, at: QueryTime::Instant(time), origin, waited: Duration::ZERO };
+        let value = self.query(&asked, &QueryOptions::default())?.value;
         match value {
             Value::Vector(samples) => Ok(samples
                 .into_iter()
@@ -137,7 +187,7 @@ impl Querier {
     /// A query of a template, at one time. Blocks.
     pub(crate) fn template_query(&self, text: &str, time: Timestamp) -> Result<Vec<(Labels, f64)>, String> {
         let expr = self.inner.engine.parse(text).map_err(|e| e.to_string())?;
-        let samples = self.instant(&expr, time).map_err(|e| e.to_string())?;
+        let samples = self.instant(&expr, time, &Origin::Internal).map_err(|e| e.to_string())?;
         Ok(samples.into_iter().map(|s| (s.labels, s.value.as_float())).collect())
     }
 

@@ -56,6 +56,16 @@ fn server_state(server: &Server, page: &mut Page) {
         running as f64,
     );
     page.gauge("prometheus_engine_queries_concurrent_max", "The max number of concurrent queries.", &[], limit as f64);
+    let (loaded, read) = server.querier.samples();
+    let help = "The total number of samples loaded by all queries.";
+    page.counter("prometheus_engine_query_samples_total", help, &[], loaded as f64);
+    let help = "The total number of samples read by all queries.";
+    page.counter("prometheus_engine_query_samples_read_total", help, &[], read as f64);
+    let log = server.querier.log();
+    let help = "State of the query log.";
+    page.gauge("prometheus_engine_query_log_enabled", help, &[], f64::from(u8::from(log.is_enabled())));
+    let help = "The number of query log failures.";
+    page.counter("prometheus_engine_query_log_failures_total", help, &[], log.failures() as f64);
     let help = "Number of queries that the HTTP API has started.";
     page.counter("firewatch_queries_total", help, &[], server.metrics.queries.get() as f64);
     let help = "Time spent evaluating the queries of the HTTP API.";

@@ -1,18 +1,21 @@
 //! Queries.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, State};
 use axum::response::Response;
+use http::request::Parts;
 use promql::ast::Expr;
 use promql::{QueryError, QueryOptions, QueryResult, Value};
 
 use super::Server;
 use super::params::{MAX_TIME, MIN_TIME, Params, now};
-use super::query_json::{QueryTimings, encode_data};
+use super::query_json::encode_data;
 use super::response::{ApiError, ApiResult, ErrorType, success, success_raw};
-use crate::query::CancelOnDrop;
+use crate::query::{AskedQuery, CancelOnDrop, QueryTime};
+use crate::query_log::{Origin, QueryTimings};
 
 /// A range query gives at most this many points per series.
 const MAX_POINTS: i64 = 11_000;
@@ -37,6 +40,21 @@ fn parse(server: &Server, params: &Params) -> Result<(String, Expr), ApiError> {
     Ok((text, expr))
 }
 
+/// The client of a request, as the log of queries names it.
+pub(super) struct Client(Origin);
+
+impl<S: Send + Sync> FromRequestParts<S> for Client {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(Origin::Http {
+            client: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip()),
+            method: parts.method.to_string(),
+            path: parts.extensions.get::<MatchedPath>().map_or(parts.uri.path(), MatchedPath::as_str).to_owned(),
+        }))
+    }
+}
+
 struct Asked {
     options: QueryOptions,
     limit: usize,
@@ -57,18 +75,18 @@ fn asked(params: &Params) -> Result<Asked, ApiError> {
 }
 
 /// `/api/v1/query`
-pub(super) async fn instant(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+pub(super) async fn instant(State(server): State<Arc<Server>>, client: Client, params: Params) -> ApiResult {
     let time = match params.get("time") {
         None => now(),
         Some(_) => params.time("time", 0)?,
     };
     let asked = asked(&params)?;
     let (text, expr) = parse(&server, &params)?;
-    run(server, asked, move |server, options| server.querier.instant_query(&expr, &text, time, options)).await
+    run(server, asked, client, expr, text, QueryTime::Instant(time)).await
 }
 
 /// `/api/v1/query_range`
-pub(super) async fn range(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+pub(super) async fn range(State(server): State<Arc<Server>>, client: Client, params: Params) -> ApiResult {
     let (start, end) = (params.required_time("start")?, params.required_time("end")?);
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
@@ -86,15 +104,17 @@ pub(super) async fn range(State(server): State<Arc<Server>>, params: Params) -> 
     }
     let asked = asked(&params)?;
     let (text, expr) = parse(&server, &params)?;
-    run(server, asked, move |server, options| server.querier.range_query(&expr, &text, (start, end, step), options))
-        .await
+    run(server, asked, client, expr, text, QueryTime::Range((start, end, step))).await
 }
 
 /// Runs a query when its turn comes, and ends it when the client goes away (this future is dropped).
 async fn run(
     server: Arc<Server>,
     asked: Asked,
-    query: impl FnOnce(&Server, &QueryOptions) -> Result<QueryResult, QueryError> + Send + 'static,
+    Client(origin): Client,
+    expr: Expr,
+    text: String,
+    at: QueryTime,
 ) -> ApiResult {
     let queued = Instant::now();
     let cancel = CancelOnDrop::default();
@@ -107,7 +127,8 @@ async fn run(
     server.metrics.queries.inc();
     let work = tokio::task::spawn_blocking(move || {
         let started = Instant::now();
-        let mut result = query(&server, &options)?;
+        let query = AskedQuery { expr: &expr, text: &text, at, origin: &origin, waited };
+        let mut result = server.querier.query(&query, &options)?;
         let evaluated = started.elapsed();
         if truncate(&mut result, asked.limit) {
             result.warnings.push("results truncated due to limit".to_owned());

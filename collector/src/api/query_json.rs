@@ -1,17 +1,10 @@
 //! Query results as JSON, written straight from the result columns.
 
-use std::time::Duration;
-
 use model::{FloatHistogram, Labels, Timestamp, format_float_json};
 use promql::result::SampleValue;
 use promql::{QueryResult, Value};
 
-/// How long the parts of a query took.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct QueryTimings {
-    pub(super) waited: Duration,
-    pub(super) evaluated: Duration,
-}
+use crate::query_log::{QueryTimings, stats_json};
 
 /// The `data` of a query's answer.
 pub(super) fn encode_data(result: &QueryResult, timings: Option<QueryTimings>) -> Vec<u8> {
@@ -69,7 +62,8 @@ pub(super) fn encode_data(result: &QueryResult, timings: Option<QueryTimings>) -
         }),
     }
     if let Some(timings) = timings {
-        push_stats(result, timings, &mut out);
+        out.push_str(",\"stats\":");
+        out.push_str(&stats_json(&result.stats, timings).to_string());
     }
     out.push('}');
     out.into_bytes()
@@ -94,46 +88,6 @@ pub(super) fn encode_exemplars(found: &[(Labels, Vec<tsdb::Exemplar>)]) -> Vec<u
         out.push('}');
     });
     out.into_bytes()
-}
-
-fn push_stats(result: &QueryResult, timings: QueryTimings, out: &mut String) {
-    let (waited, evaluated) = (timings.waited.as_secs_f64(), timings.evaluated.as_secs_f64());
-    let stats = serde_json::json!({
-        "timings": {
-            "evalTotalTime": evaluated,
-            "resultSortTime": 0,
-            "queryPreparationTime": 0,
-            "innerEvalTime": evaluated,
-            "execQueueTime": waited,
-            "execTotalTime": evaluated,
-        },
-        "samples": {
-            "totalQueryableSamples": result.stats.total_queryable_samples,
-            "samplesRead": result.stats.samples_read,
-            "peakSamples": result.stats.peak_samples,
-        },
-    });
-    let mut stats = stats;
-    let per_step = [
-        ("totalQueryableSamplesPerStep", &result.stats.queryable_per_step),
-        ("samplesReadPerStep", &result.stats.read_per_step),
-    ];
-    for (key, steps) in per_step {
-        if let Some(steps) = steps {
-            stats["samples"][key] =
-                steps.iter().map(|(time, count)| serde_json::json!([seconds(*time), count])).collect();
-        }
-    }
-    out.push_str(",\"stats\":");
-    out.push_str(&stats.to_string());
-}
-
-/// A time as a number of seconds, without a fraction where it has none.
-fn seconds(millis: model::Timestamp) -> serde_json::Number {
-    match (millis % 1000, serde_json::Number::from_f64(millis as f64 / 1000.0)) {
-        (0, _) | (_, None) => (millis / 1000).into(),
-        (_, Some(number)) => number,
-    }
 }
 
 fn separate(at: usize, out: &mut String) {

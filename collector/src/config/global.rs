@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use model::{Duration, Labels, NameValidation, is_valid_label_name, quote};
 use serde::Deserialize;
 
+use super::Base;
 use super::protocol::{self, ScrapeProtocol};
 use super::size::Size;
 
@@ -111,12 +112,12 @@ impl Default for Written {
 
 impl Default for Global {
     fn default() -> Self {
-        Self::read(&yaml::Node::empty_mapping(1, 1)).expect("the defaults are valid")
+        Self::read(&yaml::Node::empty_mapping(1, 1), &Base { folder: ".".into() }).expect("the defaults are valid")
     }
 }
 
 impl Global {
-    pub(super) fn read(node: &yaml::Node) -> Result<Self, yaml::Error> {
+    pub(super) fn read(node: &yaml::Node, base: &Base) -> Result<Self, yaml::Error> {
         let written: Written = node.read()?;
         let error = |message: String| node.error(message);
         let or_default = |value: Duration, default| if value.is_zero() { default } else { value };
@@ -151,7 +152,7 @@ impl Global {
             scrape_protocols_set,
             evaluation_interval: or_default(written.evaluation_interval, minute),
             rule_query_offset: written.rule_query_offset,
-            query_log_file: written.query_log_file,
+            query_log_file: base.join_text(&written.query_log_file),
             scrape_failure_log_file: written.scrape_failure_log_file,
             external_labels: Labels::from_pairs(external_labels),
             body_size_limit: written.body_size_limit,
@@ -226,8 +227,11 @@ mod tests {
 
     #[test]
     fn a_short_interval_shortens_the_timeout() {
-        let global = Global::read(&yaml::Node::parse("scrape_interval: 5s").unwrap()).unwrap();
+        let base = Base { folder: "/etc".into() };
+        let global = Global::read(&yaml::Node::parse("scrape_interval: 5s").unwrap(), &base).unwrap();
         assert_eq!(global.scrape_timeout, Duration::from_secs(5));
-        assert!(Global::read(&yaml::Node::parse("{scrape_interval: 5s, scrape_timeout: 6s}").unwrap()).is_err());
+        let global = Global::read(&yaml::Node::parse("query_log_file: queries.log").unwrap(), &base).unwrap();
+        assert_eq!(global.query_log_file, "/etc/queries.log");
+        assert!(Global::read(&yaml::Node::parse("{scrape_interval: 5s, scrape_timeout: 6s}").unwrap(), &base).is_err());
     }
 }

@@ -12,6 +12,7 @@ use super::RuleContext;
 use super::alerting::{Alert, AlertingRule, Surroundings};
 use super::file::{GroupSpec, RuleKind, RuleSpec};
 use crate::query::{QuerySample, QueryValue};
+use crate::query_log::Origin;
 use crate::storage::Refusals;
 
 /// A group at work.
@@ -178,7 +179,8 @@ impl RuleGroup {
             let rule = rule.lock();
             (rule.spec().expr.clone(), matches!(rule.body, RuleBody::Alerting(_)))
         };
-        let result = context.querier.instant(&expr, at).map_err(|e| e.to_string())?;
+        let origin = Origin::Rule { file: self.file.display().to_string(), group: self.spec.name.clone() };
+        let result = context.querier.instant(&expr, at, &origin).map_err(|e| e.to_string())?;
         let mut rule = rule.lock();
         let vector = if is_alert {
             let query = |text: &str| context.querier.template_query(text, time);

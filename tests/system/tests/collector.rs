@@ -33,6 +33,44 @@ fn everything_lies_under_the_prefix() {
     assert_eq!(daemon.stop(), Some(0));
 }
 
+/// The log of queries names who asked; a reload turns it off.
+#[test]
+fn queries_are_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "groups:\n- name: g\n  rules:\n  - record: r\n    expr: vector(3)\n";
+    std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
+    let config = |log: &str| format!("global: {{evaluation_interval: 200ms{log}}}\nrule_files: [rules.yml]\n");
+    let (mut daemon, base) = start(folder.path(), &config(", query_log_file: queries.log"), &[]);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    assert_eq!(value(&base, "1 + 41"), Some(42.0));
+    get(&format!("{base}/api/v1/query_range?query=nonsense(&start=0&end=1&step=1"));
+    get(&format!("{base}/api/v1/query_range?query=vector(1)%2Bon(x)vector(time())&start=60&end=120&step=30"));
+    let lines = || -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(folder.path().join("queries.log")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let rule = eventually("a rule's query in the log", 20, || {
+        lines().into_iter().find(|line| line["ruleGroup"]["name"] == "g" && line["params"]["query"] == "vector(3)")
+    });
+    assert!(rule["ruleGroup"]["file"].as_str().unwrap().ends_with("rules.yml"), "{rule}");
+    let asked: Vec<_> = lines().into_iter().filter(|line| line["httpRequest"].is_object()).collect();
+    assert_eq!(asked.len(), 2, "what cannot be parsed is no query: {asked:?}");
+    assert_eq!((&asked[0]["params"]["query"], &asked[0]["params"]["step"]), (&"1 + 41".into(), &0.into()));
+    assert_eq!(asked[0]["httpRequest"]["path"], "/api/v1/query");
+    assert_eq!(asked[0]["httpRequest"]["clientIP"], "127.0.0.1");
+    assert_eq!(
+        (&asked[1]["params"]["start"], &asked[1]["params"]["step"]),
+        (&"1970-01-01T00:01:00.000Z".into(), &30.into())
+    );
+    assert!(asked[1]["stats"]["samples"]["peakSamples"].as_u64() > Some(0), "{}", asked[1]);
+    let page = get(&format!("{base}/metrics")).body;
+    assert!(page.contains("\nprometheus_engine_query_log_enabled 1\n"), "{page}");
+    std::fs::write(folder.path().join("prometheus.yml"), config("")).unwrap();
+    assert_eq!(post(&format!("{base}/-/reload"), &[], b"").status, 200);
+    assert!(get(&format!("{base}/metrics")).body.contains("\nprometheus_engine_query_log_enabled 0\n"));
+    assert_eq!(daemon.stop(), Some(0));
+}
+
 #[test]
 fn a_reload_touches_only_what_changed() {
     let folder = tempfile::tempdir().unwrap();
