@@ -5,7 +5,7 @@ mod metrics_page;
 mod params;
 mod query;
 mod query_json;
-mod remote_write;
+pub mod remote_write;
 mod response;
 mod rules;
 mod series;

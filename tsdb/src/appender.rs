@@ -266,7 +266,8 @@ impl Appender {
     /// Writes the transaction to the log and makes it visible, as a whole.
     ///
     /// # Errors
-    /// When the log cannot be written; then nothing of the transaction is visible.
+    /// When the log cannot be written; then nothing of the transaction is visible. Where each commit is fsynced, also when that
+    /// fails: then the transaction is visible, and a loss of power may still take it.
     pub fn commit(mut self) -> Result<CommitReport, CommitError> {
         let mut record = RecordBuilder::default();
         for (row, series, values, starts) in self.each_row() {

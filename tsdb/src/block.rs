@@ -3,9 +3,9 @@
 mod index_reader;
 mod index_writer;
 mod meta;
-mod pages;
+pub(crate) mod pages;
 mod reader;
-mod tombstone_file;
+pub(crate) mod tombstone_file;
 mod ulid;
 mod writer;
 

@@ -86,9 +86,11 @@ impl Db {
         files.create_dir(&wal_dir)?;
         let exemplars = ExemplarStore::new(options.max_exemplars);
         let mut replayed = replay::replay(&files, &wal_dir, Groups::new(bounds, area), exemplars, &counters)?;
-        if let Some(end) = blocks.iter().map(|b| b.meta.max_time).max() {
-            // cut before a crash, but not noted in the log
-            replay::forget_before(&mut replayed, end);
+        // cut before a crash, but not noted in the log
+        let ranges = blocks.iter().map(|b| (b.meta.min_time, b.meta.max_time)).collect();
+        if let Err(error) = replay::forget_blocks(&mut replayed, ranges) {
+            tracing::error!(%error, "samples of the log cannot be compared with the blocks");
+            counters.reads_failed.add(1);
         }
         counters.replay_millis.add(began.elapsed().as_millis() as u64);
         let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes };
@@ -112,6 +114,7 @@ impl Db {
             syncing: Mutex::new(()),
             blocks: RwLock::new(blocks),
             damaged: Mutex::new(damaged),
+            note_due: AtomicBool::new(false),
             leftover: Mutex::default(),
             exemplars: Mutex::new(replayed.exemplars),
             metadata: Mutex::new(replayed.metadata),

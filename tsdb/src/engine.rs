@@ -39,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) blocks: RwLock<Vec<Arc<Block>>>,
     /// Blocks that cannot be opened, for warnings.
     pub(crate) damaged: Mutex<Vec<(DamagedRange, String)>>,
+    /// The log has not been told what is in blocks.
+    pub(crate) note_due: AtomicBool,
     /// Folders of blocks that could not be removed.
     pub(crate) leftover: Mutex<Vec<PathBuf>>,
     pub(crate) exemplars: Mutex<ExemplarStore>,

@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod exemplars;
 mod files;
+pub mod formats;
 mod head;
 mod lock;
 mod maintain;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hashbrown::HashSet;
 use model::{Labels, Timestamp};
@@ -95,8 +96,10 @@ pub(crate) fn maintain(db: &Engine) -> Result<(), MaintainError> {
         return Err(MaintainError::Closed);
     }
     remove_dirs(db, []);
+    let noted = if db.note_due.load(Ordering::Relaxed) { log_flushed(db, &db.groups.lock()) } else { Ok(()) };
     // a step that fails does not keep the others from theirs: on a full disk, retention is what makes room
-    let mut outcome = cut_due(db);
+    let mut outcome = noted.map_err(MaintainError::from);
+    outcome = outcome.and(cut_due(db));
     outcome = outcome.and(flush_late(db));
     retain(db);
     if db.options.compaction {
@@ -231,12 +234,15 @@ fn put_late(record: &mut RecordBuilder, groups: &Groups, before: Timestamp) {
     record.histograms(&histograms, true);
 }
 
+/// Notes in the log what is in blocks; where that fails it is due again with the next maintenance.
 fn log_flushed(db: &Engine, groups: &Groups) -> Result<(), FileError> {
     let mut record = RecordBuilder::default();
     put_flushed(&mut record, groups, groups.bounds.min_valid);
+    db.note_due.store(true, Ordering::Relaxed);
     let mut wal = db.wal.lock();
     wal.append(&record.bytes, record.max_time)?;
     wal.flushed(groups.bounds.min_valid);
+    db.note_due.store(false, Ordering::Relaxed);
     Ok(())
 }
 

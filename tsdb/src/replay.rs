@@ -3,11 +3,12 @@ use std::path::Path;
 use hashbrown::HashMap;
 use model::{Metadata, Timestamp};
 
-use crate::error::FileError;
+use crate::error::{FileError, ReadError};
 use crate::exemplars::ExemplarStore;
 use crate::files::Files;
-use crate::head::{Entry, Groups, Limits, SeriesIndex};
+use crate::head::{Entry, Groups, HeadSnapshot, Limits, SeriesIndex};
 use crate::metrics::Counters;
+use crate::select::{Selection, Source};
 use crate::wal::{self, ReplayStats, Section};
 
 /// The head as the log tells it.
@@ -50,8 +51,49 @@ pub(crate) fn replay(
     Ok(state)
 }
 
+/// Forgets samples that are in blocks, and series without samples. `ranges` are those of the blocks, ends not included: a
+/// crash may have come between a block and the note of it in the log.
+///
+/// A sample that was late when it came may look like the first of its series to the replay. What lies before the end of the
+/// blocks and in the range of none stays, as late.
+pub(crate) fn forget_blocks(state: &mut Replayed, mut ranges: Vec<(Timestamp, Timestamp)>) -> Result<(), ReadError> {
+    let Some(end) = ranges.iter().map(|r| r.1).max() else { return Ok(()) };
+    ranges.sort_unstable();
+    let mut from = state.groups.bounds.min_time;
+    for (min, max) in ranges {
+        if from < min {
+            keep_as_late(state, from, min - 1)?;
+        }
+        from = from.max(max);
+    }
+    forget_before(state, end);
+    Ok(())
+}
+
+/// Puts the samples in `min_time..=max_time` among those that are out of order.
+fn keep_as_late(state: &mut Replayed, min_time: Timestamp, max_time: Timestamp) -> Result<(), ReadError> {
+    let ids: Vec<u32> = state.index.ids().collect();
+    for ids in ids.chunks(1024) {
+        let mut head = HeadSnapshot::take(&state.groups, ids);
+        head.prepare(min_time, max_time);
+        let labels = ids.iter().map(|id| state.index.labels(*id)).collect();
+        let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
+        for (at, id) in ids.iter().enumerate() {
+            for samples in selection.read_raw(at..at + 1, min_time, max_time)? {
+                for (time, value) in samples.floats.timestamps.iter().zip(&samples.floats.values) {
+                    state.groups.out_of_order.push_float(*id, *time, *value);
+                }
+                for (time, sample) in samples.histograms.timestamps.iter().zip(samples.histograms.values) {
+                    state.groups.out_of_order.push_histogram(*id, *time, sample);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Forgets samples before `time`, and series without samples.
-pub(crate) fn forget_before(state: &mut Replayed, time: Timestamp) {
+fn forget_before(state: &mut Replayed, time: Timestamp) {
     let gone = state.groups.truncate(time, u64::MAX);
     state.index.remove(&gone);
     for id in gone {

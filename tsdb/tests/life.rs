@@ -544,3 +544,27 @@ fn a_series_twice_in_each_row_has_the_first_value() {
         assert_eq!(series.floats.values, expected);
     }
 }
+
+#[test]
+fn a_late_first_sample_survives_a_kill_between_a_block_and_its_note_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { out_of_order_window: 24 * HOUR, compaction: false, ..options() };
+    let db = Db::open(dir.path(), options.clone()).unwrap();
+    append(&db, "a", "1", &[(20 * HOUR, 1.0)]);
+    append(&db, "b", "1", &[(11 * HOUR, 2.0)]);
+    drop(db);
+    // to the replay it is in order, so that the next cut begins there
+    let db = Db::open(dir.path(), options.clone()).unwrap();
+    append(&db, "c", "1", &[(10 * HOUR, 3.0)]);
+    let killed = tempfile::tempdir().unwrap();
+    copy(dir.path(), killed.path());
+    db.maintain().unwrap();
+    let before = all(&db);
+    assert_eq!(before.len(), 3);
+    // of the blocks only the first is there
+    let first = db.blocks().iter().find(|b| b.min_time == 11 * HOUR).unwrap().ulid.to_string();
+    let blocks = |dir: &Path| dir.join("firewatch/blocks").join(&first);
+    copy(&blocks(dir.path()), &blocks(killed.path()));
+    let db = Db::open(killed.path(), options).unwrap();
+    assert_eq!(all(&db), before);
+}

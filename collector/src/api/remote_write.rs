@@ -117,7 +117,11 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Box<Response>> {
     Ok(())
 }
 
-fn decode(body: &[u8]) -> Result<WriteRequest, String> {
+/// The request that a body says, after snappy and protobuf.
+///
+/// # Errors
+/// What is wrong with it, or that it is too large.
+pub fn decode(body: &[u8]) -> Result<WriteRequest, String> {
     let len = snap::raw::decompress_len(body).map_err(|e| format!("snappy: {e}"))?;
     if len > MAX_DECODED {
         return Err(format!("the request has {len} bytes, more than the {MAX_DECODED} allowed"));
@@ -169,7 +173,11 @@ fn store(server: &Server, request: &WriteRequest) -> Result<Option<String>, Stri
     Ok(Some(fault.unwrap_or_else(|| text.to_owned())))
 }
 
-fn labels_of(written: &[Label]) -> Result<Labels, String> {
+/// The labels of a series, checked.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn labels_of(written: &[Label]) -> Result<Labels, String> {
     let mut seen = HashSet::new();
     let mut builder = LabelsBuilder::default();
     for label in written {

@@ -141,7 +141,18 @@ const HEADERS: [(&str, &[&str]); 5] = [
 impl WebConfig {
     /// Reads a file; relative paths in it are relative to its folder. Checks everything but the content of certificates.
     pub fn load(path: &Path) -> Result<Self, WebConfigError> {
-        let mut config: Self = yaml::load(path)?;
+        let config: Self = yaml::load(path)?;
+        config.checked(path)
+    }
+
+    /// As [`WebConfig::load`], of text that stands for the file at `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, WebConfigError> {
+        let config: Self = yaml::parse(text, &path.display().to_string())?;
+        config.checked(path)
+    }
+
+    fn checked(mut self, path: &Path) -> Result<Self, WebConfigError> {
+        let config = &mut self;
         let folder = path.parent().unwrap_or(Path::new(""));
         let tls = &mut config.tls_server_config;
         for file in [&mut tls.cert_file, &mut tls.key_file, &mut tls.client_ca_file] {
@@ -150,7 +161,7 @@ impl WebConfig {
             }
         }
         config.check().map_err(|reason| WebConfigError::Setting { file: path.to_owned(), reason })?;
-        Ok(config)
+        Ok(self)
     }
 
     /// Reads a file and loads its certificates: what `check web-config` does.

@@ -34,7 +34,7 @@ fn configure(folder: &Path, page: &NumberedPage, round: u64) {
 
 /// Lets the collector work until `moment`, then kills it. Says what it had done by then.
 fn round(folder: &Path, moment: Moment, page: &NumberedPage, writer: &mut Writer, totals: &mut Totals) {
-    let retention = format!("--storage.tsdb.retention.time={}ms", RETENTION);
+    let retention = format!("--storage.tsdb.retention.time={RETENTION}ms");
     let collector = Collector::start(folder, &["--storage.tsdb.max-block-duration=8s", &retention]);
     if let Moment::Replay(after) = moment {
         std::thread::sleep(Duration::from_millis(after));
@@ -150,7 +150,7 @@ fn what_was_acknowledged_survives_sigkill_at_any_moment() {
         round(folder.path(), moment, &page, &mut writer, &mut totals);
     }
     // and all that was killed has also come to its end
-    let retention = format!("--storage.tsdb.retention.time={}ms", RETENTION);
+    let retention = format!("--storage.tsdb.retention.time={RETENTION}ms");
     let collector = Collector::start(folder.path(), &["--storage.tsdb.max-block-duration=8s", &retention]).ready();
     totals.samples = check(&collector, &page, &writer);
     harness::eventually("blocks cut, a checkpoint written, old blocks deleted", 90, || {

@@ -41,8 +41,10 @@ fn the_engine_does_what_the_model_does() {
     if let Some(seed) = number("FIREWATCH_SEED") {
         return run(seed, 600);
     }
+    // in the long mode others each time
     let long = std::env::var_os("FIREWATCH_LONG").is_some();
-    for seed in 0..number("FIREWATCH_RUNS").unwrap_or(if long { 400 } else { 16 }) {
+    let first = if long { std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() * 1000 } else { 0 };
+    for seed in first..first + number("FIREWATCH_RUNS").unwrap_or(if long { 400 } else { 12 }) {
         run(seed, 600);
     }
 }

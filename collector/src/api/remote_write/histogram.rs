@@ -76,7 +76,7 @@ fn spans(spans: &[BucketSpan]) -> Vec<Span> {
 
 impl WireHistogram {
     /// The histogram as the store takes it; whether its parts fit together is the store's to check.
-    pub(super) fn to_sample(&self) -> HistogramSample {
+    pub fn to_sample(&self) -> HistogramSample {
         let counter_reset_hint = match self.reset_hint {
             1 => CounterResetHint::Reset,
             2 => CounterResetHint::NotReset,
