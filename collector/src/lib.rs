@@ -59,6 +59,8 @@ pub struct CollectorOptions {
     pub wal_segment_size: Option<Size>,
     /// Longest time that acknowledged samples may be lost by a loss of power; zero waits for the disk at each commit.
     pub wal_fsync_interval: Duration,
+    /// How often blocks are cut, merged and deleted.
+    pub maintenance_interval: Duration,
     /// How long samples are kept. Without this and a size: 15 days.
     pub retention_time: Option<Duration>,
     /// How many bytes of blocks are kept.
@@ -298,6 +300,7 @@ fn db_options(options: &CollectorOptions, config: &Config) -> (tsdb::Options, St
         retention_duration: time.map(Duration::millis),
         retention_size: size.map(|s| s.0),
         wal_fsync_interval: StdDuration::from(options.wal_fsync_interval),
+        maintenance_interval: StdDuration::from(options.maintenance_interval).max(StdDuration::from_secs(1)),
         out_of_order_window: config.storage.out_of_order_time_window.millis(),
         ..tsdb::Options::default()
     };

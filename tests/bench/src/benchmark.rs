@@ -5,12 +5,13 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::benchmarks::{ingest, node, startup};
+use crate::benchmarks::{disk, ingest, node, startup};
+use crate::datasets::DiskData;
 use crate::peers::Peers;
 use crate::report::Report;
 
 /// All benchmarks.
-pub const BENCHMARKS: &[Benchmark] = &[ingest::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
+pub const BENCHMARKS: &[Benchmark] = &[ingest::BENCHMARK, disk::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
 
 /// A benchmark that can be asked for by its name.
 pub struct Benchmark {
@@ -64,10 +65,22 @@ pub struct Settings {
     /// ingest: every line has a timestamp of its own, so that no two series share theirs.
     #[arg(long)]
     pub hostile: bool,
-    /// ingest: number of targets.
+    /// disk, query: what the history is made of.
+    #[arg(long, value_enum, default_value_t)]
+    pub data: DiskData,
+    /// disk, query: exactly regular timestamps, instead of one in twenty a little late.
+    #[arg(long)]
+    pub regular: bool,
+    /// disk, query: length of the history.
+    #[arg(long)]
+    pub hours: Option<i64>,
+    /// disk, query: how often our store looks for blocks to cut and merge, instead of its default.
+    #[arg(long)]
+    pub our_maintenance: Option<String>,
+    /// ingest, disk: number of targets.
     #[arg(long)]
     pub targets: Option<usize>,
-    /// ingest: series of each target.
+    /// ingest, disk: series of each target.
     #[arg(long)]
     pub series: Option<usize>,
     /// ingest: seconds before the measurement starts.
@@ -250,6 +263,10 @@ mod tests {
             out: bin.join("out"),
             churn: false,
             hostile: false,
+            data: DiskData::Node,
+            regular: false,
+            hours: None,
+            our_maintenance: None,
             targets: None,
             series: None,
             warm_up: None,
@@ -291,6 +308,6 @@ mod tests {
     fn benchmarks_are_found_by_name() {
         assert_eq!(Benchmark::named("ingest").expect("ingest").name, "ingest");
         let error = Benchmark::named("nothing").err().expect("an error").to_string();
-        assert!(error.contains("ingest, node, startup"), "{error}");
+        assert!(error.contains("ingest, disk, "), "{error}");
     }
 }

@@ -68,12 +68,36 @@ impl Connection {
     /// # Errors
     /// The connection broke or the answer is not HTTP/1.1 with a length or chunks.
     pub fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> std::io::Result<Answer> {
-        let mut request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
+        self.request("GET", path, headers, None)
+    }
+
+    /// Sends a body to `path` and reads the whole answer.
+    ///
+    /// # Errors
+    /// As [`Connection::get`].
+    pub fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Answer> {
+        self.request("POST", path, headers, Some(body))
+    }
+
+    fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> std::io::Result<Answer> {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
+        if let Some(body) = body {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
         request.push_str("\r\n");
         self.stream.get_mut().write_all(request.as_bytes())?;
+        if let Some(body) = body {
+            self.stream.get_mut().write_all(body)?;
+        }
         let asked = Instant::now();
         self.stream.fill_buf()?;
         let first_byte = asked.elapsed();

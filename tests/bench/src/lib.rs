@@ -5,11 +5,15 @@
 
 pub mod benchmark;
 mod benchmarks;
+mod datasets;
 pub mod farm;
+mod filled;
+mod history;
 pub mod http;
-
 pub mod pages;
 mod peers;
 mod proc_files;
 mod process;
+mod remote_write;
 pub mod report;
+mod store;

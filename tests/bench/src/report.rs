@@ -30,13 +30,15 @@ pub enum Unit {
     Count,
     /// A share, shown in per cent.
     Percent,
+    /// Bytes of one thing, with the digits behind the point.
+    Bytes,
 }
 
 /// What was measured of one program.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Programs that do the same thing have the same group; only those are compared.
-    pub group: &'static str,
+    pub group: String,
     /// Its name.
     pub program: String,
     /// Whether it is ours.
@@ -85,11 +87,11 @@ impl Report {
 
     /// Each peer's figures as multiples of ours in the same group.
     fn ratios(&self) -> Vec<(&Row, Vec<Option<f64>>)> {
-        let ours = |group: &str| self.rows.iter().find(|row| row.ours && row.group == group);
+        let ours = |group: &str| self.rows.iter().find(|row| row.ours && row.group == *group);
         let peers = self.rows.iter().filter(|row| !row.ours);
         peers
             .filter_map(|peer| {
-                let us = ours(peer.group)?;
+                let us = ours(&peer.group)?;
                 let figures = self.columns.iter().zip(peer.values.iter().zip(&us.values));
                 let ratio = |(column, (peer, us)): (&Column, (&Option<f64>, &Option<f64>))| match (peer, us) {
                     (Some(peer), Some(us)) if column.compared && *us > 0.0 => Some(peer / us),
@@ -200,6 +202,7 @@ fn show(value: f64, unit: Unit) -> String {
             out
         }
         Unit::Percent => format!("{:.1} %", value * 100.0),
+        Unit::Bytes => format!("{value:.3} B"),
     }
 }
 
@@ -214,9 +217,9 @@ mod tests {
     ];
 
     fn report() -> Report {
-        let row = |group, program: &str, ours, values| {
+        let row = |group: &str, program: &str, ours, values| {
             let version = "1.0".to_owned();
-            Row { group, program: program.to_owned(), ours, version, values }
+            Row { group: String::from(group), program: program.to_owned(), ours, version, values }
         };
         Report {
             name: "ingest".to_owned(),
@@ -282,6 +285,7 @@ PROBLEM: prometheus: 3 targets are down
             (0.987, Unit::Percent, "98.7 %"),
             (0.0, Unit::Count, "0"),
             (123_456.0, Unit::Count, "123,456"),
+            (0.57912, Unit::Bytes, "0.579 B"),
         ] {
             assert_eq!(show(value, unit), expected);
         }

@@ -8,22 +8,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::benchmark::{BenchError, Benchmark, Contestant, Found, Maker, Settings};
+use crate::benchmark::{BenchError, Benchmark, Found, Maker, Settings};
 use crate::farm::{self, FarmSpec};
 use crate::http;
 use crate::pages::Kind;
 use crate::proc_files;
 use crate::process::{FarmCount, FarmProcess, Running, free_address};
 use crate::report::{Column, Report, Row, Unit};
+use crate::store::{STORES, StoreKind, allocated_bytes};
 
 pub(crate) const BENCHMARK: Benchmark =
     Benchmark { name: "ingest", about: "Processor time and memory of a collector that scrapes a farm.", run };
-
-const CONTESTANTS: [Contestant; 3] = [
-    Contestant { name: "collector", maker: Maker::Us },
-    Contestant { name: "prometheus", maker: Maker::Peer },
-    Contestant { name: "victoria-metrics", maker: Maker::Peer },
-];
 
 const COLUMNS: [Column; 12] = [
     Column { key: "cpu_seconds", title: "CPU", unit: Unit::Seconds, compared: true },
@@ -121,7 +116,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
     };
     let mut report = Report::new(name, settings.quick, &COLUMNS);
     report.work = plan.work();
-    let roster = settings.roster(&CONTESTANTS)?;
+    let roster = settings.roster(&STORES)?;
     report.left_out = roster.left_out;
     report.notes = roster.notes;
     for found in &roster.found {
@@ -130,7 +125,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         match measure(settings, &plan, found) {
             Ok(measured) => {
                 report.rows.push(Row {
-                    group: "collector",
+                    group: "collector".to_owned(),
                     program: found.name.to_owned(),
                     ours: found.maker == Maker::Us,
                     version: found.version.clone(),
@@ -207,7 +202,7 @@ fn measure(settings: &Settings, plan: &Plan, found: &Found) -> Result<Measured, 
         Err(reason) => problems.push(format!("count(up == 1) cannot be asked: {reason}")),
     }
     running.stop()?;
-    let disk = folder_size(&folder.path().join("data"));
+    let disk = allocated_bytes(&folder.path().join("data"));
     let pages = after.served.pages - before.served.pages;
     let note = format!(
         "{pages:.0} pages of {:.0} bytes ({:.0} sent); the farm took {farm_cpu:.2} CPU-s",
@@ -246,10 +241,7 @@ impl Reading {
         let page = http::get(address, "/metrics")
             .and_then(|answer| answer.text())
             .map_err(|e| running.failure(&format!("/metrics: {e}")))?;
-        let samples = match found.name {
-            "victoria-metrics" => sum(&page, "vm_rows_inserted_total", "type=\"promscrape\""),
-            _ => sum(&page, "prometheus_tsdb_head_samples_appended_total", ""),
-        };
+        let samples = StoreKind::of(found).samples(&page);
         Ok(Self {
             at: Instant::now(),
             processor: running.processor_time()?,
@@ -347,17 +339,6 @@ fn generation(target: usize, targets: usize, per_interval: usize, intervals: usi
     replaced / targets + usize::from(target < replaced % targets)
 }
 
-/// The sum of the samples of a metric whose labels contain `label`.
-fn sum(page: &str, name: &str, label: &str) -> f64 {
-    let value = |line: &str| {
-        let rest = line.strip_prefix(name)?;
-        let (labels, value) = rest.rsplit_once(' ')?;
-        let is_metric = labels.is_empty() || labels.starts_with('{');
-        (is_metric && labels.contains(label)).then(|| model::parse_float(value)).flatten()
-    };
-    page.lines().filter_map(value).sum()
-}
-
 /// How many targets are up, and what is wrong with those that could not be scraped.
 fn targets(address: SocketAddr) -> Result<(usize, Vec<String>), String> {
     up_and_down(&api(address, "/api/v1/targets?state=active")?)
@@ -384,30 +365,9 @@ fn api(address: SocketAddr, path: &str) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|e| format!("{e} in {:?}", text.chars().take(200).collect::<String>()))
 }
 
-/// Bytes of all files under a folder.
-fn folder_size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => folder_size(&entry.path()),
-            Ok(metadata) => std::os::unix::fs::MetadataExt::blocks(&metadata) * 512,
-            Err(_) => 0,
-        })
-        .sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counters_are_summed_over_the_label_asked_for() {
-        let page = "# TYPE rows counter\nrows{type=\"promscrape\",x=\"a b\"} 2e+06\nrows{type=\"self\"} 5\nrows 7\n\
-                    rows_total 100\n";
-        for (label, expected) in [("type=\"promscrape\"", 2e6), ("type=\"self\"", 5.0), ("", 2_000_012.0)] {
-            assert_eq!(sum(page, "rows", label), expected, "{label}");
-        }
-    }
 
     #[test]
     fn targets_are_replaced_in_turn() {
@@ -439,14 +399,5 @@ mod tests {
         let json = json!({"data": {"activeTargets": active}});
         assert_eq!(up_and_down(&json), Ok((1, vec!["refused".to_owned()])));
         assert!(up_and_down(&json!({"status": "error"})).is_err());
-    }
-
-    #[test]
-    fn the_size_of_a_folder_counts_its_subfolders() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir(folder.path().join("sub")).expect("a folder");
-        fs::write(folder.path().join("sub/file"), vec![1u8; 100_000]).expect("a file");
-        assert!((100_000..300_000).contains(&folder_size(folder.path())));
-        assert_eq!(folder_size(&folder.path().join("missing")), 0);
     }
 }

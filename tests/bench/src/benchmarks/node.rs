@@ -49,7 +49,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         eprintln!("{} {}: {scrapes} scrapes", found.name, found.version);
         match measure(settings, found, scrapes) {
             Ok(values) => report.rows.push(Row {
-                group: "node",
+                group: "node".to_owned(),
                 program: found.name.to_owned(),
                 ours: found.maker == Maker::Us,
                 version: found.version.clone(),

@@ -144,7 +144,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         eprintln!("{} {}", found.name, found.version);
         match measure(settings, found, daemon, starts, Duration::from_secs(rest)) {
             Ok(values) => report.rows.push(Row {
-                group: daemon.group,
+                group: daemon.group.to_owned(),
                 program: found.name.to_owned(),
                 ours: found.maker == Maker::Us,
                 version: found.version.clone(),

@@ -26,6 +26,8 @@ pub(crate) enum Behaviour {
     Bytes(f64),
     /// An integer gauge that wanders around a mean.
     Level(f64),
+    /// 1, and at times 0 for some scrapes: the share of the time that it is 0.
+    Up(f64),
     /// A float gauge that wanders around a mean with all its digits.
     Walk(f64),
     /// Unix time in seconds, with its fraction.
@@ -62,6 +64,7 @@ impl Behaviour {
             Self::Bytes(step) => (step * (20.0 + unit * 200.0)).floor(),
             Self::Level(mean) => (mean * (0.5 + unit)).round(),
             Self::Walk(mean) => mean * (0.5 + unit),
+            Self::Up(_) => 1.0,
             Self::Clock => CLOCK_START + (unit * 1e7).floor() / 1e7,
             Self::Bucket { rate, .. } => (rate * unit * 5_000.0).floor(),
             Self::Sum(mean) => mean * unit * 100_000.0,
@@ -86,6 +89,7 @@ impl Behaviour {
                 (state + pull + (unit(key, tick, 2) - 0.5) * (mean * 0.1).max(2.0)).round().max(0.0)
             }
             Self::Walk(mean) => state + (mean - state) * 0.05 + (unit(key, tick, 2) - 0.5) * mean * 0.2,
+            Self::Up(down) => f64::from(u8::from(unit(key, tick / EPOCH_TICKS, 3) >= down)),
             Self::Clock => state.floor() + 10.0 + (unit(key, tick, 2) * 1e7).floor() / 1e7,
             Self::Bucket { first, rate } => {
                 let observed = whole_increment(rate, key, tick);
@@ -108,7 +112,7 @@ impl Behaviour {
             }
             Self::Total => carry.cumulative,
             Self::Constant(_) | Self::Count(_) | Self::Seconds(_) | Self::Level(_) => state,
-            Self::Walk(_) | Self::Clock | Self::Sum(_) => state,
+            Self::Walk(_) | Self::Up(_) | Self::Clock | Self::Sum(_) => state,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Pages like those of a node exporter; they grow with the number of processors.
+//! Pages like those of a node exporter in a cluster; they grow with the number of pods on the node, each with a network
+//! interface and a volume.
 
 use super::behaviour::Behaviour::{self, Bytes, Clock, Constant, Count, Hundredths, Level, Seconds, Thousandths, Walk};
 use super::{Builder, PageSpec, mix};
@@ -193,12 +194,34 @@ const COLLECTORS: [&str; 38] = [
     "vmstat",
 ];
 
-/// The page of a machine with `cpus` processors.
-pub(super) fn build(spec: &PageSpec, cpus: usize) -> Builder {
+/// Processors of each machine.
+const CPUS: usize = 8;
+
+/// The page of a machine with so many pods.
+pub(super) fn build(spec: &PageSpec, pods: usize) -> Builder {
     let mut page = Builder::default();
     // replaced machines have other disks, interfaces and names
     let machine = mix(spec.target as u64, spec.generation) & 0xffff_ffff;
-    let cpus: Vec<String> = (0..cpus).map(|cpu| cpu.to_string()).collect();
+    let cpus: Vec<String> = (0..CPUS).map(|cpu| cpu.to_string()).collect();
+    let volumes: Vec<String> = (0..pods).map(|pod| format!("dm-{}", pod + 2)).collect();
+    let mut disks = vec!["nvme0n1", "nvme1n1", "dm-0", "dm-1"];
+    disks.extend(volumes.iter().map(String::as_str));
+    let mut mounts: Vec<(String, &str, String)> = [
+        ("/dev/nvme0n1p2", "ext4", "/"),
+        ("/dev/nvme0n1p1", "vfat", "/boot/efi"),
+        ("/dev/mapper/data-images", "xfs", "/var/lib/containerd"),
+        ("/dev/mapper/data-logs", "xfs", "/var/log"),
+        ("tmpfs", "tmpfs", "/run"),
+    ]
+    .map(|(device, fstype, mountpoint)| (device.to_owned(), fstype, mountpoint.to_owned()))
+    .to_vec();
+    let mut interfaces: Vec<String> = ["eth0", "eth1", "cni0", "flannel.1"].map(str::to_owned).to_vec();
+    for pod in 0..pods {
+        let id = mix(machine, pod as u64);
+        let path = format!("/var/lib/kubelet/plugins/csi/pv/pvc-{:08x}/globalmount", id >> 32);
+        mounts.push((format!("/dev/mapper/pv-{:08x}", id >> 32), "ext4", path));
+        interfaces.push(format!("veth{:08x}", id as u32));
+    }
 
     page.family("node_cpu_guest_seconds_total", "counter", "Time that guests took, by mode.");
     for cpu in &cpus {
@@ -219,7 +242,7 @@ pub(super) fn build(spec: &PageSpec, cpus: usize) -> Builder {
     for (name, behaviour) in DISK {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         page.family(name, kind, "Figure of a block device.");
-        for device in ["nvme0n1", "nvme1n1", "dm-0", "dm-1"] {
+        for device in &disks {
             page.series(&[("device", device)], behaviour);
         }
     }
@@ -230,24 +253,17 @@ pub(super) fn build(spec: &PageSpec, cpus: usize) -> Builder {
     }
     for (name, behaviour) in FILESYSTEM {
         page.family(name, "gauge", "Figure of a mounted file system.");
-        for (device, fstype, mountpoint) in [
-            ("/dev/nvme0n1p2", "ext4", "/"),
-            ("/dev/nvme0n1p1", "vfat", "/boot/efi"),
-            ("/dev/mapper/data-images", "xfs", "/var/lib/containerd"),
-            ("/dev/mapper/data-logs", "xfs", "/var/log"),
-            ("tmpfs", "tmpfs", "/run"),
-        ] {
+        for (device, fstype, mountpoint) in &mounts {
             page.series(&[("device", device), ("fstype", fstype), ("mountpoint", mountpoint)], behaviour);
         }
     }
     for (name, behaviour) in MEMORY {
         page.family(name, "gauge", "Field of the kernel's memory statistics.").series(&[], behaviour);
     }
-    let pod = format!("veth{machine:08x}");
     for (name, behaviour) in NETWORK {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         page.family(name, kind, "Figure of a network device.");
-        for device in ["eth0", "eth1", "cni0", "flannel.1", pod.as_str()] {
+        for device in &interfaces {
             page.series(&[("device", device)], behaviour);
         }
     }

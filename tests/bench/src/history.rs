@@ -1,0 +1,288 @@
+//! History made up ahead of time: the same series as on the pages, with timestamps, sent by remote write in order of time.
+
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::benchmark::BenchError;
+use crate::http::Connection;
+use crate::pages::{Behaviour, HistogramCarry, Page, PageSpec, mix, unit};
+use crate::remote_write::{self, Request};
+
+/// All senders are within this stretch of time of each other, so that no store sees samples that it takes for old ones.
+const SLICE: i64 = 10 * 60 * 1000;
+
+/// Connections that send at once.
+const SENDERS: usize = 4;
+
+/// A request is sent when it has about this many bytes before compression.
+const REQUEST_BYTES: usize = 2 << 20;
+
+/// When the scrapes of a target are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timing {
+    /// Every interval to the millisecond.
+    Regular,
+    /// As Prometheus' alignment of scrape times to 2 ms leaves them: 19 of 20 on the grid, the rest 3 to 50 ms late.
+    AsScraped,
+}
+
+/// Times of samples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Of the first, in milliseconds.
+    pub(crate) start: i64,
+    /// None is at or after this.
+    pub(crate) end: i64,
+    /// Milliseconds from one to the next.
+    pub(crate) interval: i64,
+    pub(crate) timing: Timing,
+}
+
+impl Times {
+    fn count(&self) -> u64 {
+        ((self.end - self.start).max(0) as u64).div_ceil(self.interval as u64)
+    }
+}
+
+/// Series with the same timestamps: what a target has.
+pub(crate) struct Batch {
+    times: Times,
+    key: u64,
+    series: Vec<Series>,
+    states: Vec<f64>,
+    tick: u64,
+}
+
+struct Series {
+    labels: Vec<u8>,
+    behaviour: Behaviour,
+    key: u64,
+}
+
+impl Batch {
+    /// The history of a page, as if it had been scraped with these labels of the target.
+    pub(crate) fn page(spec: &PageSpec, target_labels: &[(&str, &str)], times: Times) -> Self {
+        let page = Page::new(spec);
+        let labels = page.labels();
+        let series = labels.into_iter().zip(page.behaviours()).map(|(mut labels, (behaviour, key))| {
+            labels.extend(target_labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+            (labels, behaviour, key)
+        });
+        Self::new(mix(spec.seed, spec.target as u64), series, times)
+    }
+
+    /// Any series. Buckets of a histogram follow each other.
+    pub(crate) fn table(seed: u64, series: impl Iterator<Item = (Labels, Behaviour)>, times: Times) -> Self {
+        let keyed = series.enumerate().map(|(n, (labels, behaviour))| (labels, behaviour, mix(seed, n as u64 + 1)));
+        Self::new(seed, keyed, times)
+    }
+
+    fn new(key: u64, series: impl Iterator<Item = (Labels, Behaviour, u64)>, times: Times) -> Self {
+        let series: Vec<Series> = series
+            .map(|(mut labels, behaviour, key)| {
+                labels.retain(|(_, value)| !value.is_empty());
+                labels.sort();
+                Series { labels: remote_write::encode_labels(&labels), behaviour, key }
+            })
+            .collect();
+        let states = series.iter().map(|s| s.behaviour.start(s.key)).collect();
+        Self { times, key, series, states, tick: 0 }
+    }
+
+    /// Samples in the whole history.
+    pub(crate) fn samples(&self) -> u64 {
+        self.times.count() * self.series.len() as u64
+    }
+
+    fn timestamp(&self, tick: u64) -> i64 {
+        let grid = self.times.start + tick as i64 * self.times.interval;
+        if self.times.timing == Timing::Regular || unit(self.key, tick, 0) >= 0.05 {
+            return grid;
+        }
+        grid + 3 + (unit(self.key, tick, 1) * 48.0) as i64
+    }
+
+    /// Hands the samples before `until` that were not handed out yet to `send`, request by request.
+    fn requests<E>(&mut self, until: i64, mut send: impl FnMut(&Request) -> Result<(), E>) -> Result<(), E> {
+        let mut timestamps = Vec::new();
+        let mut rows: Vec<f64> = Vec::new();
+        while self.tick < self.times.count() {
+            let grid = self.times.start + self.tick as i64 * self.times.interval;
+            if grid >= until {
+                break;
+            }
+            let (mut moved, mut shown) = (HistogramCarry::default(), HistogramCarry::default());
+            for (series, state) in self.series.iter().zip(&mut self.states) {
+                if self.tick > 0 {
+                    *state = series.behaviour.next(*state, series.key, self.tick, &mut moved);
+                }
+                rows.push(series.behaviour.shown(*state, &mut shown));
+            }
+            timestamps.push(self.timestamp(self.tick));
+            self.tick += 1;
+        }
+        if timestamps.is_empty() {
+            return Ok(());
+        }
+        let width = self.series.len();
+        let mut request = Request::default();
+        for (number, series) in self.series.iter().enumerate() {
+            let values = timestamps.iter().enumerate().map(|(row, time)| (*time, rows[row * width + number]));
+            request.add(&series.labels, values);
+            if request.len() >= REQUEST_BYTES {
+                send(&request)?;
+                request.clear();
+            }
+        }
+        if request.is_empty() { Ok(()) } else { send(&request) }
+    }
+}
+
+/// Names and values.
+pub(crate) type Labels = Vec<(String, String)>;
+
+/// Labels from pairs.
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) samples: u64,
+    pub(crate) took: Duration,
+}
+
+/// Sends all batches in order of time: each on one of a few connections.
+pub(crate) fn send(batches: Vec<Batch>, address: SocketAddr) -> Result<Sent, BenchError> {
+    let samples = batches.iter().map(Batch::samples).sum();
+    let start = batches.iter().map(|b| b.times.start).min().unwrap_or(0);
+    let end = batches.iter().map(|b| b.times.end).max().unwrap_or(0);
+    let began = Instant::now();
+    // the largest first, each to the sender with the least to do
+    let mut batches = batches;
+    batches.sort_by_key(|b| std::cmp::Reverse(b.samples()));
+    let mut shares: Vec<(u64, Vec<Batch>)> = (0..SENDERS).map(|_| (0, Vec::new())).collect();
+    for batch in batches {
+        if let Some(share) = shares.iter_mut().min_by_key(|share| share.0) {
+            share.0 += batch.samples();
+            share.1.push(batch);
+        }
+    }
+    let (barrier, failed) = (Barrier::new(SENDERS), AtomicBool::new(false));
+    let outcomes: Vec<Result<(), BenchError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = shares
+            .into_iter()
+            .map(|(_, mut share)| {
+                let (barrier, failed) = (&barrier, &failed);
+                scope.spawn(move || {
+                    let mut outcome = Ok(());
+                    let mut sender = None;
+                    let mut until = start;
+                    while until < end {
+                        until += SLICE;
+                        if outcome.is_ok() && !failed.load(Ordering::Relaxed) {
+                            outcome = send_slice(&mut share, until, address, &mut sender);
+                            failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
+                        }
+                        barrier.wait();
+                    }
+                    outcome
+                })
+            })
+            .collect();
+        let gone = || BenchError::program("the sender", "it panicked");
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(gone()))).collect()
+    });
+    outcomes.into_iter().collect::<Result<(), _>>()?;
+    Ok(Sent { samples, took: began.elapsed() })
+}
+
+fn send_slice(
+    share: &mut [Batch],
+    until: i64,
+    address: SocketAddr,
+    sender: &mut Option<Connection>,
+) -> Result<(), BenchError> {
+    for batch in share {
+        batch.requests(until, |request| {
+            let connection = match sender {
+                Some(connection) => connection,
+                None => sender.insert(
+                    Connection::open(address, Duration::from_secs(300)).map_err(|e| BenchError::io("the store", e))?,
+                ),
+            };
+            remote_write::post(connection, request)
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::Kind;
+
+    const TIMES: Times = Times { start: 1_000_000, end: 1_600_000, interval: 15_000, timing: Timing::Regular };
+
+    fn spec() -> PageSpec {
+        PageSpec { seed: 1, kind: Kind::Application, target: 3, generation: 0, series: 300, flapping: 0.0 }
+    }
+
+    fn collect(batch: &mut Batch, until: i64) -> (usize, usize) {
+        let (mut requests, mut bytes) = (0, 0);
+        let count = |request: &Request| -> Result<(), ()> {
+            requests += 1;
+            bytes += request.len();
+            Ok(())
+        };
+        batch.requests(until, count).expect("nothing fails");
+        (requests, bytes)
+    }
+
+    #[test]
+    fn history_has_the_values_of_the_pages() {
+        let mut batch = Batch::page(&spec(), &[("job", "j")], TIMES);
+        assert_eq!(batch.samples(), 40 * 300);
+        let mut page = Page::new(&spec());
+        for _ in 0..7 {
+            page.advance();
+        }
+        let mut text = String::new();
+        page.render(None, &mut text);
+        let mut values: Vec<f64> = Vec::new();
+        batch
+            .requests(1_000_000 + 8 * 15_000, |request| {
+                values.extend(request.last_values());
+                Ok::<(), ()>(())
+            })
+            .expect("nothing fails");
+        let lines = text.lines().filter(|l| !l.starts_with('#'));
+        let expected: Vec<f64> =
+            lines.map(|l| model::parse_float(l.rsplit(' ').next().unwrap()).expect("a number")).collect();
+        assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn slices_follow_each_other_without_gaps_or_repetitions() {
+        let whole = collect(&mut Batch::page(&spec(), &[], TIMES), TIMES.end).1;
+        let mut batch = Batch::page(&spec(), &[], TIMES);
+        let first = collect(&mut batch, TIMES.start + 100_000);
+        assert!(first.0 == 1 && first.1 < whole / 2, "{first:?} of {whole}");
+        collect(&mut batch, TIMES.end);
+        assert_eq!(batch.tick, 40);
+        assert_eq!(collect(&mut batch, i64::MAX), (0, 0));
+    }
+
+    #[test]
+    fn one_in_twenty_scrapes_is_a_little_late() {
+        let times = Times { end: 1_000_000 + 15_000 * 10_000, timing: Timing::AsScraped, ..TIMES };
+        let batch = Batch::table(1, std::iter::once((labels(&[("__name__", "x")]), Behaviour::Level(3.0))), times);
+        let late: Vec<i64> =
+            (0..10_000).map(|t| batch.timestamp(t) - times.start - t as i64 * 15_000).filter(|l| *l > 0).collect();
+        assert!((450..550).contains(&late.len()), "{}", late.len());
+        assert!(late.iter().all(|l| (3..=50).contains(l)), "{late:?}");
+    }
+}
