@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::pages::Kind;
 
-    const TIMES: Times = Times { start: 1_000_000, end: 1_600_000, interval: 15_000, timing: Timing::Regular };
+    const TIMES: Times = Times { start: 1_700_000_000_000, end: 1_700_000_600_000, interval: 15_000, timing: Timing::Regular };
 
     fn spec() -> PageSpec {
         PageSpec { seed: 1, kind: Kind::Application, target: 3, generation: 0, series: 300, flapping: 0.0 }
@@ -254,7 +254,7 @@ mod tests {
         page.render(None, &mut text);
         let mut values: Vec<f64> = Vec::new();
         batch
-            .requests(1_000_000 + 8 * 15_000, |request| {
+            .requests(TIMES.start + 8 * 15_000, |request| {
                 values.extend(request.last_values());
                 Ok::<(), ()>(())
             })
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn one_in_twenty_scrapes_is_a_little_late() {
-        let times = Times { end: 1_000_000 + 15_000 * 10_000, timing: Timing::AsScraped, ..TIMES };
+        let times = Times { end: TIMES.start + 15_000 * 10_000, timing: Timing::AsScraped, ..TIMES };
         let batch = Batch::table(1, std::iter::once((labels(&[("__name__", "x")]), Behaviour::Level(3.0))), times);
         let late: Vec<i64> =
             (0..10_000).map(|t| batch.timestamp(t) - times.start - t as i64 * 15_000).filter(|l| *l > 0).collect();

@@ -1,7 +1,9 @@
 //! Pages like those of a node exporter in a cluster; they grow with the number of pods on the node, each with a network
-//! interface and a volume.
+//! interface and two volumes.
 
-use super::behaviour::Behaviour::{self, Bytes, Clock, Constant, Count, Hundredths, Level, Seconds, Thousandths, Walk};
+use super::behaviour::Behaviour::{
+    self, Bytes, Clock, Constant, Count, Duration, Hundredths, Level, Load, Seconds, Thousandths, Walk,
+};
 use super::{Builder, PageSpec, mix};
 
 const MODES: [(&str, f64); 8] = [
@@ -102,9 +104,9 @@ const SINGLES: [(&str, &str, Behaviour); 56] = [
     ("node_filefd_maximum", "gauge", Constant(9.223372036854776e18)),
     ("node_forks_total", "counter", Count(60.0)),
     ("node_intr_total", "counter", Count(70_000.0)),
-    ("node_load1", "gauge", Walk(2.0)),
-    ("node_load15", "gauge", Walk(1.5)),
-    ("node_load5", "gauge", Walk(1.7)),
+    ("node_load1", "gauge", Load(2.0)),
+    ("node_load15", "gauge", Load(1.5)),
+    ("node_load5", "gauge", Load(1.7)),
     ("node_netstat_Icmp_InMsgs", "untyped", Count(0.4)),
     ("node_netstat_Icmp_OutMsgs", "untyped", Count(0.4)),
     ("node_netstat_IpExt_InOctets", "untyped", Count(2_100_000.0)),
@@ -203,7 +205,7 @@ pub(super) fn build(spec: &PageSpec, pods: usize) -> Builder {
     // replaced machines have other disks, interfaces and names
     let machine = mix(spec.target as u64, spec.generation) & 0xffff_ffff;
     let cpus: Vec<String> = (0..CPUS).map(|cpu| cpu.to_string()).collect();
-    let volumes: Vec<String> = (0..pods).map(|pod| format!("dm-{}", pod + 2)).collect();
+    let volumes: Vec<String> = (0..2 * pods).map(|volume| format!("dm-{}", volume + 2)).collect();
     let mut disks = vec!["nvme0n1", "nvme1n1", "dm-0", "dm-1"];
     disks.extend(volumes.iter().map(String::as_str));
     let mut mounts: Vec<(String, &str, String)> = [
@@ -267,6 +269,10 @@ pub(super) fn build(spec: &PageSpec, pods: usize) -> Builder {
             page.series(&[("device", device)], behaviour);
         }
     }
+    page.family("node_hwmon_power_average_watt", "gauge", "Power that a sensor measured.");
+    for sensor in 0..12 {
+        page.series(&[("chip", "acpi_ipmi"), ("sensor", &format!("power{sensor}"))], Walk(60.0));
+    }
     for (name, help, rate) in [
         ("node_schedstat_running_seconds_total", "Time that tasks ran.", 2.0),
         ("node_schedstat_waiting_seconds_total", "Time that tasks waited to run.", 0.1),
@@ -282,7 +288,7 @@ pub(super) fn build(spec: &PageSpec, pods: usize) -> Builder {
     }
     page.family("node_scrape_collector_duration_seconds", "gauge", "How long a collector took.");
     for collector in COLLECTORS {
-        page.series(&[("collector", collector)], Walk(0.0008));
+        page.series(&[("collector", collector)], Duration(0.0008));
     }
     page.family("node_scrape_collector_success", "gauge", "Whether a collector succeeded.");
     for collector in COLLECTORS {
