@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use conformance::kube_prometheus;
 
-use crate::benchmarks::{disk, ingest, node, startup};
+use crate::benchmarks::{disk, ingest, node, query, startup};
 use crate::datasets::DiskData;
 use crate::peers::Peers;
 use crate::report::Report;
 
 /// All benchmarks.
-pub const BENCHMARKS: &[Benchmark] = &[ingest::BENCHMARK, disk::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
+pub const BENCHMARKS: &[Benchmark] =
+    &[ingest::BENCHMARK, disk::BENCHMARK, query::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
 
 /// A benchmark that can be asked for by its name.
 pub struct Benchmark {
@@ -74,7 +76,7 @@ pub struct Settings {
     /// disk, query: length of the history.
     #[arg(long)]
     pub hours: Option<i64>,
-    /// disk, query: how often our store looks for blocks to cut and merge, instead of its default.
+    /// disk, query: how often our store looks for blocks to cut and merge [default: its own, with --quick 1s].
     #[arg(long)]
     pub our_maintenance: Option<String>,
     /// ingest, disk: number of targets.
@@ -217,6 +219,17 @@ impl Settings {
         }
         let note = "our programs are from target/release, which is not what is shipped (no LTO)";
         (PathBuf::from("target/release"), Some(note.to_owned()))
+    }
+
+    /// The expressions of kube-prometheus, if `FIREWATCH_CONFORMANCE` names a folder that has them.
+    pub(crate) fn kube_prometheus(&self) -> Option<Vec<kube_prometheus::Found>> {
+        let folder = PathBuf::from(std::env::var_os("FIREWATCH_CONFORMANCE")?).join("kube-prometheus");
+        folder.is_dir().then(|| kube_prometheus::expressions(&folder))
+    }
+
+    /// How often our store is to look for blocks to cut and merge, if not as often as by default. A quick run does not wait.
+    pub(crate) fn our_maintenance(&self) -> Option<&str> {
+        self.our_maintenance.as_deref().or(self.quick.then_some("1s"))
     }
 
     /// A new folder for data, on the same disk as the report. It is removed when dropped.

@@ -3,4 +3,5 @@
 pub(crate) mod disk;
 pub(crate) mod ingest;
 pub(crate) mod node;
+pub(crate) mod query;
 pub(crate) mod startup;

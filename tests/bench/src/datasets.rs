@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::benchmark::{BenchError, Settings};
-use crate::history::{Batch, Timing, Times, labels};
+use crate::history::{Batch, Labels, Times, Timing, labels};
 use crate::pages::{Behaviour, Kind, PageSpec};
 
 const MINUTE: i64 = 60_000;
@@ -71,6 +71,7 @@ impl DataSet {
         match which {
             Which::Disk => disk(settings, window),
             Which::Wide => wide(settings, window),
+            Which::KubePrometheus => kube_prometheus(settings, window),
         }
     }
 }
@@ -82,6 +83,8 @@ pub(crate) enum Which {
     Disk,
     /// Many series, for queries that the other has not enough for.
     Wide,
+    /// Series that the expressions of kube-prometheus select.
+    KubePrometheus,
 }
 
 impl Which {
@@ -108,8 +111,7 @@ fn timing(settings: &Settings) -> Timing {
 }
 
 fn tail(window: Window) -> Batch {
-    let times =
-        Times { start: window.end, end: window.end + TAIL, interval: 30 * MINUTE, timing: Timing::Regular };
+    let times = Times { start: window.end, end: window.end + TAIL, interval: 30 * MINUTE, timing: Timing::Regular };
     let series = (labels(&[("__name__", "bench_tail"), ("job", "bench")]), Behaviour::Constant(1.0));
     Batch::table(0, std::iter::once(series), times)
 }
@@ -230,9 +232,7 @@ fn labelled(count: usize, window: Window) -> Vec<Batch> {
 fn up(targets: usize, window: Window, timing: Timing) -> Vec<Batch> {
     let target = |target: usize| {
         let (instance, zone) = (format!("machine-{target:05}.example:9100"), format!("zone-{}", target % 7));
-        let of = |name| {
-            labels(&[("__name__", name), ("instance", &instance), ("job", "machines"), ("zone", &zone)])
-        };
+        let of = |name| labels(&[("__name__", name), ("instance", &instance), ("job", "machines"), ("zone", &zone)]);
         let series = [(of("up"), Behaviour::Up(0.02)), (of("machine_temperature_celsius"), Behaviour::Level(45.0))];
         Batch::table(1_000_000 + target as u64, series.into_iter(), window.times(60_000, timing))
     };
@@ -267,6 +267,40 @@ fn pods(count: usize, window: Window, timing: Timing) -> Batch {
         [(cpu, Behaviour::Seconds(0.4)), (info, Behaviour::Constant(1.0))]
     };
     Batch::table(5, (0..count).flat_map(pod), window.last(6 * HOUR).times(30_000, timing))
+}
+
+/// Six hours of what the expressions of kube-prometheus ask for.
+fn kube_prometheus(settings: &Settings, window: Window) -> DataSet {
+    let series = conformance::kube_prometheus::samples(&settings.kube_prometheus().unwrap_or_default());
+    let all: Vec<(Labels, Behaviour)> =
+        series.into_iter().map(|s| (behaviour(&s.labels), s.labels)).map(|(b, l)| (l, b)).collect();
+    let (count, timing) = (all.len(), timing(settings));
+    let batches = move || {
+        let times = window.last(6 * HOUR).times(30_000, timing);
+        vec![tail(window), Batch::table(7, all.iter().cloned(), times)]
+    };
+    DataSet {
+        name: "kube-prometheus".to_owned(),
+        about: format!("{count} series that its expressions select, 6 h at 30 s"),
+        window,
+        identity: json!({"version": 1, "series": count, "timing": format!("{timing:?}"),
+            "hours": (window.end - window.start) / HOUR}),
+        batches: Box::new(batches),
+    }
+}
+
+/// How a series with these labels would move, by its name.
+fn behaviour(labels: &[(String, String)]) -> Behaviour {
+    let of = |name: &str| labels.iter().find(|l| l.0 == name).map_or("", |l| l.1.as_str());
+    let name = of("__name__");
+    if name.ends_with("_bucket") {
+        return Behaviour::Bucket { first: of("le") == "0.1", rate: 10.0 };
+    }
+    match name {
+        _ if name.ends_with("_total") || name.ends_with("_count") || name.ends_with("_sum") => Behaviour::Count(30.0),
+        _ if name.ends_with("_bytes") => Behaviour::Bytes(500.0),
+        _ => Behaviour::Constant(1.0),
+    }
 }
 
 /// Milliseconds since the epoch.

@@ -37,7 +37,8 @@ pub(crate) struct Figures {
 
 /// The folder that a program's store of a set is kept in.
 pub(crate) fn folder(settings: &Settings, set: &DataSet, found: &Found) -> PathBuf {
-    settings.out.join("stores").join(&set.name).join(found.name)
+    let quick = if settings.quick { "-quick" } else { "" };
+    settings.out.join("stores").join(format!("{}{quick}", set.name)).join(found.name)
 }
 
 /// Fills a new store.
@@ -50,7 +51,7 @@ pub(crate) fn fill(settings: &Settings, set: &DataSet, found: &Found) -> Result<
     fs::create_dir_all(&folder).map_err(io)?;
     let kind = StoreKind::of(found);
     let mut more = Vec::new();
-    if let (StoreKind::Firewatch, Some(interval)) = (kind, &settings.our_maintenance) {
+    if let (StoreKind::Firewatch, Some(interval)) = (kind, settings.our_maintenance()) {
         more.push(format!("--storage.tsdb.block-reload-interval={interval}"));
     }
     let mut store = RunningStore::start(found, &folder, &more)?;

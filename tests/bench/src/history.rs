@@ -225,7 +225,8 @@ mod tests {
     use super::*;
     use crate::pages::Kind;
 
-    const TIMES: Times = Times { start: 1_700_000_000_000, end: 1_700_000_600_000, interval: 15_000, timing: Timing::Regular };
+    const TIMES: Times =
+        Times { start: 1_700_000_000_000, end: 1_700_000_600_000, interval: 15_000, timing: Timing::Regular };
 
     fn spec() -> PageSpec {
         PageSpec { seed: 1, kind: Kind::Application, target: 3, generation: 0, series: 300, flapping: 0.0 }

@@ -240,10 +240,7 @@ mod tests {
         for (head, expected) in [
             ("up ", vec![("__name__", "up")]),
             ("a{b=\"c\",d=\"\"} ", vec![("__name__", "a"), ("b", "c"), ("d", "")]),
-            (
-                "a{b=\"x\\\\y\\\"z\\n,{=}\",c=\"\\\\\"} ",
-                vec![("__name__", "a"), ("b", "x\\y\"z\n,{=}"), ("c", "\\")],
-            ),
+            ("a{b=\"x\\\\y\\\"z\\n,{=}\",c=\"\\\\\"} ", vec![("__name__", "a"), ("b", "x\\y\"z\n,{=}"), ("c", "\\")]),
         ] {
             let labels = parse_labels(head);
             let found: Vec<_> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();

@@ -84,8 +84,7 @@ pub(crate) fn post(connection: &mut Connection, request: &Request) -> Result<(),
     let body = snap::raw::Encoder::new()
         .compress_vec(&request.bytes)
         .map_err(|e| BenchError::program("remote write", e.to_string()))?;
-    let answer =
-        connection.post("/api/v1/write", &HEADERS, &body).map_err(|e| BenchError::io("remote write", e))?;
+    let answer = connection.post("/api/v1/write", &HEADERS, &body).map_err(|e| BenchError::io("remote write", e))?;
     if answer.status / 100 == 2 {
         return Ok(());
     }

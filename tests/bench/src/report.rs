@@ -70,6 +70,8 @@ pub struct Report {
     pub problems: Vec<String>,
     /// Load average of the machine before it started.
     pub load_before: f64,
+    /// Whether the table has a line for each group and program, with the ratios in it.
+    pub by_group: bool,
 }
 
 impl Report {
@@ -102,9 +104,8 @@ impl Report {
             .collect()
     }
 
-    /// The report for people.
-    #[must_use]
-    pub fn table(&self) -> String {
+    /// A line for each program, then one for each peer's ratios.
+    fn lines_by_program(&self) -> Vec<Vec<String>> {
         let mut heading = vec!["program".to_owned()];
         heading.extend(self.columns.iter().map(|column| column.title.to_owned()));
         let mut lines = vec![heading];
@@ -119,14 +120,48 @@ impl Report {
             cells.extend(ratios.iter().map(|ratio| ratio.map_or(String::new(), |ratio| format!("{ratio:.2}x"))));
             lines.push(cells);
         }
-        let widths: Vec<usize> = (0..=self.columns.len())
+        lines
+    }
+
+    /// A line for each group and program, with the ratios beside the figures.
+    fn lines_by_group(&self) -> Vec<Vec<String>> {
+        let mut heading = vec!["work".to_owned(), "program".to_owned()];
+        heading.extend(self.columns.iter().map(|column| column.title.to_owned()));
+        let mut lines = vec![heading];
+        let ratios = self.ratios();
+        let mut group = "";
+        for row in &self.rows {
+            let first = if group == row.group { "" } else { row.group.as_str() };
+            group = &row.group;
+            let mut cells = vec![first.to_owned(), format!("{} {}", row.program, row.version)];
+            let of_row = ratios.iter().find(|(peer, _)| std::ptr::eq(*peer, row));
+            for (number, (column, value)) in self.columns.iter().zip(&row.values).enumerate() {
+                let ratio = of_row.and_then(|(_, ratios)| ratios[number]);
+                let ratio = ratio.map_or(String::new(), |ratio| format!(" ({ratio:.1}x)"));
+                cells.push(value.map_or("-".to_owned(), |value| show(value, column.unit)) + &ratio);
+            }
+            lines.push(cells);
+        }
+        lines
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let lines = if self.by_group { self.lines_by_group() } else { self.lines_by_program() };
+        let widths: Vec<usize> = (0..lines[0].len())
             .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
             .collect();
         let mut out = format!("{}: {}\n\n", self.name, self.work);
         for line in &lines {
-            let mut text = format!("{:<width$}", line[0], width = widths[0]);
-            for (cell, width) in line.iter().zip(&widths).skip(1) {
-                text.push_str(&format!("  {cell:>width$}"));
+            let names = if self.by_group { 2 } else { 1 };
+            let mut text = String::new();
+            for (number, (cell, width)) in line.iter().zip(&widths).enumerate() {
+                match number {
+                    0 => text.push_str(&format!("{cell:<width$}")),
+                    _ if number < names => text.push_str(&format!("  {cell:<width$}")),
+                    _ => text.push_str(&format!("  {cell:>width$}")),
+                }
             }
             out.push_str(text.trim_end());
             out.push('\n');
@@ -234,6 +269,7 @@ mod tests {
             notes: vec!["be careful".to_owned()],
             problems: vec!["prometheus: 3 targets are down".to_owned()],
             load_before: 0.5,
+            by_group: false,
             quick: false,
         }
     }
@@ -254,6 +290,21 @@ note: be careful
 PROBLEM: prometheus: 3 targets are down
 ";
         assert_eq!(report().table(), expected);
+    }
+
+    #[test]
+    fn the_table_by_group_has_the_ratios_beside_the_figures() {
+        let mut report = Report { by_group: true, columns: COLUMNS[..1].to_vec(), ..report() };
+        report.rows.iter_mut().for_each(|row| row.values.truncate(1));
+        let expected = "\
+ingest: little
+
+work  program                   CPU
+a     collector 1.0          2.00 s
+      prometheus 1.0  9.00 s (4.5x)
+b     lonely 1.0             9.00 s
+";
+        assert!(report.table().starts_with(expected), "{}", report.table());
     }
 
     #[test]

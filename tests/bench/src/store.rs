@@ -46,8 +46,10 @@ impl StoreKind {
     /// Samples that it has taken, from its own metrics.
     pub(crate) fn samples(self, metrics: &str) -> f64 {
         match self {
-            Self::Victoria => sum(metrics, "vm_rows_inserted_total", "type=\"promscrape\"")
-                + sum(metrics, "vm_rows_inserted_total", "type=\"promremotewrite\""),
+            Self::Victoria => {
+                sum(metrics, "vm_rows_inserted_total", "type=\"promscrape\"")
+                    + sum(metrics, "vm_rows_inserted_total", "type=\"promremotewrite\"")
+            }
             _ => sum(metrics, "prometheus_tsdb_head_samples_appended_total", ""),
         }
     }
@@ -98,7 +100,6 @@ pub(crate) struct RunningStore {
     pub(crate) kind: StoreKind,
     pub(crate) running: Running,
     pub(crate) address: SocketAddr,
-    pub(crate) folder: PathBuf,
     /// From its start until it was ready.
     pub(crate) ready: Duration,
 }
@@ -118,7 +119,7 @@ impl RunningStore {
         arguments.extend_from_slice(more);
         let mut running = Running::start(found.name, &found.binary, &arguments, folder)?;
         let ready = running.wait_ready(address, "/-/ready", Duration::from_secs(600))?;
-        Ok(Self { kind, running, address, folder: folder.to_owned(), ready })
+        Ok(Self { kind, running, address, ready })
     }
 
     /// Its page of metrics about itself.
