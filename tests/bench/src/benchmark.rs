@@ -6,14 +6,14 @@ use std::process::Command;
 use clap::Args;
 use conformance::kube_prometheus;
 
-use crate::benchmarks::{disk, ingest, node, query, startup};
+use crate::benchmarks::{disk, ingest, node, query, restart, startup};
 use crate::datasets::DiskData;
 use crate::peers::Peers;
 use crate::report::Report;
 
 /// All benchmarks.
 pub const BENCHMARKS: &[Benchmark] =
-    &[ingest::BENCHMARK, disk::BENCHMARK, query::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
+    &[ingest::BENCHMARK, disk::BENCHMARK, query::BENCHMARK, restart::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
 
 /// A benchmark that can be asked for by its name.
 pub struct Benchmark {

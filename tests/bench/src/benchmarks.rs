@@ -4,4 +4,5 @@ pub(crate) mod disk;
 pub(crate) mod ingest;
 pub(crate) mod node;
 pub(crate) mod query;
+pub(crate) mod restart;
 pub(crate) mod startup;

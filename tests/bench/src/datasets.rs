@@ -269,6 +269,46 @@ fn pods(count: usize, window: Window, timing: Timing) -> Batch {
     Batch::table(5, (0..count).flat_map(pod), window.last(6 * HOUR).times(30_000, timing))
 }
 
+/// The history of `restart`: the last hour before now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restart {
+    targets: usize,
+    series: usize,
+    timing: Timing,
+}
+
+impl Restart {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let targets = settings.targets.unwrap_or(if settings.quick { 20 } else { 200 });
+        Self { targets, series: settings.series.unwrap_or(1500), timing: timing(settings) }
+    }
+
+    /// The work in words.
+    pub(crate) fn about(&self) -> String {
+        let Self { targets, series, .. } = self;
+        format!("1 h of {targets} targets x {series} series at 10 s by remote write, kill -9, start")
+    }
+
+    pub(crate) fn series_count(&self) -> usize {
+        self.targets * self.series
+    }
+
+    pub(crate) fn window(self, now: i64) -> Window {
+        let end = now.div_euclid(10_000) * 10_000;
+        Window { start: end - HOUR, end }
+    }
+
+    pub(crate) fn batches(self, window: Window) -> Vec<Batch> {
+        let page = |target| {
+            let kind = Kind::of(target);
+            let spec = PageSpec { seed: 1, kind, target, generation: 0, series: self.series, flapping: 0.0 };
+            let instance = format!("{}-{target}.example:9100", kind.name());
+            Batch::page(&spec, &[("job", "farm"), ("instance", &instance)], window.times(10_000, self.timing))
+        };
+        (0..self.targets).map(page).collect()
+    }
+}
+
 /// Six hours of what the expressions of kube-prometheus ask for.
 fn kube_prometheus(settings: &Settings, window: Window) -> DataSet {
     let series = conformance::kube_prometheus::samples(&settings.kube_prometheus().unwrap_or_default());

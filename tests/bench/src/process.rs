@@ -84,6 +84,17 @@ impl Running {
         proc_files::short_processor_time(self.child.id())
     }
 
+    /// Time since its start.
+    pub(crate) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Ends it without a chance to clean up, and waits until it is gone.
+    pub(crate) fn kill(mut self) -> Result<(), BenchError> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map(|_| ()).map_err(|e| BenchError::io(self.name.clone(), e))
+    }
+
     /// Asks it to end, as a service manager does, and waits until it has.
     pub(crate) fn stop(mut self) -> Result<(), BenchError> {
         let pid = Pid::from_child(&self.child);

@@ -159,6 +159,17 @@ impl RunningStore {
         Err(self.running.failure(&format!("its files were not merged after {} s", SETTLE_LIMIT.as_secs())))
     }
 
+    /// Waits until it does next to nothing.
+    pub(crate) fn wait_idle(&mut self) -> Result<(), BenchError> {
+        let began = Instant::now();
+        while !self.is_idle()? {
+            if began.elapsed() > SETTLE_LIMIT {
+                return Err(self.running.failure("it does not come to rest"));
+            }
+        }
+        Ok(())
+    }
+
     fn is_idle(&mut self) -> Result<bool, BenchError> {
         self.running.check()?;
         let before = self.running.processor_time()?;
