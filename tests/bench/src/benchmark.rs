@@ -47,7 +47,7 @@ impl Benchmark {
 }
 
 /// What is asked for on the command line, after the name of the benchmark.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Settings {
     /// Shorter runs with less work; good for seeing a trend, not for a claim.
     #[arg(long)]
@@ -64,7 +64,8 @@ pub struct Settings {
     /// ingest: a share of the targets is replaced at each interval, and series come and go.
     #[arg(long, conflicts_with = "hostile")]
     pub churn: bool,
-    /// ingest: every line has a timestamp of its own, so that no two series share theirs.
+    /// ingest, disk, query: what shares no timestamps: each series has its own, remote write brings one sample of a series at a
+    /// time over 8 connections; ingest has 2,000 rules in addition.
     #[arg(long)]
     pub hostile: bool,
     /// disk, query: what the history is made of.
@@ -203,6 +204,11 @@ impl Settings {
         Ok(roster)
     }
 
+    /// Settings of those that need peers only.
+    pub(crate) fn for_peers(out: &Path) -> Self {
+        Self { out: out.to_owned(), ..Self::default() }
+    }
+
     fn asks_for(&self, contestant: &Contestant) -> bool {
         self.only.is_empty()
             || self.only.iter().any(|o| o == contestant.name || (o == "us" && contestant.maker == Maker::Us))
@@ -274,16 +280,7 @@ mod tests {
             only: only.iter().map(|o| (*o).to_owned()).collect(),
             bin: Some(bin.to_owned()),
             out: bin.join("out"),
-            churn: false,
-            hostile: false,
-            data: DiskData::Node,
-            regular: false,
-            hours: None,
-            our_maintenance: None,
-            targets: None,
-            series: None,
-            warm_up: None,
-            seconds: None,
+            ..Settings::default()
         }
     }
 

@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use crate::benchmark::{BenchError, Settings};
 use crate::history::{Batch, Labels, Times, Timing, labels};
 use crate::pages::{Behaviour, Kind, PageSpec};
+use crate::recorded::Recording;
+
+/// Connections that the series of a target are spread over in the mode that is hostile to shared timestamps.
+pub(crate) const HOSTILE_SHARDS: usize = 8;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -58,20 +62,20 @@ impl DataSet {
     }
 
     /// The set as a store has it that was filled earlier.
-    pub(crate) fn at(settings: &Settings, which: Which, start: i64) -> Self {
+    pub(crate) fn at(settings: &Settings, which: Which, start: i64) -> Result<Self, BenchError> {
         Self::made(settings, which, Window { start, end: start + which.hours(settings) * HOUR })
     }
 
     /// The set as of now.
-    pub(crate) fn new(settings: &Settings, which: Which, now: i64) -> Self {
+    pub(crate) fn new(settings: &Settings, which: Which, now: i64) -> Result<Self, BenchError> {
         Self::made(settings, which, Window::latest(now, which.hours(settings)))
     }
 
-    fn made(settings: &Settings, which: Which, window: Window) -> Self {
+    fn made(settings: &Settings, which: Which, window: Window) -> Result<Self, BenchError> {
         match which {
             Which::Disk => disk(settings, window),
-            Which::Wide => wide(settings, window),
-            Which::KubePrometheus => kube_prometheus(settings, window),
+            Which::Wide => Ok(wide(settings, window)),
+            Which::KubePrometheus => Ok(kube_prometheus(settings, window)),
         }
     }
 }
@@ -104,6 +108,8 @@ pub enum DiskData {
     Node,
     /// Node exporters, applications and kube-state-metrics, 7 to 2 to 1.
     Mixed,
+    /// What `bench record` recorded from the real exporters of this machine, repeated.
+    Recorded,
 }
 
 fn timing(settings: &Settings) -> Timing {
@@ -116,16 +122,19 @@ fn tail(window: Window) -> Batch {
     Batch::table(0, std::iter::once(series), times)
 }
 
-fn disk(settings: &Settings, window: Window) -> DataSet {
+fn disk(settings: &Settings, window: Window) -> Result<DataSet, BenchError> {
+    if settings.data == DiskData::Recorded {
+        return recorded(settings, window);
+    }
     let (pages, series) = match (settings.data, settings.quick) {
         (DiskData::Node, false) => (5, 1500),
         (DiskData::Node, true) => (2, 750),
-        (DiskData::Mixed, false) => (10, 750),
-        (DiskData::Mixed, true) => (10, 150),
+        (_, false) => (10, 750),
+        (_, true) => (10, 150),
     };
     let pages = settings.targets.unwrap_or(pages);
     let series = settings.series.unwrap_or(series);
-    let (data, timing) = (settings.data, timing(settings));
+    let (data, timing, hostile) = (settings.data, timing(settings), settings.hostile);
     let kind = move |target: usize| if data == DiskData::Node { Kind::Node } else { Kind::of(target) };
     let batches = move || {
         let page = |target| {
@@ -134,18 +143,22 @@ fn disk(settings: &Settings, window: Window) -> DataSet {
             let instance = format!("{}-{target}.example:9100", kind.name());
             Batch::page(&spec, &[("job", kind.name()), ("instance", &instance)], window.times(15_000, timing))
         };
-        (0..pages).map(page).chain([tail(window)]).collect()
+        let pages = (0..pages).map(page);
+        let pages: Vec<Batch> =
+            if hostile { pages.flat_map(|p| p.scattered(HOSTILE_SHARDS)).collect() } else { pages.collect() };
+        pages.into_iter().chain([tail(window)]).collect()
     };
     let hours = (window.end - window.start) / HOUR;
     let (stamps, suffix) = match timing {
+        _ if hostile => ("a timestamp of its own for each series, one sample of it in a request", "-hostile"),
         Timing::Regular => ("regular timestamps", "-regular"),
         Timing::AsScraped => ("timestamps as scraped", ""),
     };
     let (what, data_suffix) = match data {
         DiskData::Node => ("node-like", ""),
-        DiskData::Mixed => ("mixed", "-mixed"),
+        _ => ("mixed", "-mixed"),
     };
-    DataSet {
+    Ok(DataSet {
         name: format!("disk{data_suffix}{suffix}"),
         about: format!("{hours} h of {} {what} series at 15 s, {stamps}", pages * series),
         window,
@@ -153,7 +166,30 @@ fn disk(settings: &Settings, window: Window) -> DataSet {
             "version": 1, "pages": pages, "series": series, "hours": hours, "data": what, "timestamps": stamps,
         }),
         batches: Box::new(batches),
-    }
+    })
+}
+
+fn recorded(settings: &Settings, window: Window) -> Result<DataSet, BenchError> {
+    let recordings = Recording::load_all(&settings.out)?;
+    let series: usize = recordings.iter().map(|r| r.heads.len()).sum();
+    let scrapes: Vec<usize> = recordings.iter().map(|r| r.rows.len()).collect();
+    let timing = timing(settings);
+    let batches = move || {
+        let batch = |recording: &Recording| {
+            let labels = [("job", recording.name.as_str()), ("instance", "localhost")];
+            Batch::recorded(recording.clone(), &labels, window.times(15_000, timing))
+        };
+        recordings.iter().map(batch).chain([tail(window)]).collect()
+    };
+    let hours = (window.end - window.start) / HOUR;
+    let suffix = if timing == Timing::Regular { "-regular" } else { "" };
+    Ok(DataSet {
+        name: format!("disk-recorded{suffix}"),
+        about: format!("{hours} h of {series} recorded series at 15 s"),
+        window,
+        identity: json!({"version": 1, "series": series, "scrapes": scrapes, "hours": hours, "timing": format!("{timing:?}")}),
+        batches: Box::new(batches),
+    })
 }
 
 /// Sizes of the parts of the wide set.
@@ -275,6 +311,21 @@ pub(crate) struct Restart {
     targets: usize,
     series: usize,
     timing: Timing,
+}
+
+/// Series for remote write in the hostile mode of `ingest`, from now on.
+pub(crate) fn hostile_live(targets: usize, series: usize, now: i64) -> Vec<Batch> {
+    let times = Times { start: now, end: now + 24 * HOUR, interval: 10_000, timing: Timing::AsScraped };
+    let table = (0..targets).flat_map(|target| {
+        let instance = format!("remote-{target}.example:9100");
+        (0..series).map(move |number| {
+            let name = format!("remote_metric_{:03}_total", number % 300);
+            let row = (number / 300).to_string();
+            let pairs = [("__name__", name.as_str()), ("instance", &instance), ("job", "remote"), ("row", &row)];
+            (labels(&pairs), Behaviour::Count(50.0))
+        })
+    });
+    Batch::table(11, table, times).scattered(HOSTILE_SHARDS)
 }
 
 impl Restart {

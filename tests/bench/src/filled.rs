@@ -88,12 +88,15 @@ pub(crate) fn fill(settings: &Settings, set: &DataSet, found: &Found) -> Result<
 /// The set in the same window in the stores of all these programs: those that have it are taken as they are, the others filled.
 pub(crate) fn ready(settings: &Settings, which: Which, found: &[Found]) -> Result<(DataSet, Vec<String>), BenchError> {
     let now = now()?;
-    let latest = DataSet::new(settings, which, now);
+    let latest = DataSet::new(settings, which, now)?;
     let starts: Vec<Option<i64>> =
         found.iter().map(|f| label(&folder(settings, &latest, f), &latest.identity, &f.binary)).collect();
     // the most recent one that is there, if it will not be deleted for its age any time soon
     let known = starts.iter().flatten().copied().max().filter(|start| now - start < 5 * 86_400_000);
-    let set = known.map_or(latest, |start| DataSet::at(settings, which, start));
+    let set = match known {
+        Some(start) => DataSet::at(settings, which, start)?,
+        None => latest,
+    };
     let mut failures = Vec::new();
     for (found, start) in found.iter().zip(starts) {
         if start == Some(set.window.start) {

@@ -1,13 +1,15 @@
 //! History made up ahead of time: the same series as on the pages, with timestamps, sent by remote write in order of time.
 
 use std::net::SocketAddr;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::benchmark::BenchError;
 use crate::http::Connection;
-use crate::pages::{Behaviour, HistogramCarry, Page, PageSpec, mix, unit};
+use crate::pages::{Behaviour, HistogramCarry, Page, PageSpec, mix, parse_labels, unit};
+use crate::recorded::Recording;
 use crate::remote_write::{self, Request};
 
 /// All senders are within this stretch of time of each other, so that no store sees samples that it takes for old ones.
@@ -18,6 +20,12 @@ const SENDERS: usize = 8;
 
 /// A request is sent when it has about this many bytes before compression.
 const REQUEST_BYTES: usize = 2 << 20;
+
+/// The same where each series has one sample in a request: about as many as a remote writer sends at once.
+const SCATTERED_BYTES: usize = 300 << 10;
+
+/// The timestamps of scattered series are up to so many milliseconds before those of their target.
+const SCATTER: u64 = 5_000;
 
 /// When the scrapes of a target are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +61,14 @@ pub(crate) struct Batch {
     series: Vec<Series>,
     states: Vec<f64>,
     tick: u64,
+    scattered: bool,
+    recorded: Option<Recorded>,
+}
+
+/// Values that were recorded, instead of made up.
+struct Recorded {
+    recording: Recording,
+    gains: Vec<Option<f64>>,
 }
 
 struct Series {
@@ -73,6 +89,19 @@ impl Batch {
         Self::new(mix(spec.seed, spec.target as u64), series, times)
     }
 
+    /// A recording, repeated as long as need be, as if it had been scraped with these labels of the target.
+    pub(crate) fn recorded(recording: Recording, target_labels: &[(&str, &str)], times: Times) -> Self {
+        let series = recording.heads.iter().enumerate().map(|(number, head)| {
+            let mut labels = parse_labels(head);
+            labels.retain(|(name, _)| target_labels.iter().all(|(target, _)| target != name));
+            labels.extend(target_labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+            (labels, Behaviour::Constant(0.0), number as u64)
+        });
+        let mut batch = Self::new(recording.rows.len() as u64, series, times);
+        batch.recorded = Some(Recorded { gains: recording.gains(), recording });
+        batch
+    }
+
     /// Any series. Buckets of a histogram follow each other.
     pub(crate) fn table(seed: u64, series: impl Iterator<Item = (Labels, Behaviour)>, times: Times) -> Self {
         let keyed = series.enumerate().map(|(n, (labels, behaviour))| (labels, behaviour, mix(seed, n as u64 + 1)));
@@ -88,7 +117,28 @@ impl Batch {
             })
             .collect();
         let states = series.iter().map(|s| s.behaviour.start(s.key)).collect();
-        Self { times, key, series, states, tick: 0 }
+        Self { times, key, series, states, tick: 0, scattered: false, recorded: None }
+    }
+
+    /// The same series spread over several batches, each with timestamps of its own, and one sample of each in a request: what
+    /// a store meets that cannot share timestamps. Histograms stay together.
+    pub(crate) fn scattered(self, shards: usize) -> Vec<Self> {
+        let Self { times, key, series, states, tick, .. } = self;
+        let mut parts: Vec<Self> = (0..shards)
+            .map(|_| Self { times, key, series: Vec::new(), states: Vec::new(), tick, scattered: true, recorded: None })
+            .collect();
+        let mut shard = 0;
+        for (series, state) in series.into_iter().zip(states) {
+            if !matches!(
+                series.behaviour,
+                Behaviour::Bucket { first: false, .. } | Behaviour::Sum(_) | Behaviour::Total
+            ) {
+                shard = (series.key % shards as u64) as usize;
+            }
+            parts[shard].series.push(series);
+            parts[shard].states.push(state);
+        }
+        parts
     }
 
     /// Samples in the whole history.
@@ -119,6 +169,13 @@ impl Batch {
                 break;
             }
             let (mut moved, mut shown) = (HistogramCarry::default(), HistogramCarry::default());
+            if let Some(Recorded { recording, gains }) = &self.recorded {
+                let values = gains.iter().enumerate().map(|(n, gain)| recording.value(n, *gain, self.tick));
+                rows.extend(values);
+                timestamps.push(self.timestamp(self.tick));
+                self.tick += 1;
+                continue;
+            }
             for (series, state) in self.series.iter().zip(&mut self.states) {
                 if self.tick > 0 {
                     *state = series.behaviour.next(*state, series.key, self.tick, &mut moved);
@@ -132,6 +189,24 @@ impl Batch {
             return Ok(());
         }
         let width = self.series.len();
+        if self.scattered {
+            for (row, time) in timestamps.iter().enumerate() {
+                for (series, value) in self.series.iter().zip(&rows[row * width..]) {
+                    let own = time - (series.key % SCATTER) as i64;
+                    request.add(&series.labels, std::iter::once((own, *value)));
+                    if request.len() >= SCATTERED_BYTES {
+                        send(request)?;
+                        request.clear();
+                    }
+                }
+                // the next sample of a series is in another request
+                if !request.is_empty() {
+                    send(request)?;
+                    request.clear();
+                }
+            }
+            return Ok(());
+        }
         for (number, series) in self.series.iter().enumerate() {
             let values = timestamps.iter().enumerate().map(|(row, time)| (*time, rows[row * width + number]));
             request.add(&series.labels, values);
@@ -226,6 +301,60 @@ fn send_slice(
     if request.is_empty() { Ok(()) } else { post(&request) }
 }
 
+/// Samples that are sent as they come due, as remote writers do it.
+pub(crate) struct Live {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<Result<(), BenchError>>>,
+}
+
+/// How often a live sender looks for samples that are due.
+const LIVE_PAUSE: Duration = Duration::from_millis(250);
+
+impl Live {
+    /// Sends each batch from a thread of its own.
+    pub(crate) fn start(batches: Vec<Batch>, address: SocketAddr) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let threads = batches
+            .into_iter()
+            .map(|batch| {
+                let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+                std::thread::spawn(move || {
+                    let mut share = [batch];
+                    let mut sender = None;
+                    while !stop.load(Ordering::Relaxed) {
+                        let before = share[0].tick;
+                        send_slice(&mut share, model::now_millis(), address, &mut sender)?;
+                        let more = (share[0].tick - before) * share[0].series.len() as u64;
+                        sent.fetch_add(more, Ordering::Relaxed);
+                        std::thread::sleep(LIVE_PAUSE);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        Self { stop, sent, threads }
+    }
+
+    /// Samples that were acknowledged so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Ends it. Gives the first error that a sender had.
+    pub(crate) fn stop(mut self) -> Result<(), BenchError> {
+        self.stop.store(true, Ordering::Relaxed);
+        let gone = || BenchError::program("a sender", "it panicked");
+        self.threads.drain(..).try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(gone())))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,6 +410,34 @@ mod tests {
         collect(&mut batch, TIMES.end);
         assert_eq!(batch.tick, 40);
         assert_eq!(collect(&mut batch, i64::MAX), (0, 0));
+    }
+
+    #[test]
+    fn scattered_series_are_all_there_with_one_sample_in_a_request() {
+        let parts = Batch::page(&spec(), &[], TIMES).scattered(8);
+        assert_eq!(parts.iter().map(|p| p.series.len()).sum::<usize>(), 300);
+        assert!(parts.iter().filter(|p| !p.series.is_empty()).count() == 8);
+        let mut values = Vec::new();
+        for mut part in parts {
+            let mut requests = 0;
+            part.requests(TIMES.start + 2 * 15_000, &mut Request::default(), |request| {
+                requests += 1;
+                let found = request.last_values();
+                if requests == 1 {
+                    values.extend(found.iter().map(|v| v.to_bits()));
+                }
+                Ok::<(), ()>(())
+            })
+            .expect("nothing fails");
+            assert_eq!(requests, 2, "one for each scrape");
+        }
+        let mut request = Request::default();
+        let mut together = Batch::page(&spec(), &[], TIMES);
+        together.requests(TIMES.start + 1, &mut request, |_| Err("one is enough")).expect("one request");
+        let mut expected: Vec<u64> = request.last_values().iter().map(|v| v.to_bits()).collect();
+        expected.sort_unstable();
+        values.sort_unstable();
+        assert_eq!(values, expected);
     }
 
     #[test]

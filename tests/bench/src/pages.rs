@@ -171,7 +171,7 @@ impl Page {
 }
 
 /// Labels of `NAME{LABEL="VALUE",...} `, as [`Builder`] writes it.
-fn parse_labels(head: &str) -> Vec<(String, String)> {
+pub(crate) fn parse_labels(head: &str) -> Vec<(String, String)> {
     let head = head.trim_end();
     let (name, mut rest) = head.split_once('{').unwrap_or((head, "}"));
     let mut labels = vec![("__name__".to_owned(), name.to_owned())];

@@ -34,6 +34,31 @@ pub enum Unit {
     Bytes,
 }
 
+/// Each unit with its name in JSON.
+const UNITS: [(Unit, &str); 6] = [
+    (Unit::Seconds, "seconds"),
+    (Unit::Milliseconds, "milliseconds"),
+    (Unit::Megabytes, "megabytes"),
+    (Unit::Count, "count"),
+    (Unit::Percent, "percent"),
+    (Unit::Bytes, "bytes"),
+];
+
+impl Unit {
+    fn name(self) -> &'static str {
+        UNITS.iter().find(|(unit, _)| *unit == self).map_or("count", |(_, name)| name)
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        UNITS.iter().find(|(_, n)| *n == name).map(|(unit, _)| *unit)
+    }
+}
+
+/// The day by the clock of the machine, in UTC.
+fn today() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
+}
+
 /// What was measured of one program.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -68,6 +93,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What went wrong, so that the figures of a program do not count.
     pub problems: Vec<String>,
+    /// The day that it was measured on.
+    pub date: String,
     /// Load average of the machine before it started.
     pub load_before: f64,
     /// Whether the table has a line for each group and program, with the ratios in it.
@@ -82,6 +109,7 @@ impl Report {
             name: name.to_owned(),
             quick,
             columns: columns.to_vec(),
+            date: today(),
             load_before: proc_files::load(),
             ..Self::default()
         }
@@ -195,6 +223,10 @@ impl Report {
                 "values": named(&row.values),
             })
         });
+        let column = |column: &Column| {
+            let Column { key, title, unit, compared } = column;
+            json!({"key": key, "title": title, "unit": unit.name(), "compared": compared})
+        };
         let ratios = self.ratios();
         let ratios = ratios.iter().map(|(peer, ratios)| {
             json!({"group": peer.group, "program": peer.program, "version": peer.version, "values": named(ratios)})
@@ -203,7 +235,12 @@ impl Report {
             "benchmark": self.name,
             "work": self.work,
             "quick": self.quick,
+            "date": self.date,
+            "columns": self.columns.iter().map(column).collect::<Vec<_>>(),
             "machine": {
+                "processor": proc_files::processor_model(),
+                "memory_bytes": proc_files::machine_memory(),
+                "kernel": proc_files::kernel(),
                 "processors": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
                 "load_before": self.load_before,
                 "load_after": proc_files::load(),
@@ -217,7 +254,7 @@ impl Report {
     }
 }
 
-fn show(value: f64, unit: Unit) -> String {
+pub(crate) fn show(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Seconds => format!("{value:.2} s"),
         Unit::Milliseconds => {
@@ -268,6 +305,7 @@ mod tests {
             left_out: vec![("victoria-metrics".to_owned(), "no network".to_owned())],
             notes: vec!["be careful".to_owned()],
             problems: vec!["prometheus: 3 targets are down".to_owned()],
+            date: "2026-01-02".to_owned(),
             load_before: 0.5,
             by_group: false,
             quick: false,

@@ -23,7 +23,7 @@ const COLUMNS: [Column; 10] = [
 ];
 
 fn run(settings: &Settings) -> Result<Report, BenchError> {
-    let set = DataSet::new(settings, Which::Disk, now()?);
+    let set = DataSet::new(settings, Which::Disk, now()?)?;
     let mut report = Report::new(&set.name, settings.quick, &COLUMNS);
     report.work = format!("{}, by remote write in order of time, after compaction", set.about);
     let roster = settings.roster(&STORES)?;

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::benchmark::{BenchError, Benchmark, Found, Maker, Settings};
+use crate::datasets;
 use crate::farm::{self, FarmSpec};
+use crate::history::Live;
 use crate::http;
 use crate::pages::Kind;
 use crate::proc_files;
@@ -34,6 +36,9 @@ const COLUMNS: [Column; 12] = [
     Column { key: "targets_up", title: "up", unit: Unit::Count, compared: false },
     Column { key: "other_cpu_seconds", title: "others' CPU", unit: Unit::Seconds, compared: false },
 ];
+
+/// Recording rules in the hostile mode.
+const RULES: usize = 2_000;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -96,10 +101,19 @@ impl Plan {
                 let replaced = self.replaced_per_interval();
                 format!(", {replaced} replaced every 10 s, {:.0} % of the series come and go", CHURN_SERIES * 1e2)
             }
-            Load::Hostile => ", a timestamp of its own on every line".to_owned(),
+            Load::Hostile => format!(
+                ", a timestamp of its own on every line, {} series more by remote write in {} shards, {RULES} rules",
+                self.remote_targets() * series,
+                datasets::HOSTILE_SHARDS
+            ),
         };
         let (warm_up, steady) = (self.warm_up.as_secs(), self.steady.as_secs());
         format!("{targets} targets x {series} series every 10 s, gzip{load}; {steady} s after {warm_up} s of warm-up")
+    }
+
+    /// Targets whose series come by remote write.
+    fn remote_targets(&self) -> usize {
+        if self.load == Load::Hostile { self.farm.targets.div_ceil(10) } else { 0 }
     }
 
     fn replaced_per_interval(&self) -> usize {
@@ -152,15 +166,18 @@ fn measure(settings: &Settings, plan: &Plan, found: &Found) -> Result<Measured, 
     let farm = FarmProcess::start(&plan.farm)?;
     let address = free_address()?;
     write_targets(folder.path(), plan, farm.port, 0)?;
-    let arguments = configure(found, folder.path(), address)?;
+    let arguments = configure(found, plan, folder.path(), address)?;
     let mut running = Running::start(found.name, &found.binary, &arguments, folder.path())?;
     running.wait_ready(address, "/-/ready", Duration::from_secs(60))?;
 
+    let now = datasets::now()?;
+    let remote = (plan.load == Load::Hostile)
+        .then(|| Live::start(datasets::hostile_live(plan.remote_targets(), plan.farm.series, now), address));
     let mut drive = Drive { plan, folder: folder.path(), port: farm.port, started: Instant::now(), intervals: 0 };
     drive.until(plan.warm_up, &mut running)?;
-    let before = Reading::take(found, &running, &farm, address)?;
+    let before = Reading::take(found, &running, &farm, remote.as_ref(), address)?;
     let resident = drive.until(plan.warm_up + plan.steady, &mut running)?;
-    let after = Reading::take(found, &running, &farm, address)?;
+    let after = Reading::take(found, &running, &farm, remote.as_ref(), address)?;
     let memory = running.memory()?;
     let seconds = (after.at - before.at).as_secs_f64();
 
@@ -172,13 +189,15 @@ fn measure(settings: &Settings, plan: &Plan, found: &Found) -> Result<Measured, 
     let expected = (plan.farm.targets * plan.farm.series) as f64 * seconds / INTERVAL.as_secs_f64();
     // with churn, the farm knows how many lines there were
     let wanted = if plan.load == Load::Churn { served.min(expected) } else { expected };
+    let wanted_pages = wanted;
+    let wanted = wanted + (after.remote - before.remote) as f64;
 
     let mut problems = Vec::new();
     if samples < ENOUGH * wanted {
         problems.push(format!("it stored {samples:.0} samples of the {wanted:.0} expected: it did not do the work"));
     }
-    if served < ENOUGH * wanted {
-        problems.push(format!("it fetched pages of {served:.0} samples, and {wanted:.0} were expected"));
+    if served < ENOUGH * wanted_pages {
+        problems.push(format!("it fetched pages of {served:.0} samples, and {wanted_pages:.0} were expected"));
     }
     let (up, down) = targets(address).map_err(|e| running.failure(&format!("/api/v1/targets: {e}")))?;
     // those that have just been replaced may not have had their first scrape
@@ -200,6 +219,9 @@ fn measure(settings: &Settings, plan: &Plan, found: &Found) -> Result<Measured, 
         Ok(up) if up >= enough => {}
         Ok(up) => problems.push(format!("count(up == 1) is {up}, and there are {} targets", plan.farm.targets)),
         Err(reason) => problems.push(format!("count(up == 1) cannot be asked: {reason}")),
+    }
+    if let Some(remote) = remote {
+        remote.stop()?;
     }
     running.stop()?;
     let disk = allocated_bytes(&folder.path().join("data"));
@@ -234,10 +256,17 @@ struct Reading {
     machine: Duration,
     samples: f64,
     served: FarmCount,
+    remote: u64,
 }
 
 impl Reading {
-    fn take(found: &Found, running: &Running, farm: &FarmProcess, address: SocketAddr) -> Result<Self, BenchError> {
+    fn take(
+        found: &Found,
+        running: &Running,
+        farm: &FarmProcess,
+        remote: Option<&Live>,
+        address: SocketAddr,
+    ) -> Result<Self, BenchError> {
         let page = http::get(address, "/metrics")
             .and_then(|answer| answer.text())
             .map_err(|e| running.failure(&format!("/metrics: {e}")))?;
@@ -249,6 +278,7 @@ impl Reading {
             machine: proc_files::machine_time()?,
             samples,
             served: farm.count()?,
+            remote: remote.map_or(0, Live::sent),
         })
     }
 }
@@ -282,30 +312,40 @@ impl Drive<'_> {
 }
 
 /// Writes the configuration and returns the arguments.
-fn configure(found: &Found, folder: &Path, address: SocketAddr) -> Result<Vec<String>, BenchError> {
+fn configure(found: &Found, plan: &Plan, folder: &Path, address: SocketAddr) -> Result<Vec<String>, BenchError> {
     let victoria = found.name == "victoria-metrics";
     // VictoriaMetrics has a flag for how often files are read, and knows no field for it
     let refresh = if victoria { "" } else { "        refresh_interval: 10s\n" };
+    // VictoriaMetrics leaves rules to another program
+    let with_rules = plan.load == Load::Hostile && !victoria;
+    let rules = if with_rules { "rule_files: [rules.yml]\n" } else { "" };
     let config = format!(
-        "global:\n  scrape_interval: 10s\n  scrape_timeout: 10s\nscrape_configs:\n  - job_name: farm\n    \
+        "global:\n  scrape_interval: 10s\n  scrape_timeout: 10s\n{rules}scrape_configs:\n  - job_name: farm\n    \
          file_sd_configs:\n      - files: [targets.json]\n{refresh}"
     );
     let path = folder.join("config.yml");
     fs::write(&path, config).map_err(|e| BenchError::io(path.display().to_string(), e))?;
-    Ok(if victoria {
-        vec![
-            "-promscrape.config=config.yml".to_owned(),
-            "-promscrape.fileSDCheckInterval=10s".to_owned(),
-            "-storageDataPath=data".to_owned(),
-            format!("-httpListenAddr={address}"),
-        ]
-    } else {
-        vec![
-            "--config.file=config.yml".to_owned(),
-            "--storage.tsdb.path=data".to_owned(),
-            format!("--web.listen-address={address}"),
-        ]
-    })
+    if with_rules {
+        let path = folder.join("rules.yml");
+        fs::write(&path, rules_file()).map_err(|e| BenchError::io(path.display().to_string(), e))?;
+    }
+    let mut arguments = StoreKind::of(found).arguments(address);
+    if victoria {
+        arguments.push("-promscrape.fileSDCheckInterval=10s".to_owned());
+    }
+    Ok(arguments)
+}
+
+/// Recording rules, each of which commits a sample by itself, in groups of a hundred.
+fn rules_file() -> String {
+    let mut text = "groups:\n".to_owned();
+    for rule in 0..RULES {
+        if rule % 100 == 0 {
+            text.push_str(&format!("  - name: group{}\n    interval: 10s\n    rules:\n", rule / 100));
+        }
+        text.push_str(&format!("      - record: bench:up:rule{rule}\n        expr: count(up) + {rule}\n"));
+    }
+    text
 }
 
 /// Writes the list of targets as it is after so many intervals, in one step as programs watch the file.

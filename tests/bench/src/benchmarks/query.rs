@@ -65,7 +65,8 @@ struct Asker {
 type Answers = HashMap<(Asker, String), Asked>;
 
 fn run(settings: &Settings) -> Result<Report, BenchError> {
-    let mut report = Report::new("query", settings.quick, &COLUMNS);
+    let name = if settings.hostile { "query-hostile" } else { "query" };
+    let mut report = Report::new(name, settings.quick, &COLUMNS);
     report.by_group = true;
     report.work = "the stores of `disk` and others with more series; time and processor time of one query".to_owned();
     let roster = settings.roster(&STORES)?;
