@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::benchmark::BenchError;
-use crate::http::Connection;
 use crate::pages::{Behaviour, HistogramCarry, Page, PageSpec, mix, parse_labels, unit};
 use crate::recorded::Recording;
 use crate::remote_write::{self, Request};
+use harness::client::Connection;
 
 /// All senders are within this stretch of time of each other, so that no store sees samples that it takes for old ones.
 const SLICE: i64 = 10 * 60 * 1000;

@@ -10,7 +10,6 @@ mod datasets;
 pub mod farm;
 mod filled;
 mod history;
-pub mod http;
 pub mod markdown;
 pub mod pages;
 mod peers;

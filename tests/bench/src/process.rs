@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::benchmark::BenchError;
 use crate::farm::FarmSpec;
-use crate::http;
 use crate::proc_files::{self, Memory};
+use harness::client as http;
 
 /// How long a program may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(60);

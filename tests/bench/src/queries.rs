@@ -1,7 +1,7 @@
 //! The questions that `query` asks.
 
 use crate::datasets::{Which, Window};
-use crate::http::escape;
+use harness::encode;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -45,20 +45,20 @@ impl Query {
         let last_hour = format!("start={}&end={}", seconds(window.end - HOUR), seconds(window.end));
         match &self.ask {
             Ask::Instant(expr) => {
-                format!("/api/v1/query?query={}&time={}", escape(expr), seconds(window.end - MINUTE))
+                format!("/api/v1/query?query={}&time={}", encode(expr), seconds(window.end - MINUTE))
             }
             Ask::Range { expr, length, step } => {
                 let window = window.last(*length);
                 let (start, end) = (seconds(window.start), seconds(window.end));
-                format!("/api/v1/query_range?query={}&start={start}&end={end}&step={}", escape(expr), seconds(*step))
+                format!("/api/v1/query_range?query={}&start={start}&end={end}&step={}", encode(expr), seconds(*step))
             }
             Ask::LabelValues { label, matching } => {
                 let matching =
-                    if matching.is_empty() { String::new() } else { format!("&match[]={}", escape(matching)) };
+                    if matching.is_empty() { String::new() } else { format!("&match[]={}", encode(matching)) };
                 format!("/api/v1/label/{label}/values?{last_hour}{matching}")
             }
             Ask::LabelNames => format!("/api/v1/labels?{last_hour}"),
-            Ask::Series(matching) => format!("/api/v1/series?{last_hour}&match[]={}", escape(matching)),
+            Ask::Series(matching) => format!("/api/v1/series?{last_hour}&match[]={}", encode(matching)),
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
         );
         assert_eq!(
             path("label values, matching"),
-            "/api/v1/label/pod/values?start=1096400.000&end=1100000.000&match[]=edge%5Frequests%5Ftotal"
+            "/api/v1/label/pod/values?start=1096400.000&end=1100000.000&match[]=edge_requests_total"
         );
         // a history that is shorter than asked for is taken from its start
         let short = Window { start: 1_099_000_000, ..window };

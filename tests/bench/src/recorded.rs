@@ -10,8 +10,8 @@ use clap::Args;
 use std::collections::HashMap;
 
 use crate::benchmark::{BenchError, Contestant, Found, Maker, Settings};
-use crate::http;
 use crate::process::{Running, free_address};
+use harness::client as http;
 
 /// What is recorded: programs that tell of themselves or of the machine.
 const EXPORTERS: [Contestant; 3] = [

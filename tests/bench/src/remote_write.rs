@@ -1,7 +1,7 @@
 //! Remote write 1.0 as a fast sender writes it: labels are encoded once for each series.
 
 use crate::benchmark::BenchError;
-use crate::http::Connection;
+use harness::client::Connection;
 
 /// The bytes of a sample but for its timestamp: two keys, and the value.
 const FIXED_SAMPLE_BYTES: usize = 10;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::Advice;
 
 use crate::benchmark::{BenchError, Contestant, Found, Maker};
-use crate::http;
 use crate::process::{Running, free_address};
+use harness::client as http;
 
 /// Programs that store samples and answer queries.
 pub(crate) const STORES: [Contestant; 3] = [

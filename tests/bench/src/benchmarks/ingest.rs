@@ -12,12 +12,12 @@ use crate::benchmark::{BenchError, Benchmark, Found, Maker, Settings};
 use crate::datasets;
 use crate::farm::{self, FarmSpec};
 use crate::history::Live;
-use crate::http;
 use crate::pages::Kind;
 use crate::proc_files;
 use crate::process::{FarmCount, FarmProcess, Running, free_address};
 use crate::report::{Column, Report, Row, Unit};
 use crate::store::{STORES, StoreKind, allocated_bytes};
+use harness::client as http;
 
 pub(crate) const BENCHMARK: Benchmark =
     Benchmark { name: "ingest", about: "Processor time and memory of a collector that scrapes a farm.", run };
@@ -395,7 +395,8 @@ fn up_and_down(json: &Value) -> Result<(usize, Vec<String>), String> {
 /// The value of an expression with a single result now. VictoriaMetrics hides the newest samples unless told not to; the others
 /// know no such parameters and ignore them.
 fn query(address: SocketAddr, expression: &str) -> Result<f64, String> {
-    let json = api(address, &format!("/api/v1/query?latency_offset=1s&nocache=1&query={}", http::escape(expression)))?;
+    let json =
+        api(address, &format!("/api/v1/query?latency_offset=1s&nocache=1&query={}", harness::encode(expression)))?;
     let value = &json["data"]["result"][0]["value"][1];
     value.as_str().and_then(|v| v.parse().ok()).ok_or_else(|| format!("no result in {json}"))
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::benchmark::{BenchError, Benchmark, Contestant, Found, Maker, Settings};
-use crate::http::Connection;
 use crate::process::{Running, free_address};
 use crate::report::{Column, Report, Row, Unit};
+use harness::client::Connection;
 
 pub(crate) const BENCHMARK: Benchmark =
     Benchmark { name: "node", about: "Processor time and memory of a node exporter that is scraped.", run };

@@ -8,10 +8,10 @@ use crate::answers;
 use crate::benchmark::{BenchError, Benchmark, Found, Maker, Settings};
 use crate::datasets::{Which, Window};
 use crate::filled;
-use crate::http::Connection;
 use crate::queries::{self, Query};
 use crate::report::{Column, Report, Row, Unit};
 use crate::store::{RunningStore, STORES, StoreKind, forget_files};
+use harness::client::Connection;
 
 pub(crate) const BENCHMARK: Benchmark =
     Benchmark { name: "query", about: "Time and processor time of queries, with equal answers.", run };
@@ -179,13 +179,12 @@ impl Program<'_> {
         let mut connection = self.connect(store)?;
         let (first, body) = once(store, &mut connection, path)?;
         let mut asked = Asked { body, cold: cold.then_some(first), ..Asked::default() };
-        let cpu = store.running.short_processor_time()?;
+        let before = Spent::read(store)?;
         let began = Instant::now();
         while asked.times.len() < runs && (began.elapsed() < REPEAT_LIMIT || asked.times.len() < 3) {
             asked.times.push(once(store, &mut connection, path)?.0);
         }
-        let cpu = store.running.short_processor_time()?.saturating_sub(cpu);
-        asked.cpu = cpu.as_secs_f64() / asked.times.len() as f64;
+        asked.cpu = Spent::read(store)?.since(&before) / asked.times.len() as f64;
         asked.times.sort_by(f64::total_cmp);
         Ok(asked)
     }
@@ -199,9 +198,10 @@ impl Program<'_> {
             let mut all: Vec<Asked> = vec![Asked::default(); queries.len()];
             for _ in 0..PASSES {
                 for (asked, query) in all.iter_mut().zip(queries) {
-                    let cpu = store.running.short_processor_time()?;
+                    let cpu = store.running.processor_time()?;
                     let (time, body) = once(&store, &mut connection, &(query.path(self.window) + more))?;
-                    let cpu = store.running.short_processor_time()?.saturating_sub(cpu);
+                    // in clock ticks, which are exact in the sum over all queries
+                    let cpu = store.running.processor_time()?.saturating_sub(cpu);
                     asked.times.push(time);
                     asked.cpu += cpu.as_secs_f64() / PASSES as f64;
                     asked.body = body;
@@ -218,6 +218,25 @@ impl Program<'_> {
 
     fn connect(&self, store: &RunningStore) -> Result<Connection, BenchError> {
         Connection::open(store.address, ANSWER_LIMIT).map_err(|e| BenchError::io(self.found.name, e))
+    }
+}
+
+/// Processor time of a store so far, by both clocks: one is exact and forgets threads that have ended, the other knows all and
+/// counts in ticks.
+struct Spent {
+    exact: Duration,
+    whole: Duration,
+}
+
+impl Spent {
+    fn read(store: &RunningStore) -> Result<Self, BenchError> {
+        Ok(Self { exact: store.running.short_processor_time()?, whole: store.running.processor_time()? })
+    }
+
+    /// Seconds.
+    fn since(&self, before: &Self) -> f64 {
+        let (exact, whole) = (self.exact.saturating_sub(before.exact), self.whole.saturating_sub(before.whole));
+        exact.max(whole).as_secs_f64()
     }
 }
 

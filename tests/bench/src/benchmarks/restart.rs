@@ -8,9 +8,10 @@ use serde_json::Value;
 use crate::benchmark::{BenchError, Benchmark, Found, Maker, Settings};
 use crate::datasets::{self, Restart};
 use crate::history;
-use crate::http::{Connection, escape};
 use crate::report::{Column, Report, Row, Unit};
 use crate::store::{RunningStore, STORES, StoreKind, file_bytes};
+use harness::client::Connection;
+use harness::encode;
 
 pub(crate) const BENCHMARK: Benchmark = Benchmark {
     name: "restart",
@@ -73,7 +74,7 @@ fn measure(settings: &Settings, plan: &Restart, found: &Found) -> Result<Vec<Opt
     let counted = format!("sum(count_over_time(node_cpu_seconds_total[{}s]))", (window.end - window.start) / 1000);
     let questions = [counted, "count({job=\"farm\"})".to_owned()].map(|expr| {
         let end = window.end - 1;
-        format!("/api/v1/query?query={}&time={}.{:03}", escape(&expr), end / 1000, end % 1000)
+        format!("/api/v1/query?query={}&time={}.{:03}", encode(&expr), end / 1000, end % 1000)
     });
     let complete = ask_all(&store, &questions).map_err(|reason| store.running.failure(&reason))?;
     if complete[1] != (plan.series_count()) as f64 {
