@@ -74,6 +74,9 @@ pub struct Settings {
     /// disk, query: exactly regular timestamps, instead of one in twenty a little late.
     #[arg(long)]
     pub regular: bool,
+    /// restart: ten minutes of samples in a request, as after an outage of the network, instead of a request for each scrape.
+    #[arg(long)]
+    pub bulk: bool,
     /// disk, query: length of the history.
     #[arg(long)]
     pub hours: Option<i64>,

@@ -55,7 +55,7 @@ pub(crate) fn fill(settings: &Settings, set: &DataSet, found: &Found) -> Result<
         more.push(format!("--storage.tsdb.block-reload-interval={interval}"));
     }
     let mut store = RunningStore::start(found, &folder, &more)?;
-    let sent = history::send(set.batches(), store.address)?;
+    let sent = history::send(set.batches(), store.address, history::BULK)?;
     let send_cpu = store.running.processor_time()?;
     let taken = kind.samples(&store.metrics()?);
     if taken < sent.samples as f64 {

@@ -12,8 +12,8 @@ use crate::recorded::Recording;
 use crate::remote_write::{self, Request};
 use harness::client::Connection;
 
-/// All senders are within this stretch of time of each other, so that no store sees samples that it takes for old ones.
-const SLICE: i64 = 10 * 60 * 1000;
+/// How much time of each series a request brings, in milliseconds: for loads that are to be fast.
+pub(crate) const BULK: i64 = 10 * 60 * 1000;
 
 /// Connections that send at once.
 const SENDERS: usize = 8;
@@ -234,8 +234,9 @@ pub(crate) struct Sent {
     pub(crate) took: Duration,
 }
 
-/// Sends all batches in order of time: each on one of a few connections.
-pub(crate) fn send(batches: Vec<Batch>, address: SocketAddr) -> Result<Sent, BenchError> {
+/// Sends all batches in order of time, `slice` milliseconds of each before the next: each on one of a few connections. So all
+/// senders are within that stretch of each other, and no store sees samples that it takes for old ones.
+pub(crate) fn send(batches: Vec<Batch>, address: SocketAddr, slice: i64) -> Result<Sent, BenchError> {
     let samples = batches.iter().map(Batch::samples).sum();
     let start = batches.iter().map(|b| b.times.start).min().unwrap_or(0);
     let end = batches.iter().map(|b| b.times.end).max().unwrap_or(0);
@@ -261,7 +262,7 @@ pub(crate) fn send(batches: Vec<Batch>, address: SocketAddr) -> Result<Sent, Ben
                     let mut sender = None;
                     let mut until = start;
                     while until < end {
-                        until += SLICE;
+                        until += slice;
                         if outcome.is_ok() && !failed.load(Ordering::Relaxed) {
                             outcome = send_slice(&mut share, until, address, &mut sender);
                             failed.fetch_or(outcome.is_err(), Ordering::Relaxed);

@@ -23,8 +23,8 @@ const EXPORTERS: [Contestant; 3] = [
 /// `bench record`.
 #[derive(Args, Clone, Debug)]
 pub struct RecordSettings {
-    /// Number of scrapes, a second apart.
-    #[arg(long, default_value_t = 300)]
+    /// Number of scrapes, a second apart; `disk` takes them for scrapes every 15 s, so the default is 6 h of history.
+    #[arg(long, default_value_t = 1440)]
     pub scrapes: usize,
     /// Folder that benchmarks write to; the recording lies in `recorded` there.
     #[arg(long, default_value = "target/bench")]

@@ -36,9 +36,11 @@ const COLUMNS: [Column; 10] = [
 const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 
 fn run(settings: &Settings) -> Result<Report, BenchError> {
-    let mut report = Report::new("restart", settings.quick, &COLUMNS);
+    let name = if settings.bulk { "restart-bulk" } else { "restart" };
+    let mut report = Report::new(name, settings.quick, &COLUMNS);
     let plan = Restart::new(settings);
-    report.work = plan.about();
+    let requests = if settings.bulk { "10 min of a target" } else { "one scrape" };
+    report.work = format!("{}; {requests} in a request", plan.about());
     // VictoriaMetrics has no log: it loses what it had in memory
     let roster = settings.roster(&STORES[..2])?;
     report.left_out = roster.left_out;
@@ -64,7 +66,9 @@ fn measure(settings: &Settings, plan: &Restart, found: &Found) -> Result<Vec<Opt
     let kind = StoreKind::of(found);
     let window = plan.window(datasets::now()?);
     let mut store = RunningStore::start(found, folder.path(), &[])?;
-    let sent = history::send(plan.batches(window), store.address)?;
+    // a request for each scrape leaves the log as scrapes do
+    let slice = if settings.bulk { history::BULK } else { datasets::RESTART_INTERVAL };
+    let sent = history::send(plan.batches(window), store.address, slice)?;
     let taken = kind.samples(&store.metrics()?);
     if taken < sent.samples as f64 {
         return Err(store.running.failure(&format!("it took {taken} samples of {}", sent.samples)));
