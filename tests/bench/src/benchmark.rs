@@ -78,7 +78,7 @@ pub struct Settings {
     #[arg(long)]
     pub bulk: bool,
     /// disk, query: length of the history.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=240))]
     pub hours: Option<i64>,
     /// disk, query: how often our store looks for blocks to cut and merge [default: its own, with --quick 1s].
     #[arg(long)]

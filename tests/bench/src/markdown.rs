@@ -25,7 +25,7 @@ pub struct TableSettings {
 }
 
 /// The figures of each benchmark that the table shows, by the start of its name.
-const HEADLINES: [(&str, &[&str]); 6] = [
+const HEADLINES: [(&str, &[&str]); 7] = [
     (
         "ingest",
         &[
@@ -41,6 +41,7 @@ const HEADLINES: [(&str, &[&str]); 6] = [
     ("query", &["cold_seconds", "median_seconds", "cpu_seconds"]),
     ("restart", &["ready_seconds", "first_answer_seconds", "rss_peak_replay_bytes"]),
     ("node", &["cpu_seconds_per_scrape", "first_byte_median_seconds", "rss_bytes"]),
+    ("blackbox", &["cpu_seconds_per_probe", "rss_bytes"]),
     ("startup", &["ready_median_seconds", "rss_bytes"]),
 ];
 

@@ -43,14 +43,14 @@ fn ingest() {
 
 #[test]
 fn disk() {
-    let report = bench("disk", "disk", &["--targets", "2", "--series", "300"]);
+    let report = bench("disk", "disk", &["--targets", "2", "--series", "300", "--hours", "4"]);
     let bytes = figures(&report, "bytes_per_sample")[0];
     assert!(bytes > 0.01 && bytes < 8.0, "{bytes} bytes per sample");
 }
 
 #[test]
 fn query() {
-    let report = bench("query", "query", &["--targets", "2", "--series", "600"]);
+    let report = bench("query", "query", &["--targets", "2", "--series", "600", "--hours", "3"]);
     assert!(figures(&report, "median_seconds").len() >= 19, "{report:#}");
     assert!(figures(&report, "answer_bytes").iter().all(|bytes| *bytes > 60.0));
 }
