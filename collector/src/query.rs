@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use model::{FloatHistogram, Labels, METRIC_NAME, Matcher, Timestamp};
 use promql::ast::Expr;
 use promql::result::SampleValue;
-use promql::storage::{SelectRequest, Storage};
+use promql::storage::{SelectRequest, Storage, Wanted};
 use promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -150,7 +150,7 @@ impl Querier {
         to: Timestamp,
     ) -> Result<HashMap<Labels, (Timestamp, f64)>, String> {
         let matchers = [Matcher::equal(METRIC_NAME, metric), Matcher::equal("alertname", alert)];
-        let request = SelectRequest { matchers: &matchers, mint: from, maxt: to, labels_only: false };
+        let request = SelectRequest { matchers: &matchers, mint: from, maxt: to, wanted: Wanted::Samples };
         let selection = self.inner.store.select(&request).map_err(|e| e.to_string())?;
         let samples = selection.read(0..selection.labels().len(), from, to).map_err(|e| e.to_string())?;
         let mut last = HashMap::new();

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use model::{Labels, Timestamp};
-use promql::storage::{Column, Samples, SelectRequest, Selection, Storage, StorageError};
+use promql::storage::{Column, Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
 use tsdb::{AppendError, Appender, Db, Exemplar, HistogramSample, SeriesRef};
 
 /// The store of the collector.
@@ -116,7 +116,10 @@ impl Storage for Store {
     fn select<'a>(&'a self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection + 'a>, StorageError> {
         let selection =
             self.db.select(request.matchers, request.mint, request.maxt).map_err(|e| StorageError(e.to_string()))?;
-        Ok(Box::new(Selected(selection)))
+        Ok(Box::new(Selected(match request.wanted {
+            Wanted::Presence => selection.presence_only(),
+            Wanted::Labels | Wanted::Samples => selection,
+        })))
     }
 }
 

@@ -23,6 +23,8 @@ pub struct EngineOptions {
     pub features: Features,
     /// Step of subqueries that give none, in milliseconds (the global evaluation interval).
     pub default_subquery_step: i64,
+    /// Threads that a query may work on at once. The answer does not depend on it.
+    pub threads: usize,
 }
 
 impl Default for EngineOptions {
@@ -33,6 +35,7 @@ impl Default for EngineOptions {
             timeout: Some(Duration::from_secs(120)),
             features: Features::default(),
             default_subquery_step: 60_000,
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
     }
 }

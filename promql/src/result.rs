@@ -22,12 +22,16 @@ pub struct QueryResult {
 /// How many samples a query read and held, counted as Prometheus counts: a histogram counts by its size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueryStats {
-    /// Samples read, those in overlapping windows again for each.
+    /// Samples loaded, those in overlapping windows again for each.
     pub total_queryable_samples: u64,
+    /// Samples read, those in overlapping windows once.
+    pub samples_read: u64,
     /// Most samples held at once.
     pub peak_samples: u64,
+    /// Samples loaded at each step, with the step's time, if asked for.
+    pub queryable_per_step: Option<Vec<(Timestamp, u64)>>,
     /// Samples read at each step, with the step's time, if asked for.
-    pub samples_per_step: Option<Vec<(Timestamp, u64)>>,
+    pub read_per_step: Option<Vec<(Timestamp, u64)>>,
 }
 
 /// The value of a query.

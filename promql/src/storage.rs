@@ -18,8 +18,19 @@ pub struct SelectRequest<'a> {
     pub mint: Timestamp,
     /// See `mint`.
     pub maxt: Timestamp,
-    /// Only labels are wanted, never samples (series and label APIs).
-    pub labels_only: bool,
+    /// What of the series is wanted.
+    pub wanted: Wanted,
+}
+
+/// What of the series a query asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Only labels, never samples (series and label APIs).
+    Labels,
+    /// When there are samples: staleness markers must be told from other values, but those can be any numbers.
+    Presence,
+    /// Samples.
+    Samples,
 }
 
 /// Something that holds samples.

@@ -38,6 +38,10 @@ eval instant at 2m up{host=\"1\"} @ 240
 eval range from 0 to 4m step 2m up{host=\"1\"} @ end() - up{host=\"1\"} @ start()
   {job=\"a\",host=\"1\"} 4 4 4
 
+# what is fixed is aggregated once, with the first value of the parameter
+eval range from 0 to 2m step 1m topk(scalar(up{host=\"1\"}) + 1, up @ 120)
+  up{job=\"b\"} 5 5 5
+
 eval range from 0 to 6m step 1m up{job=\"b\"}
   up{job=\"b\"} 5 5 5 5 5 _ _
 

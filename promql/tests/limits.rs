@@ -82,12 +82,80 @@ fn statistics() {
     let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
     let stats = engine.range(&storage(), "sum(m)", (0, 20_000, 10_000), &options).unwrap().stats;
     assert_eq!(stats.total_queryable_samples, 30);
-    assert_eq!(stats.samples_per_step, Some(vec![(0, 10), (10_000, 10), (20_000, 10)]));
+    assert_eq!(stats.queryable_per_step, Some(vec![(0, 10), (10_000, 10), (20_000, 10)]));
     let stats = engine.instant(&storage(), "rate(m{n=\"1\"}[1m])", 600_000, &options).unwrap().stats;
     assert_eq!(stats.total_queryable_samples, 6);
     assert!(stats.peak_samples >= 6);
     let plain = engine.range(&storage(), "sum(m)", (0, 20_000, 10_000), &QueryOptions::default()).unwrap().stats;
-    assert_eq!(plain.samples_per_step, None);
+    assert_eq!(plain.queryable_per_step, None);
+}
+
+/// The most samples held at once, as Prometheus counts them: operands, what is gathered of them for a step, the result so far.
+#[test]
+fn peak_samples() {
+    let peak = |query: &str, range: Option<(i64, i64, i64)>| {
+        let (engine, storage, options) = (engine(|_| ()), storage(), QueryOptions::default());
+        let result = match range {
+            None => engine.instant(&storage, query, 600_000, &options),
+            Some(range) => engine.range(&storage, query, range, &options),
+        };
+        result.unwrap().stats.peak_samples
+    };
+    for (query, expected) in [
+        ("1", 1),
+        ("1 + 1", 5),
+        ("m", 10),
+        ("-m", 10),
+        ("sum(m)", 10),
+        ("quantile(0.5, m)", 11),
+        ("abs(m)", 30),
+        ("abs(sum(m))", 10),
+        ("m + 1", 32),
+        ("m and m", 50),
+        ("m unless m", 40),
+        ("label_replace(m, \"a\", \"\", \"\", \"\")", 10),
+        ("round(m, 5)", 32),
+        ("timestamp(m)", 20),
+        ("vector(1)", 3),
+        ("time()", 1),
+        ("count_values(\"v\", m)", 21),
+        // one window at a time beside the results
+        ("rate(m[1m])", 16),
+        ("predict_linear(m[1m], 5)", 17),
+        ("m[1m]", 60),
+        ("m[1m:30s]", 20),
+        ("max_over_time(m[1m:30s])", 32),
+    ] {
+        assert_eq!(peak(query, None), expected, "{query}");
+    }
+    let three_steps = Some((600_000, 620_000, 10_000));
+    for (query, expected) in [
+        ("1", 3),
+        ("m", 30),
+        ("sum(m)", 30),
+        ("abs(m)", 70),
+        ("timestamp(m)", 40),
+        ("rate(m[1m])", 36),
+        ("m @ 600", 30),
+        ("m @ 600 + 1", 32),
+    ] {
+        assert_eq!(peak(query, three_steps), expected, "{query}");
+    }
+}
+
+/// What overlapping windows see again is loaded again, but read once. What a subquery asks for is read and not loaded.
+#[test]
+fn samples_loaded_and_read() {
+    let counts = |query: &str| {
+        let result =
+            engine(|_| ()).range(&storage(), query, (600_000, 620_000, 10_000), &QueryOptions::default()).unwrap();
+        (result.stats.total_queryable_samples, result.stats.samples_read)
+    };
+    assert_eq!(counts("m"), (30, 30));
+    assert_eq!(counts("m @ 600"), (30, 10));
+    assert_eq!(counts("rate(m[1m])"), (180, 80));
+    assert_eq!(counts("rate(m[1m] @ 600)"), (180, 60));
+    assert_eq!(counts("max_over_time(m[1m:20s])"), (90, 40 + 40));
 }
 
 #[test]

@@ -10,10 +10,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::appender::Appender;
 use crate::block::BlockMeta;
-use crate::durable;
 use crate::engine::{Ask, Engine, answer};
 use crate::error::{CommitError, FileError, MaintainError, OpenError, ReadError};
 use crate::exemplars::ExemplarStore;
+use crate::files::dir_size;
 use crate::head::{Bounds, Groups, SpillArea};
 use crate::lock::DirLock;
 use crate::maintain;
@@ -64,16 +64,17 @@ impl Db {
             return Err(OpenError::Options("the out-of-order window must not be negative".into()));
         }
         let dir = dir.as_ref().join(FOLDER);
-        durable::create_dir(&dir)?;
+        let files = options.files.clone();
+        files.create_dir(&dir)?;
         let lock = DirLock::acquire(&dir)?;
-        let counters = Counters::default();
+        let counters = Arc::new(Counters::default());
         let blocks_dir = dir.join("blocks");
-        durable::create_dir(&blocks_dir)?;
-        let (blocks, damaged) = maintain::open_blocks(&blocks_dir)?;
+        files.create_dir(&blocks_dir)?;
+        let (blocks, damaged) = maintain::open_blocks(&files, &blocks_dir)?;
         counters.damaged_blocks.add(damaged.len() as u64);
 
         let began = Instant::now();
-        let area = SpillArea::open(&dir.join("head"))?;
+        let area = SpillArea::open(&files, &dir.join("head"))?;
         let bounds = Bounds {
             min_time: Timestamp::MAX,
             max_time: Timestamp::MIN,
@@ -82,9 +83,9 @@ impl Db {
             block_range: options.min_block_duration,
         };
         let wal_dir = dir.join("wal");
-        durable::create_dir(&wal_dir)?;
+        files.create_dir(&wal_dir)?;
         let exemplars = ExemplarStore::new(options.max_exemplars);
-        let mut replayed = replay::replay(&wal_dir, Groups::new(bounds, area), exemplars, &counters)?;
+        let mut replayed = replay::replay(&files, &wal_dir, Groups::new(bounds, area), exemplars, &counters)?;
         if let Some(end) = blocks.iter().map(|b| b.meta.max_time).max() {
             // cut before a crash, but not noted in the log
             replay::forget_before(&mut replayed, end);
@@ -92,8 +93,14 @@ impl Db {
         counters.replay_millis.add(began.elapsed().as_millis() as u64);
         let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes };
         let min_valid = replayed.groups.bounds.min_valid;
-        let wal =
-            WalWriter::create(&wal_dir, wal_options, replayed.stats.next_segment, replayed.stats.segments, min_valid)?;
+        let wal = WalWriter::create(
+            files,
+            &wal_dir,
+            wal_options,
+            replayed.stats.next_segment,
+            replayed.stats.segments,
+            min_valid,
+        )?;
 
         let engine = Arc::new(Engine {
             dir,
@@ -105,6 +112,7 @@ impl Db {
             syncing: Mutex::new(()),
             blocks: RwLock::new(blocks),
             damaged: Mutex::new(damaged),
+            leftover: Mutex::default(),
             exemplars: Mutex::new(replayed.exemplars),
             metadata: Mutex::new(replayed.metadata),
             aliases: Mutex::new(replayed.aliases),
@@ -330,7 +338,7 @@ impl Db {
             metrics.lowest_timestamp = oldest.unwrap_or(metrics.head_min_time);
         }
         metrics.wal_segment_current = engine.wal.lock().segment();
-        metrics.wal_bytes = durable::dir_size(&engine.dir.join("wal"));
+        metrics.wal_bytes = dir_size(&engine.dir.join("wal"));
         let exemplars = engine.exemplars.lock();
         let counts = exemplars.counts();
         (metrics.exemplars_in_storage, metrics.exemplar_series) = (counts.0 as u64, counts.1 as u64);

@@ -28,7 +28,7 @@ const INDEX_BYTES: usize = 48 << 20;
 pub(crate) struct Engine {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// Held while blocks are made, merged, changed or removed.
     pub(crate) maintenance: Mutex<()>,
     pub(crate) index: RwLock<SeriesIndex>,
@@ -39,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) blocks: RwLock<Vec<Arc<Block>>>,
     /// Blocks that cannot be opened, for warnings.
     pub(crate) damaged: Mutex<Vec<(DamagedRange, String)>>,
+    /// Folders of blocks that could not be removed.
+    pub(crate) leftover: Mutex<Vec<PathBuf>>,
     pub(crate) exemplars: Mutex<ExemplarStore>,
     pub(crate) metadata: Mutex<HashMap<u32, Metadata>>,
     /// Numbers under which the log may mention a series that has another one now.
@@ -155,12 +157,13 @@ impl Engine {
     pub(crate) fn sync_wal(&self) -> Result<(), FileError> {
         // a second caller waits, and then finds that the first has done its work
         let _syncing = self.syncing.lock();
-        let files = self.wal.lock().take_unsynced();
-        for (at, file) in files.iter().enumerate() {
+        let mut parts = self.wal.lock().take_unsynced();
+        for at in 0..parts.len() {
             let began = Instant::now();
-            if let Err(error) = file.sync_data() {
-                self.wal.lock().still_unsynced(files[at..].to_vec());
-                return Err(FileError::at("sync", self.dir.join("wal"))(error));
+            if let Err(error) = parts[at].sync(&self.options.files) {
+                self.counters.wal_fsyncs_failed.add(1);
+                self.wal.lock().still_unsynced(parts.split_off(at));
+                return Err(error);
             }
             self.counters.wal_fsyncs.add(1);
             self.counters.wal_fsync_nanos.add(began.elapsed().as_nanos() as u64);
@@ -237,7 +240,7 @@ impl Engine {
         }
         parts.push((Source::Head(kept), labels));
         self.bound_index_memory(&blocks);
-        Selection::join(parts, warnings)
+        Selection::join(parts, warnings).counted(&self.counters)
     }
 
     fn bound_index_memory(&self, blocks: &[Arc<Block>]) {

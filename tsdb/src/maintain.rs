@@ -1,8 +1,8 @@
 //! What happens to samples after they are in: cutting blocks, merging, retention, deletion from disk, snapshots.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
 use hashbrown::HashSet;
 use model::{Labels, Timestamp};
@@ -10,9 +10,9 @@ use model::{Labels, Timestamp};
 use crate::block::{Block, BlockMeta, BlockWriter, Compaction, TEMPORARY, Ulid};
 use crate::compact;
 use crate::db::FOLDER;
-use crate::durable;
 use crate::engine::{DamagedRange, Engine};
 use crate::error::{FileError, MaintainError, ReadError};
+use crate::files::{Files, dir_size};
 use crate::head::{Groups, HeadSnapshot};
 use crate::retention::{self, Sized};
 use crate::select::{Selection, Source};
@@ -24,20 +24,23 @@ const CHECKPOINT_RECORD: usize = 1 << 20;
 type Damaged = Vec<(DamagedRange, String)>;
 
 /// Opens the blocks in a folder. What was being written at a crash, and blocks that others replace, are removed.
-pub(crate) fn open_blocks(dir: &Path) -> Result<(Vec<Arc<Block>>, Damaged), FileError> {
+pub(crate) fn open_blocks(files: &Files, dir: &Path) -> Result<(Vec<Arc<Block>>, Damaged), FileError> {
     let mut blocks = Vec::new();
     let mut damaged: Damaged = Vec::new();
-    for entry in fs::read_dir(dir).map_err(FileError::at("read", dir))? {
-        let path = entry.map_err(FileError::at("read", dir))?.path();
+    for path in files.list(dir)? {
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
         if name.ends_with(TEMPORARY) {
-            fs::remove_dir_all(&path).map_err(FileError::at("remove", &path))?;
+            // its name says that it does not count
+            let removed = files.sync_dir(dir).map_err(|e| e.source).and_then(|()| files.remove_tree(&path));
+            if let Err(error) = removed {
+                tracing::error!(path = %path.display(), %error, "cannot remove an unfinished block");
+            }
         } else if name.parse::<Ulid>().is_ok() {
-            match Block::open(&path) {
+            match Block::open(files, &path) {
                 Ok(block) => blocks.push(Arc::new(block)),
                 Err(error) => {
                     tracing::error!(block = name, %error, "left out a damaged block");
-                    let range = BlockMeta::read(&path).ok().map(|m| (m.min_time, m.max_time));
+                    let range = BlockMeta::read(files, &path).ok().map(|m| (m.min_time, m.max_time));
                     damaged.push((range, format!("block {name} left out: {error}")));
                 }
             }
@@ -47,7 +50,7 @@ pub(crate) fn open_blocks(dir: &Path) -> Result<(Vec<Arc<Block>>, Damaged), File
     blocks.retain(|block| {
         let keep = !replaced.contains(&block.meta.ulid);
         if !keep {
-            remove_dir(&block.dir);
+            remove_dir(files, &block.dir);
         }
         keep
     });
@@ -56,15 +59,33 @@ pub(crate) fn open_blocks(dir: &Path) -> Result<(Vec<Arc<Block>>, Damaged), File
 }
 
 /// Removes a block's folder, so that a crash in between leaves no block that looks whole.
-fn remove_dir(dir: &Path) {
+fn remove_dir(files: &Files, dir: &Path) -> bool {
     let remove = || -> io::Result<()> {
         let temporary = dir.with_extension("tmp");
-        fs::rename(dir, &temporary)?;
-        fs::remove_dir_all(temporary)
+        match files.rename(dir, &temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // before its files go: else a loss of power could leave the old name for what is left of them
+        files.sync_dir(dir.parent().unwrap_or(dir)).map_err(|e| e.source)?;
+        match files.remove_tree(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     };
-    if let Err(error) = remove() {
+    let removed = remove();
+    if let Err(error) = &removed {
         tracing::error!(path = %dir.display(), %error, "cannot remove a block");
     }
+    removed.is_ok()
+}
+
+/// Removes the folders of blocks that do not count any more; what cannot be removed now is tried again, since at the next
+/// start it would count again.
+fn remove_dirs(db: &Engine, dirs: impl IntoIterator<Item = PathBuf>) {
+    let mut leftover = db.leftover.lock();
+    leftover.extend(dirs);
+    leftover.retain(|dir| !remove_dir(&db.options.files, dir));
 }
 
 /// Does all that is due.
@@ -73,21 +94,23 @@ pub(crate) fn maintain(db: &Engine) -> Result<(), MaintainError> {
     if db.is_closed() {
         return Err(MaintainError::Closed);
     }
-    while let Some((min_time, max_time)) = due_cut(db) {
-        let cut = cut(db, min_time, max_time);
-        db.counters.compactions.add(1);
-        if let Err(error) = cut {
-            db.counters.compactions_failed.add(1);
-            return Err(error);
-        }
-    }
-    flush_late(db)?;
+    remove_dirs(db, []);
+    // a step that fails does not keep the others from theirs: on a full disk, retention is what makes room
+    let mut outcome = cut_due(db);
+    outcome = outcome.and(flush_late(db));
     retain(db);
     if db.options.compaction {
-        merge(db)?;
+        outcome = outcome.and(merge(db));
         retain(db);
     }
-    shorten_log(db)?;
+    outcome.and(shorten_log(db))
+}
+
+fn cut_due(db: &Engine) -> Result<(), MaintainError> {
+    while let Some((min_time, max_time)) = due_cut(db) {
+        db.counters.compactions.add(1);
+        cut(db, min_time, max_time).inspect_err(|_| db.counters.compactions_failed.add(1))?;
+    }
     Ok(())
 }
 
@@ -117,7 +140,7 @@ fn cut(db: &Engine, min_time: Timestamp, max_time: Timestamp) -> Result<(), Main
     add_blocks(db, block, &[]);
     groups.out_of_order.remove(&late, min_time, max_time);
     let gone = groups.truncate(max_time, db.oldest_transaction());
-    log_flushed(db, &groups)?;
+    let noted = log_flushed(db, &groups);
     drop(groups);
     index.remove(&gone);
     drop(index);
@@ -127,7 +150,8 @@ fn cut(db: &Engine, min_time: Timestamp, max_time: Timestamp) -> Result<(), Main
     });
     db.counters.series_removed.add(gone.len() as u64);
     db.counters.head_truncations.add(1);
-    Ok(())
+    // at the next start the block says it as well
+    noted.map_err(Into::into)
 }
 
 /// Writes the out-of-order samples that are older than the head to blocks.
@@ -166,13 +190,21 @@ fn write_block(
     compaction: Compaction,
 ) -> Result<Option<Arc<Block>>, MaintainError> {
     let dir = db.dir.join("blocks");
-    let writer = BlockWriter { dir: &dir, min_time, max_time, compaction, now: db.options.clock.now() };
-    let Some(meta) = writer.write(selection)? else { return Ok(None) };
+    let files = &db.options.files;
+    let writer =
+        BlockWriter { files, dir: &dir, min_time, max_time, compaction, ulid: Ulid::new(db.options.clock.now()) };
+    let ulid = writer.ulid;
+    let finished = dir.join(ulid.to_string());
+    // a block that this process does not know of must not be there at the next start
+    let Some(meta) = writer.write(selection).inspect_err(|_| remove_dirs(db, [finished.clone()]))? else {
+        return Ok(None);
+    };
     tracing::info!(
         block = %meta.ulid, min_time, max_time, series = meta.stats.num_series, samples = meta.stats.num_samples,
         "wrote a block"
     );
-    Ok(Some(Arc::new(Block::open(&dir.join(meta.ulid.to_string()))?)))
+    let block = Block::open(files, &finished).inspect_err(|_| remove_dirs(db, [finished.clone()]))?;
+    Ok(Some(Arc::new(block)))
 }
 
 /// Puts a block in the place of others.
@@ -269,7 +301,7 @@ fn retain(db: &Engine) {
     let by_size = match db.options.retention_size {
         Some(limit) => {
             let head = db.groups.lock().file_bytes();
-            retention::beyond_size(&blocks, durable::dir_size(&db.dir.join("wal")) + head, limit)
+            retention::beyond_size(&blocks, dir_size(&db.dir.join("wal")) + head, limit)
         }
         None => Vec::new(),
     };
@@ -290,7 +322,7 @@ fn remove_blocks(db: &Engine, block: Option<Arc<Block>>, gone: &[Ulid]) {
     let groups = db.groups.lock();
     add_blocks(db, block, gone);
     drop(groups);
-    dirs.iter().for_each(|dir| remove_dir(dir));
+    remove_dirs(db, dirs);
 }
 
 fn merge(db: &Engine) -> Result<(), MaintainError> {
@@ -361,11 +393,12 @@ pub(crate) fn clean_tombstones(db: &Engine) -> Result<(), MaintainError> {
 /// Links blocks into another folder.
 pub(crate) fn snapshot(db: &Engine, dir: &Path, with_head: bool) -> Result<(), MaintainError> {
     let _maintenance = db.maintenance.lock();
+    let files = &db.options.files;
     let target = dir.join(FOLDER).join("blocks");
-    durable::create_dir(&target)?;
+    files.create_dir(&target)?;
     let blocks = db.blocks.read().clone();
     for block in &blocks {
-        durable::link_dir(&block.dir, &target.join(block.meta.ulid.to_string()))?;
+        files.link_dir(&block.dir, &target.join(block.meta.ulid.to_string()))?;
     }
     if with_head {
         let (ids, labels) = db.head_sorted(&[]);
@@ -378,10 +411,17 @@ pub(crate) fn snapshot(db: &Engine, dir: &Path, with_head: bool) -> Result<(), M
             let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
             let compaction = Compaction { level: 1, ..Compaction::default() };
             let max_time = newest + 1;
-            let writer = BlockWriter { dir: &target, min_time, max_time, compaction, now: db.options.clock.now() };
+            let writer = BlockWriter {
+                files,
+                dir: &target,
+                min_time,
+                max_time,
+                compaction,
+                ulid: Ulid::new(db.options.clock.now()),
+            };
             writer.write(&selection)?;
         }
     }
-    durable::sync_dir(&target)?;
+    files.sync_dir(&target)?;
     Ok(())
 }

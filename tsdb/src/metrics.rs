@@ -82,6 +82,8 @@ counters! {
     wal_writes_failed,
     /// Fsyncs of the log: `wal_fsync_duration_seconds_count`.
     wal_fsyncs,
+    /// Fsyncs of the log that failed; what they were for is written again.
+    wal_fsyncs_failed,
     /// Nanoseconds spent in them.
     wal_fsync_nanos,
     /// Damaged parts of the log left out at the start: `wal_corruptions_total`.
@@ -108,6 +110,10 @@ counters! {
     size_retentions,
     /// Blocks that could not be opened or read.
     damaged_blocks,
+    /// Requests that met samples, of the head or a block, that could not be read.
+    reads_failed,
+    /// Panics in background work, which goes on.
+    panics,
     /// Exemplars taken: `exemplar_exemplars_appended_total`.
     exemplars_appended,
     /// Exemplars refused as out of order: `exemplar_out_of_order_exemplars_total`.

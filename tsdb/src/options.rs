@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use model::{Timestamp, now_millis};
 
+use crate::files::Files;
+
 /// How a [`crate::Db`] keeps its samples. Times of samples are milliseconds, as everywhere in the data model.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -31,6 +33,8 @@ pub struct Options {
     pub compaction: bool,
     /// What time it is, where that matters (block ids, ages shown in the status); tests put their own here.
     pub clock: Clock,
+    /// The way to the disk; tests of faults put their own here.
+    pub files: Files,
 }
 
 impl Default for Options {
@@ -49,6 +53,7 @@ impl Default for Options {
             maintenance_interval: Duration::from_secs(60),
             compaction: true,
             clock: Clock::default(),
+            files: Files::default(),
         }
     }
 }

@@ -56,7 +56,7 @@ impl<'a> Piece<'a> {
         path: &Path,
     ) -> Result<Option<Self>, ReadError> {
         let mut values = Vec::with_capacity(self.rows.len());
-        self.values(&mut values, scratch, path)?;
+        self.values(false, &mut values, scratch, path)?;
         let keep: Vec<bool> = self.times().iter().map(|t| !deleted(*t)).collect();
         let kept =
             |times: &[Timestamp]| times.iter().zip(&keep).filter(|(_, k)| **k).map(|(t, _)| *t).collect::<Vec<_>>();
@@ -90,20 +90,21 @@ impl<'a> Piece<'a> {
         self.starts.as_deref().and_then(|s| s.get(self.rows.clone()))
     }
 
-    /// Appends the values in range. `path` is named in errors.
-    pub(crate) fn values(&self, out: &mut Vec<f64>, scratch: &mut Vec<f64>, path: &Path) -> Result<(), ReadError> {
+    /// Appends the values in range; if only `presence` is wanted, of a value that is no staleness marker only that it is none is
+    /// right. `path` is named in errors.
+    pub(crate) fn values(
+        &self,
+        presence: bool,
+        out: &mut Vec<f64>,
+        scratch: &mut Vec<f64>,
+        path: &Path,
+    ) -> Result<(), ReadError> {
+        let rows = self.rows.clone();
         match &self.values {
-            Values::Borrowed(values) => out.extend_from_slice(&values[self.rows.clone()]),
-            Values::Owned(values) => out.extend_from_slice(&values[self.rows.clone()]),
-            Values::Encoded(bytes) => {
-                let damaged = |e: crate::error::Damaged| e.in_file(path);
-                if self.rows == (0..self.times.len()) {
-                    return floats::decode(bytes, self.times.len(), out).map_err(damaged);
-                }
-                scratch.clear();
-                floats::decode(bytes, self.times.len(), scratch).map_err(damaged)?;
-                out.extend_from_slice(scratch.get(self.rows.clone()).unwrap_or_default());
-            }
+            Values::Borrowed(values) => out.extend_from_slice(&values[rows]),
+            Values::Owned(values) => out.extend_from_slice(&values[rows]),
+            Values::Encoded(bytes) => floats::decode_rows(bytes, self.times.len(), rows, presence, scratch, out)
+                .map_err(|damaged| damaged.in_file(path))?,
         }
         Ok(())
     }

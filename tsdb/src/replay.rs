@@ -5,6 +5,7 @@ use model::{Metadata, Timestamp};
 
 use crate::error::FileError;
 use crate::exemplars::ExemplarStore;
+use crate::files::Files;
 use crate::head::{Entry, Groups, Limits, SeriesIndex};
 use crate::metrics::Counters;
 use crate::wal::{self, ReplayStats, Section};
@@ -24,6 +25,7 @@ pub(crate) struct Replayed {
 /// Reads the log into an empty head. The rules that let a sample in are applied again, in the same order, with the same
 /// outcome.
 pub(crate) fn replay(
+    files: &Files,
     dir: &Path,
     groups: Groups,
     exemplars: ExemplarStore,
@@ -38,7 +40,7 @@ pub(crate) fn replay(
         stats: ReplayStats::default(),
         unknown: 0,
     };
-    state.stats = wal::replay(dir, |section| state.apply(section))?;
+    state.stats = wal::replay(files, dir, |section| state.apply(section))?;
     state.index.post_all();
     counters.wal_corruptions.add(state.stats.damaged);
     counters.wal_unknown_series.add(state.unknown);
@@ -64,6 +66,8 @@ impl Replayed {
         if self.groups.contains(id) {
             return Some(id);
         }
+        // the number must stay without a series: a later checkpoint would put the new series before these samples
+        self.index.skip(id);
         // what is in blocks may be of series that are gone
         self.unknown += u64::from(time >= self.groups.bounds.min_valid);
         None

@@ -1,14 +1,16 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::{HashMap, HashSet};
 use model::{Labels, Timestamp};
 use parking_lot::Mutex;
 
-use crate::block::BlockSelection;
+use crate::block::{BlockSelection, PageBuffer};
 use crate::error::ReadError;
 use crate::head::{Entry, HeadSnapshot};
+use crate::metrics::Counters;
 use crate::piece::Piece;
 use crate::sample::{Column, RawSamples, SeriesSamples};
 use crate::tombstones::Interval;
@@ -24,6 +26,17 @@ pub struct Selection {
     warnings: Vec<String>,
     joined: Mutex<HashMap<Vec<Identity>, Arc<[Timestamp]>>>,
     equal: Mutex<HashSet<Arc<[Timestamp]>>>,
+    /// Where failures are counted, if they are to be.
+    counters: Option<Arc<Counters>>,
+    failed: AtomicBool,
+    presence_only: bool,
+}
+
+/// What reading many series uses again from one to the next.
+struct Scratch {
+    values: Vec<f64>,
+    /// For each source.
+    pages: Vec<PageBuffer>,
 }
 
 /// Address of a timestamp column, first and last row.
@@ -48,11 +61,12 @@ impl Source {
         at: usize,
         min: Timestamp,
         max: Timestamp,
+        pages: &mut PageBuffer,
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         match self {
             Self::Head(head) => head.pieces(at, min, max, out),
-            Self::Block(block) => block.pieces(at, min, max, out),
+            Self::Block(block) => block.pieces(at, min, max, pages, out),
         }
     }
 
@@ -89,6 +103,9 @@ impl Selection {
             warnings,
             joined: Mutex::default(),
             equal: Mutex::default(),
+            counters: None,
+            failed: AtomicBool::new(false),
+            presence_only: false,
         };
         loop {
             let least = lists.iter_mut().filter_map(|l| l.peek().map(|(_, labels)| labels)).min().cloned();
@@ -102,6 +119,28 @@ impl Selection {
             selection.labels.push(least);
         }
         selection
+    }
+
+    /// Counts and logs the first failure to read.
+    pub(crate) fn counted(mut self, counters: &Arc<Counters>) -> Self {
+        self.counters = Some(Arc::clone(counters));
+        self
+    }
+
+    fn note_failure(&self, error: &ReadError) {
+        if let Some(counters) = &self.counters
+            && !self.failed.swap(true, Ordering::Relaxed)
+        {
+            counters.reads_failed.add(1);
+            tracing::error!(%error, "samples cannot be read");
+        }
+    }
+
+    /// Only when there are floats is wanted, not which: what is read holds staleness markers where they are and any number
+    /// elsewhere. Most columns need not be decoded for that.
+    #[must_use]
+    pub fn presence_only(self) -> Self {
+        Self { presence_only: true, ..self }
     }
 
     /// Label sets in ascending order, each once.
@@ -147,8 +186,11 @@ impl Selection {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Result<Vec<RawSamples>, ReadError> {
-        let mut scratch = Vec::new();
-        range.map(|at| self.read_series(at, min_time, max_time, &mut scratch)).collect()
+        let mut scratch =
+            Scratch { values: Vec::new(), pages: self.sources.iter().map(|_| PageBuffer::default()).collect() };
+        let samples: Result<_, ReadError> =
+            range.map(|at| self.read_series(at, min_time, max_time, &mut scratch)).collect();
+        samples.inspect_err(|error| self.note_failure(error))
     }
 
     fn read_series(
@@ -156,8 +198,9 @@ impl Selection {
         at: usize,
         min_time: Timestamp,
         max_time: Timestamp,
-        scratch: &mut Vec<f64>,
+        scratch: &mut Scratch,
     ) -> Result<RawSamples, ReadError> {
+        let Scratch { values: scratch, pages } = scratch;
         let places = &self.places[self.offsets[at] as usize..self.offsets[at + 1] as usize];
         let mut pieces: Vec<(Piece<'_>, &Source)> = Vec::new();
         let mut found = Vec::new();
@@ -166,6 +209,7 @@ impl Selection {
         let (mut piece_ranks, mut entry_ranks) = (Vec::new(), Vec::new());
         for (source, position) in places {
             let rank = *source * 2;
+            let pages = &mut pages[*source as usize];
             let source = &self.sources[*source as usize];
             let position = *position as usize;
             let tombstones = source.tombstones(position);
@@ -178,7 +222,7 @@ impl Selection {
                 entries.append(&mut kept);
             }
             entry_ranks.extend(entries[first..].iter().map(|e| rank + u32::from(e.late)));
-            source.pieces(position, min_time, max_time, &mut found)?;
+            source.pieces(position, min_time, max_time, pages, &mut found)?;
             for piece in found.drain(..) {
                 let piece_rank = rank + u32::from(piece.late);
                 let piece = if !tombstones.is_empty() && piece.times().iter().any(|t| deleted(*t)) {
@@ -237,7 +281,7 @@ impl Selection {
         let count = pieces.iter().map(|(p, _)| p.rows.len()).sum();
         let mut values = Vec::with_capacity(count);
         for (piece, source) in &pieces {
-            piece.values(&mut values, scratch, source.path())?;
+            piece.values(self.presence_only, &mut values, scratch, source.path())?;
         }
         if values.len() != count {
             return Err(crate::error::Damaged("value column").in_file(pieces[0].1.path()));
@@ -297,7 +341,7 @@ fn merge(pieces: &[(Piece<'_>, &Source)], scratch: &mut Vec<f64>) -> Result<Colu
     let mut any_start = false;
     for (piece, source) in pieces {
         values.clear();
-        piece.values(&mut values, scratch, source.path())?;
+        piece.values(false, &mut values, scratch, source.path())?;
         let starts = piece.starts();
         any_start |= starts.is_some();
         let start = |at: usize| starts.and_then(|s| s.get(at)).copied().unwrap_or(0);

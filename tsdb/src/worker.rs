@@ -1,3 +1,4 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,7 +37,11 @@ impl Worker {
         let engine = Arc::clone(engine);
         let run = move || {
             while stopped.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
-                work(&engine);
+                // what goes wrong now may go well the next time
+                if catch_unwind(AssertUnwindSafe(|| work(&engine))).is_err() {
+                    engine.counters.panics.add(1);
+                    tracing::error!("a thread of the storage panicked and goes on");
+                }
             }
         };
         match std::thread::Builder::new().name(name.to_owned()).spawn(run) {

@@ -521,3 +521,26 @@ fn databases_and_selections_go_to_any_thread() {
     });
     assert_eq!(all(&db).len(), 44);
 }
+
+#[test]
+fn a_series_twice_in_each_row_has_the_first_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let names = ["a", "b", "a", "c"];
+    for row in 0..3000i64 {
+        let mut appender = db.appender();
+        let refs: Vec<_> = names.iter().map(|n| appender.series(&labels(n, "1")).unwrap()).collect();
+        let value = row as f64;
+        appender.append_row(row * 10_000, &refs, &[value, value + 0.1, value + 0.2, value + 0.3]);
+        appender.commit().unwrap();
+        if row % 100 == 0 {
+            db.maintain().unwrap();
+        }
+    }
+    let selection = db.select(&[], 0, i64::MAX).unwrap();
+    assert_eq!(selection.labels().len(), 3);
+    for (series, offset) in selection.read(0..3, 0, i64::MAX).unwrap().iter().zip([0.0, 0.1, 0.3]) {
+        let expected: Vec<f64> = (0..3000).map(|row| f64::from(row) + offset).collect();
+        assert_eq!(series.floats.values, expected);
+    }
+}

@@ -307,6 +307,17 @@ fn storage(server: &Server, page: &mut Page) {
         ),
         ("firewatch_tsdb_wal_written_bytes_total", "Bytes written to the log.", m.wal_bytes_written),
         ("firewatch_tsdb_damaged_blocks_total", "Blocks that could not be opened or read.", m.damaged_blocks),
+        (
+            "firewatch_tsdb_reads_failed_total",
+            "Requests that met samples, in the head or a block, that could not be read.",
+            m.reads_failed,
+        ),
+        (
+            "firewatch_tsdb_wal_fsyncs_failed_total",
+            "Fsyncs of the log that failed; what they were for is written again.",
+            m.wal_fsyncs_failed,
+        ),
+        ("firewatch_tsdb_panics_total", "Panics in the storage's background work, which goes on.", m.panics),
     ];
     for (name, help, value) in counters {
         page.counter(name, help, &[], value as f64);

@@ -109,16 +109,31 @@ fn push_stats(result: &QueryResult, timings: QueryTimings, out: &mut String) {
         },
         "samples": {
             "totalQueryableSamples": result.stats.total_queryable_samples,
+            "samplesRead": result.stats.samples_read,
             "peakSamples": result.stats.peak_samples,
         },
     });
     let mut stats = stats;
-    if let Some(steps) = &result.stats.samples_per_step {
-        let list: Vec<_> = steps.iter().map(|(time, count)| (*time as f64 / 1000.0, *count)).collect();
-        stats["samples"]["totalQueryableSamplesPerStep"] = serde_json::json!(list);
+    let per_step = [
+        ("totalQueryableSamplesPerStep", &result.stats.queryable_per_step),
+        ("samplesReadPerStep", &result.stats.read_per_step),
+    ];
+    for (key, steps) in per_step {
+        if let Some(steps) = steps {
+            stats["samples"][key] =
+                steps.iter().map(|(time, count)| serde_json::json!([seconds(*time), count])).collect();
+        }
     }
     out.push_str(",\"stats\":");
     out.push_str(&stats.to_string());
+}
+
+/// A time as a number of seconds, without a fraction where it has none.
+fn seconds(millis: model::Timestamp) -> serde_json::Number {
+    match (millis % 1000, serde_json::Number::from_f64(millis as f64 / 1000.0)) {
+        (0, _) | (_, None) => (millis / 1000).into(),
+        (_, Some(number)) => number,
+    }
 }
 
 fn separate(at: usize, out: &mut String) {

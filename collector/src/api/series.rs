@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use model::{Labels, Matcher, Timestamp};
-use promql::storage::{SelectRequest, Storage};
+use promql::storage::{SelectRequest, Storage, Wanted};
 use tsdb::Answer;
 
 use super::Server;
@@ -36,7 +36,7 @@ pub(super) async fn series(State(server): State<Arc<Server>>, params: Params) ->
     blocking(move || {
         let (mut found, mut warnings) = (BTreeSet::new(), Vec::new());
         for matchers in &selectors {
-            let request = SelectRequest { matchers, mint: range.from, maxt: range.to, labels_only: true };
+            let request = SelectRequest { matchers, mint: range.from, maxt: range.to, wanted: Wanted::Labels };
             let selection = server.store.select(&request).map_err(|e| ApiError::internal(e.to_string()))?;
             found.extend(selection.labels().iter().cloned());
             warnings.extend_from_slice(selection.warnings());

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use model::{FloatHistogram, IncompatibleSchemas, Labels, kahan_inc};
 
-use super::frame::{Cell, Frame, Hist, Row, is_metadata_label};
+use super::frame::{Cell, Frame, Hist, Row, is_absent, is_metadata_label};
 use super::over_time::{HistogramMean, HistogramNotes, Mean};
-use super::{Evaluator, invariant, quantile};
+use super::{Evaluated, Evaluator, invariant, quantile};
 use crate::annotations::{Annotations, HistogramOp};
 use crate::ast::{Aggregate, AggregateOp, Expr};
 use crate::{PosRange, QueryError, ValueType};
@@ -35,17 +35,21 @@ impl<'a> Grouping<'a> {
 }
 
 impl Evaluator<'_> {
-    pub(super) fn aggregate(&self, aggregate: &Aggregate) -> Result<Frame, QueryError> {
-        let mark = self.query.held();
+    pub(super) fn aggregate(&self, aggregate: &Aggregate) -> Result<Evaluated, QueryError> {
+        let mark = self.query.mark();
         let frame = match aggregate.op {
-            AggregateOp::CountValues => self.count_values(aggregate)?,
+            AggregateOp::CountValues => {
+                let value = Evaluated::Vector(self.count_values(aggregate)?);
+                self.count_steps(mark, &value)?;
+                return Ok(value);
+            }
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
                 self.aggregate_k(aggregate)?
             }
             _ => self.aggregate_groups(aggregate)?,
         };
-        self.query.settle(mark, frame.samples())?;
-        Ok(frame)
+        self.count_result(mark, &frame)?;
+        Ok(Evaluated::Vector(frame))
     }
 
     /// Calls `each` for the rows of a vector, without holding all of them at once where they come from storage one by one.
@@ -183,6 +187,15 @@ impl Group {
 
     fn add(&mut self, row: &Row, op: AggregateOp, pos: PosRange, notes: &mut Annotations) {
         self.row.drop_name |= row.drop_name;
+        // the commonest case without a branch for each step
+        if let (Numbers::Count(counts), true) = (&mut self.numbers, row.histograms.is_empty()) {
+            for ((count, seen), value) in counts.iter_mut().zip(&mut self.seen).zip(&row.floats) {
+                let present = !is_absent(*value);
+                *count += f64::from(u8::from(present));
+                seen.float |= present;
+            }
+            return;
+        }
         for step in 0..row.floats.len() {
             match row.cell(step) {
                 Cell::Empty => {}

@@ -1,14 +1,13 @@
 //! From the value of the whole expression to the result.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use model::Timestamp;
 
 use super::frame::{Frame, Row, is_absent, same_labelset, without_metadata};
 use super::{Evaluated, Evaluator};
 use crate::ast::Expr;
-use crate::result::{MatrixSeries, Points, QueryResult, QueryStats, SampleValue, Value, VectorSample};
+use crate::result::{MatrixSeries, Points, QueryResult, SampleValue, Value, VectorSample};
 use crate::{QueryError, ValueType};
 
 impl Evaluator<'_> {
@@ -42,16 +41,7 @@ impl Evaluator<'_> {
         warnings.extend(
             self.query.storage_warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned(),
         );
-        let budget = &self.query.budget;
-        let samples_per_step = budget.per_step.as_ref().map(|(steps, counts)| {
-            let counts = counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            steps.times().zip(counts.iter().copied()).collect()
-        });
-        let stats = QueryStats {
-            total_queryable_samples: budget.queried.load(Ordering::Relaxed),
-            peak_samples: budget.peak.load(Ordering::Relaxed) as u64,
-            samples_per_step,
-        };
+        let stats = self.query.budget.stats();
         Ok(QueryResult { value, warnings, infos, stats })
     }
 

@@ -34,14 +34,15 @@ impl Evaluator<'_> {
             chain.push((binary, at.pos()));
             at = &binary.lhs;
         }
-        let mark = self.query.held();
+        let mark = self.query.mark();
         let mut left = self.eval(at)?;
         for (binary, pos) in chain.into_iter().rev() {
             self.query.check()?;
+            self.note_operand(&left);
             let right = self.eval(&binary.rhs)?;
+            self.note_operand(&right);
             left = self.binary(binary, left, right, pos)?;
-            let samples = if let Evaluated::Vector(frame) = &left { frame.samples() } else { 0 };
-            self.query.settle(mark, samples)?;
+            self.count_steps(mark, &left)?;
         }
         Ok(left)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{CounterResetHint, FloatHistogram, IncompatibleSchemas, Timestamp};
+use model::{CounterResetHint, FloatHistogram, IncompatibleSchemas, Labels, Timestamp};
 
 use super::Evaluator;
 use super::durations::LookAt;
@@ -11,6 +11,7 @@ use super::range_functions::{Output, RangeCall, Window, without_stale};
 use super::windows::{WindowCache, WindowShape};
 use crate::annotations::{Annotations, HistogramOp};
 use crate::ast::{Extended, VectorSelector};
+use crate::storage::{Samples, Wanted};
 use crate::{PosRange, QueryError};
 
 const ANCHORED_FUNCTIONS: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
@@ -295,9 +296,8 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryError> {
         let lookback = self.query.lookback;
         let shape = WindowShape { look, range: lookback, before: 0, after: lookback };
-        let mut windows = WindowCache::new(shape, self.steps);
-        let mut notes = Annotations::default();
-        let result = self.read_series(&selector.matchers, shape.span(self.steps), &mut |labels, samples| {
+        let state = || WindowCache::new(shape, self.steps);
+        let work = |windows: &mut WindowCache, labels: &Labels, samples: Samples, notes: &mut Annotations| {
             let samples = without_stale(samples);
             let mut row = Row::new(labels.clone(), false, self.steps.count);
             let floats = windows.bounds(&samples.floats.timestamps);
@@ -325,10 +325,11 @@ impl Evaluator<'_> {
                     }
                 }
             }
-            self.keep_selected(row, each)
-        });
-        self.query.merge_annotations(notes);
-        result
+            Ok(self.counted(row, false))
+        };
+        self.work_on_series(&selector.matchers, shape.span(self.steps), Wanted::Samples, state, work, &mut |row| {
+            self.keep(row, each)
+        })
     }
 }
 

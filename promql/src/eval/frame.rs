@@ -128,11 +128,17 @@ impl Row {
     }
 }
 
+/// Bytes of a histogram without buckets and of its timestamp, upstream.
+const HISTOGRAM_BYTES: usize = 168 + 8;
+
+/// How many float samples a histogram without buckets counts for.
+pub(crate) const EMPTY_HISTOGRAM_SIZE: usize = HISTOGRAM_BYTES / 16;
+
 /// How many float samples a histogram counts for: its size in memory upstream, by 16 bytes.
 pub(crate) fn histogram_size(histogram: &FloatHistogram) -> usize {
     let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
     let floats = histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_bounds().len();
-    (168 + 8 * spans + 8 * floats + 8) / 16
+    (HISTOGRAM_BYTES + 8 * spans + 8 * floats) / 16
 }
 
 /// An instant vector at all steps.

@@ -41,28 +41,31 @@ impl Evaluator<'_> {
 
     pub(super) fn histogram_quantile(&self, call: &Call) -> Result<Frame, QueryError> {
         let quantiles = self.scalar(&call.args[0])?;
-        self.quantiles(&call.args[1], &[(quantiles, call.args[0].pos())], None)
+        let frame = self.vector(&call.args[1])?;
+        self.quantiles(frame, &call.args[1], &[(quantiles, call.args[0].pos())], None)
     }
 
     pub(super) fn histogram_quantiles(&self, call: &Call) -> Result<Frame, QueryError> {
         let label = String::from_utf8_lossy(&self.string(&call.args[1])?).into_owned();
+        let frame = self.vector(&call.args[0])?;
         let mut quantiles = Vec::new();
         for arg in &call.args[2..] {
             quantiles.push((self.scalar(arg)?, arg.pos()));
         }
-        self.quantiles(&call.args[0], &quantiles, Some(&label))
+        self.quantiles(frame, &call.args[0], &quantiles, Some(&label))
     }
 
     /// One or several quantiles of all histograms; of several, each gets a label.
     fn quantiles(
         &self,
+        frame: Frame,
         arg: &Expr,
         quantiles: &[(Vec<f64>, PosRange)],
         label: Option<&str>,
     ) -> Result<Frame, QueryError> {
         let mut notes = Annotations::default();
         let pos = arg.unparen().pos();
-        let found = self.histograms(self.vector(arg)?, pos);
+        let found = self.histograms(frame, pos);
         let mut out = Output::new(self, label);
         for step in 0..self.steps.count {
             let void = found.conflicts(step, &mut notes);

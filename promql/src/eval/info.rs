@@ -130,9 +130,16 @@ impl Evaluator<'_> {
                     series.times[step] = Some(samples.floats.timestamps[at]);
                 }
             }
+            let found = || (0..times.len()).filter(|step| series.times[*step].is_some());
+            let mut count = self.count_series();
+            found().for_each(|step| count.add(step, 1, 1));
+            drop(count);
+            self.query.hold(found().count())?;
             infos.push(series);
             Ok(())
         })?;
+        let points = |step: usize| infos.iter().filter(|info: &&InfoSeries| info.times[step].is_some()).count() as u32;
+        self.note_gathered((0..times.len()).map(points).collect());
         Ok(infos)
     }
 

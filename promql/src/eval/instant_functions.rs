@@ -116,11 +116,11 @@ impl Evaluator<'_> {
     }
 
     fn round(&self, call: &Call) -> Result<Frame, QueryError> {
+        let frame = self.vector(&call.args[0])?;
         let to_nearest = match call.args.get(1) {
             Some(arg) => self.scalar(arg)?,
             None => vec![1.0; self.steps.count],
         };
-        let frame = self.vector(&call.args[0])?;
         Ok(self.map_floats(frame, |step, value| {
             let inverse = 1.0 / to_nearest[step];
             (value * inverse + 0.5).floor() / inverse

@@ -16,9 +16,8 @@ pub(super) fn is_step_invariant(expr: &Expr) -> bool {
         Expr::Matrix(matrix) => fixed(&matrix.selector),
         Expr::Subquery(subquery) => subquery.shift.at.is_some(),
         Expr::Call(call) => !call.function.depends_on_time() && call.args.iter().all(is_step_invariant),
-        Expr::Aggregate(aggregate) => {
-            is_step_invariant(&aggregate.expr) && aggregate.param.as_deref().is_none_or(is_step_invariant)
-        }
+        // as upstream, the parameter does not matter: of one that changes, the first value counts
+        Expr::Aggregate(aggregate) => is_step_invariant(&aggregate.expr),
         Expr::Unary(unary) => is_step_invariant(&unary.expr),
         Expr::Paren(paren) => is_step_invariant(&paren.expr),
         Expr::Binary(_) => true,

@@ -8,6 +8,7 @@ mod binary;
 mod binary_match;
 mod classic;
 mod count_values;
+mod counting;
 mod dates;
 mod durations;
 mod extended;
@@ -19,6 +20,8 @@ mod invariant;
 mod label_functions;
 mod last_notes;
 mod over_time;
+mod parallel;
+mod presence;
 mod quantile;
 mod range_functions;
 mod rate;
@@ -32,7 +35,6 @@ mod windows;
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use model::Timestamp;
@@ -42,6 +44,7 @@ use crate::ast::{Call, Expr, Unary};
 use crate::engine::{CancelToken, EngineOptions, QueryOptions};
 use crate::storage::Storage;
 use crate::{Features, QueryError};
+use counting::Budget;
 pub(crate) use frame::Steps;
 use frame::{Frame, Row, is_absent, without_metadata};
 
@@ -51,6 +54,7 @@ pub(crate) struct Query<'q> {
     features: Features,
     lookback: i64,
     default_subquery_step: i64,
+    threads: usize,
     cancel: CancelToken,
     deadline: Option<Instant>,
     /// First time, last time and step of the whole query, for `start()` and the like; the step of an instant query is 0.
@@ -59,18 +63,10 @@ pub(crate) struct Query<'q> {
     annotations: Mutex<Annotations>,
     /// Selectors of which only counts and sums are wanted.
     stats_only: HashSet<usize>,
+    /// Selectors whose values do not matter.
+    presence_only: HashSet<usize>,
     /// What the storage says about its own answer.
     storage_warnings: Mutex<Vec<String>>,
-}
-
-/// Counts samples as Prometheus does.
-struct Budget {
-    max: usize,
-    current: AtomicUsize,
-    peak: AtomicUsize,
-    queried: AtomicU64,
-    /// Samples read per step of the whole query, if asked for.
-    per_step: Option<(Steps, Mutex<Vec<u64>>)>,
 }
 
 impl<'q> Query<'q> {
@@ -83,25 +79,20 @@ impl<'q> Query<'q> {
         range: (Timestamp, Timestamp, i64),
         steps: Steps,
     ) -> Self {
-        let per_step = (options.per_step_stats && engine.features.per_step_stats)
-            .then(|| (steps, Mutex::new(vec![0; steps.count])));
+        let per_step = (options.per_step_stats && engine.features.per_step_stats).then_some(steps);
         Self {
             storage,
             features: engine.features,
             lookback: options.lookback.unwrap_or(engine.lookback),
             default_subquery_step: engine.default_subquery_step.max(1),
+            threads: engine.threads.max(1),
             cancel: options.cancel.clone(),
             deadline,
             range,
-            budget: Budget {
-                max: engine.max_samples,
-                current: AtomicUsize::new(0),
-                peak: AtomicUsize::new(0),
-                queried: AtomicU64::new(0),
-                per_step,
-            },
+            budget: Budget::new(engine.max_samples, per_step),
             annotations: Mutex::default(),
             stats_only: stats_only::selectors(expr),
+            presence_only: presence::selectors(expr),
             storage_warnings: Mutex::default(),
         }
     }
@@ -126,43 +117,6 @@ impl<'q> Query<'q> {
             self.annotate(|all| all.merge(annotations));
         }
     }
-
-    /// Samples held now.
-    fn held(&self) -> usize {
-        self.budget.current.load(Ordering::Relaxed)
-    }
-
-    /// Holds `n` more samples.
-    fn hold(&self, n: usize) -> Result<(), QueryError> {
-        let held = self.budget.current.fetch_add(n, Ordering::Relaxed) + n;
-        self.budget.peak.fetch_max(held, Ordering::Relaxed);
-        if held > self.budget.max { Err(QueryError::TooManySamples) } else { Ok(()) }
-    }
-
-    /// Notes that `n` samples are held for a moment.
-    fn touch(&self, n: usize) -> Result<(), QueryError> {
-        let held = self.held() + n;
-        self.budget.peak.fetch_max(held, Ordering::Relaxed);
-        if held > self.budget.max { Err(QueryError::TooManySamples) } else { Ok(()) }
-    }
-
-    /// Holds the result of a node, whose operands have been held since `mark`, and lets go of those.
-    fn settle(&self, mark: usize, result: usize) -> Result<(), QueryError> {
-        self.touch(result)?;
-        self.budget.current.store(mark + result, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Counts samples read for a step.
-    fn queried(&self, time: Timestamp, n: u64) {
-        self.budget.queried.fetch_add(n, Ordering::Relaxed);
-        if let Some((steps, counts)) = &self.budget.per_step {
-            // reads of subqueries fall to the step they are for
-            let step = ((time - steps.start).max(0) as u64).div_ceil(steps.interval.max(1) as u64);
-            let step = usize::try_from(step).unwrap_or(usize::MAX).min(steps.count - 1);
-            counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[step] += n;
-        }
-    }
 }
 
 /// The value of a node at all steps.
@@ -182,29 +136,38 @@ pub(crate) struct Evaluator<'q> {
 impl Evaluator<'_> {
     /// The value of any expression but a range vector.
     fn eval(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
+        let mark = self.query.mark();
         if self.steps.count > 1
             && !matches!(expr, Expr::Number(_) | Expr::String(_) | Expr::Paren(_))
             && invariant::is_step_invariant(expr)
         {
-            let once = Self { query: self.query, steps: Steps { count: 1, ..self.steps } };
-            return Ok(match once.eval(expr)? {
+            let (once, queryable) =
+                (Self { query: self.query, steps: Steps { count: 1, ..self.steps } }, self.queryable());
+            let value = once.eval(expr)?;
+            let samples = match &value {
+                Evaluated::Scalar(_) => 1,
+                Evaluated::Vector(frame) => frame.samples(),
+                Evaluated::String(_) => 0,
+            };
+            self.query.keep_operands(mark);
+            self.count_repeated(samples, self.queryable() - queryable)?;
+            return Ok(match value {
                 Evaluated::Scalar(values) => Evaluated::Scalar(vec![values[0]; self.steps.count]),
-                Evaluated::Vector(frame) => {
-                    let mark = self.query.held().saturating_sub(frame.samples());
-                    let frame = frame.broadcast(self.steps.count);
-                    self.query.settle(mark, frame.samples())?;
-                    Evaluated::Vector(frame)
-                }
+                Evaluated::Vector(frame) => Evaluated::Vector(frame.broadcast(self.steps.count)),
                 string @ Evaluated::String(_) => string,
             });
         }
         match expr {
-            Expr::Number(number) => Ok(Evaluated::Scalar(vec![number.value; self.steps.count])),
+            Expr::Number(number) => {
+                let value = self.constant(number.value);
+                self.count_steps(mark, &value)?;
+                Ok(value)
+            }
             Expr::String(string) => Ok(Evaluated::String(string.bytes.clone())),
             Expr::Paren(paren) => self.eval(&paren.expr),
             Expr::Vector(selector) => self.vector_selector(selector, expr.pos()).map(Evaluated::Vector),
             Expr::Call(call) => self.call(call),
-            Expr::Aggregate(aggregate) => self.aggregate(aggregate).map(Evaluated::Vector),
+            Expr::Aggregate(aggregate) => self.aggregate(aggregate),
             Expr::Binary(_) => self.binary_chain(expr),
             Expr::Unary(unary) => self.unary(unary),
             Expr::Matrix(_) | Expr::Subquery(_) => Err(QueryError::execution("a range vector has no value at a step")),
@@ -213,7 +176,9 @@ impl Evaluator<'_> {
 
     /// The value of an expression that the type check knows to be a vector.
     fn vector(&self, expr: &Expr) -> Result<Frame, QueryError> {
-        match self.eval(expr)? {
+        let value = self.eval(expr)?;
+        self.note_operand(&value);
+        match value {
             Evaluated::Vector(frame) => Ok(frame),
             Evaluated::Scalar(_) | Evaluated::String(_) => Err(QueryError::execution("expected an instant vector")),
         }
@@ -221,7 +186,9 @@ impl Evaluator<'_> {
 
     /// The value of an expression that the type check knows to be a scalar.
     fn scalar(&self, expr: &Expr) -> Result<Vec<f64>, QueryError> {
-        match self.eval(expr)? {
+        let value = self.eval(expr)?;
+        self.note_operand(&value);
+        match value {
             Evaluated::Scalar(values) => Ok(values),
             Evaluated::Vector(_) | Evaluated::String(_) => Err(QueryError::execution("expected a scalar")),
         }
@@ -268,7 +235,7 @@ impl Evaluator<'_> {
     }
 
     fn call(&self, call: &Call) -> Result<Evaluated, QueryError> {
-        let mark = self.query.held();
+        let mark = self.query.mark();
         let name = call.function.name;
         let value = match name {
             "time" => Evaluated::Scalar(self.steps.times().map(|t| t as f64 / 1000.0).collect()),
@@ -291,11 +258,18 @@ impl Evaluator<'_> {
                 if !self.query.features.delayed_name_removal {
                     frame.merge_same_labels()?;
                 }
-                self.query.settle(mark, frame.samples())?;
-                return Ok(Evaluated::Vector(frame));
+                Evaluated::Vector(frame)
             }
         };
-        self.query.settle(mark, 0)?;
+        let by_series = call.function.arg_types.contains(&crate::ValueType::Matrix);
+        if by_series || matches!(name, "label_replace" | "label_join") {
+            self.query.keep_operands(mark);
+        } else {
+            // what `info` was given stays with it
+            let kept = if name == "info" { self.query.held_since(mark) } else { 0 };
+            self.count_steps(mark, &value)?;
+            self.query.hold(kept)?;
+        }
         Ok(value)
     }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use model::{Labels, Timestamp};
 
 use super::frame::{Frame, Hist, Row, histogram_size};
+use super::subquery::SubqueryValue;
 use super::windows::{WindowCache, WindowShape};
 use super::{Evaluator, extended, over_time, rate, stats_only};
 use crate::annotations::Annotations;
-use crate::ast::{Call, Expr, Extended};
+use crate::ast::{Call, Expr, Extended, VectorSelector};
 use crate::go_text::format_general;
-use crate::storage::{Column, Samples};
+use crate::storage::{Column, Samples, Wanted};
 use crate::{Features, PosRange, QueryError, ValueType};
 
 /// What a function computes for a step.
@@ -48,7 +49,7 @@ impl Window<'_> {
     }
 
     fn samples(&self) -> usize {
-        self.floats.len() + self.hists.iter().map(|h| histogram_size(h)).sum::<usize>()
+        self.floats.len() + sizes(self.hists)
     }
 }
 
@@ -105,26 +106,30 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Calls `each` for every series of a range vector.
+    /// The value that a range vector is cut from, if it is one of a subquery.
+    pub(super) fn subquery_of(&self, arg: &Expr, source: &RangeSource) -> Result<Option<SubqueryValue>, QueryError> {
+        match arg {
+            Expr::Subquery(subquery) => self.subquery_value(subquery, source).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Calls `each` for every series of a range vector; `subquery` is the value that [`Self::subquery_of`] has given for it.
     pub(super) fn range_series(
         &self,
         arg: &Expr,
         source: &RangeSource,
+        subquery: Option<SubqueryValue>,
         each: &mut dyn FnMut(RangeSeries) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        match arg {
-            Expr::Matrix(matrix) => {
+        match (arg, subquery) {
+            (Expr::Matrix(matrix), _) => {
                 let span = source.shape.span(self.steps);
-                let stats_only = self.query.stats_only.contains(&stats_only::key(&matrix.selector));
                 self.read_series(&matrix.selector.matchers, span, &mut |labels, samples| {
-                    let mut samples = without_stale(samples);
-                    if stats_only {
-                        stats_only::resolve_hints(&mut samples);
-                    }
-                    each(RangeSeries { labels: labels.clone(), drop_name: false, samples })
+                    each(self.ready(&matrix.selector, labels, samples))
                 })
             }
-            Expr::Subquery(subquery) => self.subquery_series(subquery, source, each),
+            (_, Some(value)) => self.subquery_series(value, each),
             _ => Err(QueryError::execution("expected a range vector")),
         }
     }
@@ -147,11 +152,12 @@ impl Evaluator<'_> {
         let name = call.function.name;
         let at = call.function.arg_types.iter().position(|t| *t == ValueType::Matrix).unwrap_or(0);
         let arg = call.args[at].unparen();
+        let source = self.range_source(arg)?;
+        let subquery = self.subquery_of(arg, &source)?;
         let mut params = Vec::new();
         for (_, param) in call.args.iter().enumerate().filter(|(i, _)| *i != at) {
             params.push(self.scalar(param)?);
         }
-        let source = self.range_source(arg)?;
         extended::check_function(source.extended, name)?;
         let range_call = RangeCall {
             name,
@@ -163,27 +169,55 @@ impl Evaluator<'_> {
             features: self.query.features,
         };
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
-        let mut windows = WindowCache::new(source.shape, self.steps);
-        let mut notes = Annotations::default();
         let kernel = range_call.kernel()?;
-        let result = self.range_series(arg, &source, &mut |series| {
+        let state = || WindowCache::new(source.shape, self.steps);
+        let work = |windows: &mut WindowCache, series: RangeSeries, notes: &mut Annotations| {
             let mut row = Row::new(series.labels.clone(), series.drop_name, self.steps.count);
-            let any =
-                self.run_kernel(&range_call, kernel, &series, &source.shape, &mut windows, &mut row, &mut notes)?;
-            if !any {
-                return Ok(());
-            }
-            if !keeps_name {
+            let loaded = self.run_kernel(&range_call, kernel, &series, &source.shape, windows, &mut row, notes)?;
+            if loaded.any && !keeps_name {
                 self.drop_name(&mut row);
             }
-            self.query.hold(row.samples())?;
-            each(row)
-        });
-        self.query.merge_annotations(notes);
-        result
+            let samples = row.samples();
+            Ok((loaded.largest > 0).then_some((row, samples, loaded)))
+        };
+        let mut keep = |(row, samples, loaded): (Row, usize, Loaded)| {
+            self.query.touch(loaded.largest)?;
+            self.query.hold(samples)?;
+            self.query.touch(loaded.last)?;
+            if loaded.any { each(row) } else { Ok(()) }
+        };
+        match (arg, subquery) {
+            (Expr::Matrix(matrix), _) => {
+                let span = source.shape.span(self.steps);
+                let ready = |labels: &Labels, samples| self.ready(&matrix.selector, labels, samples);
+                let work = |windows: &mut WindowCache, labels: &Labels, samples: Samples, notes: &mut Annotations| {
+                    work(windows, ready(labels, samples), notes)
+                };
+                self.work_on_series(&matrix.selector.matchers, span, Wanted::Samples, state, work, &mut keep)
+            }
+            (_, Some(value)) => {
+                let (mut windows, mut notes) = (state(), Annotations::default());
+                let result = self.subquery_series(value, &mut |series| match work(&mut windows, series, &mut notes)? {
+                    Some(done) => keep(done),
+                    None => Ok(()),
+                });
+                self.query.merge_annotations(notes);
+                result
+            }
+            _ => Err(QueryError::execution("expected a range vector")),
+        }
     }
 
-    /// Computes one series. Tells whether there is any result.
+    /// The samples of a range selector, without those that say that there is none.
+    fn ready(&self, selector: &VectorSelector, labels: &Labels, samples: Samples) -> RangeSeries {
+        let mut samples = without_stale(samples);
+        if self.query.stats_only.contains(&stats_only::key(selector)) {
+            stats_only::resolve_hints(&mut samples);
+        }
+        RangeSeries { labels: labels.clone(), drop_name: false, samples }
+    }
+
+    /// Computes one series.
     #[allow(clippy::too_many_arguments)]
     fn run_kernel(
         &self,
@@ -194,21 +228,31 @@ impl Evaluator<'_> {
         windows: &mut WindowCache,
         row: &mut Row,
         notes: &mut Annotations,
-    ) -> Result<bool, QueryError> {
+    ) -> Result<Loaded, QueryError> {
         let Samples { floats, histograms } = &series.samples;
+        if let Kernel::Rate { counter, per_second } = kernel
+            && histograms.is_empty()
+            && !floats.is_empty()
+            && (floats.start_timestamps.is_none() || !self.query.features.use_start_timestamps)
+        {
+            return Ok(self.rate_of_floats(call, (counter, per_second), series, windows, row, notes));
+        }
         let float_bounds = (!floats.is_empty()).then(|| windows.bounds(&floats.timestamps));
         let hist_bounds = (!histograms.is_empty()).then(|| windows.bounds(&histograms.timestamps));
         if float_bounds.is_none() && hist_bounds.is_none() {
-            return Ok(false);
+            return Ok(Loaded::default());
         }
         let with_starts = self.query.features.use_start_timestamps;
         let metric = series.labels.metric_name();
         let resets = rate::ResetIndex::new(call.name, &floats.values);
-        let (mut any, mut any_float, mut largest, mut queried) = (false, false, 0usize, 0u64);
+        let (mut any, mut any_float, mut largest, mut last) = (false, false, 0usize, 0usize);
+        let (mut seen, mut hist_seen) = (0, 0);
+        let mut count = self.count_series();
         for step in 0..self.steps.count {
             let (from, to) = float_bounds.as_ref().map_or((0, 0), |b| (b[step].0 as usize, b[step].1 as usize));
             let (hist_from, hist_to) =
                 hist_bounds.as_ref().map_or((0, 0), |b| (b[step].0 as usize, b[step].1 as usize));
+            last = 0;
             if from == to && hist_from == hist_to {
                 continue;
             }
@@ -229,11 +273,10 @@ impl Evaluator<'_> {
                 range: shape.range_at(at),
             };
             let samples = window.samples();
-            largest = largest.max(samples);
-            queried += samples as u64;
-            if self.query.budget.per_step.is_some() {
-                self.query.queried(at, samples as u64);
-            }
+            (largest, last) = (largest.max(samples), samples);
+            let (new, new_hists) = (seen.clamp(from, to)..to, hist_seen.clamp(hist_from, hist_to)..hist_to);
+            (seen, hist_seen) = (to, hist_to);
+            count.add(step, samples, new.len() + sizes(&histograms.values[new_hists]));
             let output = match kernel {
                 Kernel::Rate { counter, per_second } => {
                     let may_reset = resets.any_in(from, to);
@@ -258,15 +301,62 @@ impl Evaluator<'_> {
                 }
             }
         }
-        if self.query.budget.per_step.is_none() {
-            self.query.queried(0, queried);
-        }
-        self.query.touch(largest)?;
         if any_float && matches!(call.name, "rate" | "increase") {
             rate::note_non_counter(call, &series.labels, notes);
         }
-        Ok(any)
+        Ok(Loaded { any, largest, last })
     }
+}
+
+impl Evaluator<'_> {
+    /// A rate of a series that has only floats.
+    fn rate_of_floats(
+        &self,
+        call: &RangeCall<'_>,
+        (counter, per_second): (bool, bool),
+        series: &RangeSeries,
+        windows: &mut WindowCache,
+        row: &mut Row,
+        notes: &mut Annotations,
+    ) -> Loaded {
+        let floats = &series.samples.floats;
+        let resets = rate::ResetIndex::new(call.name, &floats.values);
+        let resets = counter.then_some(&resets);
+        let mut loaded = Loaded::default();
+        let mut count = self.count_series();
+        let mut seen = 0;
+        for (at, step) in windows.rates(&floats.timestamps).iter().enumerate() {
+            let (from, to) = (step.from as usize, step.to as usize);
+            loaded.last = to - from;
+            loaded.largest = loaded.largest.max(to - from);
+            count.add(at, to - from, to - seen.clamp(from, to));
+            seen = to;
+            if let Some(value) = rate::of_floats(call, step, &floats.values, resets, per_second) {
+                row.set_float(at, value);
+                loaded.any = true;
+            }
+        }
+        if loaded.any && counter {
+            rate::note_non_counter(call, &series.labels, notes);
+        }
+        loaded
+    }
+}
+
+/// What a series came to.
+#[derive(Clone, Copy, Default)]
+struct Loaded {
+    /// There is a result at some step.
+    any: bool,
+    /// Samples of the largest window.
+    largest: usize,
+    /// Samples of the last window, which are held until the next series is begun.
+    last: usize,
+}
+
+/// How many samples histograms count for.
+fn sizes(histograms: &[Hist]) -> usize {
+    histograms.iter().map(|h| histogram_size(h)).sum()
 }
 
 /// How a function is computed.

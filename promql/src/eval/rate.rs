@@ -6,6 +6,7 @@ use model::{CounterResetHint, FloatHistogram, IncompatibleSchemas, Labels, Times
 
 use super::frame::Hist;
 use super::range_functions::{Output, RangeCall, Window};
+use super::windows::RateStep;
 use crate::annotations::{Annotations, HistogramOp};
 
 /// Tells where in a series values go down, so that windows without such places need not be searched.
@@ -160,6 +161,42 @@ pub(super) fn extrapolated(
             Output::Histogram(Arc::new(increase))
         }
     }
+}
+
+/// As [`extrapolated`] for a window of floats without start timestamps, of which all that lies in the times is known. Gives the
+/// same bits.
+#[inline]
+pub(super) fn of_floats(
+    call: &RangeCall<'_>,
+    step: &RateStep,
+    values: &[f64],
+    resets: Option<&ResetIndex>,
+    per_second: bool,
+) -> Option<f64> {
+    let (from, to) = (step.from as usize, step.to as usize);
+    let [first, .., last] = values[from..to] else { return None };
+    let mut increase = last - first;
+    let mut to_start = step.to_start;
+    if let Some(resets) = resets {
+        if resets.any_in(from, to) {
+            for pair in values[from..to].windows(2) {
+                if pair[1] < pair[0] {
+                    increase += pair[0];
+                }
+            }
+        }
+        if increase > 0.0 && first >= 0.0 {
+            let to_zero = step.sampled * (first / increase);
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+    }
+    let mut factor = (step.sampled + to_start + step.to_end) / step.sampled;
+    if per_second {
+        factor /= call.range_secs;
+    }
+    Some(increase * factor)
 }
 
 /// The increase of histograms from the first to the last of a window, counter resets taken into account.

@@ -1,61 +1,27 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use model::{Labels, Matcher, Timestamp};
+use model::{Labels, Timestamp};
 
 use super::durations::LookAt;
-use super::frame::{Frame, Row, histogram_size, is_absent};
+use super::frame::{Frame, Row, is_absent};
 use super::windows::{WindowCache, WindowShape};
 use super::{Evaluator, stats_only};
+use crate::annotations::Annotations;
 use crate::ast::{Extended, VectorSelector};
-use crate::storage::{Column, Samples, SelectRequest};
+use crate::storage::{Column, Samples, Wanted};
 use crate::{PosRange, QueryError};
-
-/// Series read from the storage at a time.
-const CHUNK: usize = 512;
 
 /// A function over the samples that a vector selector finds: (time of the sample, its start timestamp).
 pub(super) type SampleTimeFn = fn(Timestamp, Timestamp) -> f64;
 
 impl Evaluator<'_> {
-    /// Reads all series that match, a range of them at a time, in label order.
-    pub(super) fn read_series(
-        &self,
-        matchers: &[Matcher],
-        (mint, maxt): (Timestamp, Timestamp),
-        each: &mut dyn FnMut(&Labels, Samples) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        self.query.check()?;
-        let selection = self.query.storage.select(&SelectRequest { matchers, mint, maxt, labels_only: false })?;
-        let labels = selection.labels();
-        for from in (0..labels.len()).step_by(CHUNK) {
-            self.query.check()?;
-            let to = (from + CHUNK).min(labels.len());
-            let samples = selection.read(from..to, mint, maxt)?;
-            for (labels, samples) in labels[from..to].iter().zip(samples) {
-                each(labels, samples)?;
-            }
-        }
-        let warnings = selection.warnings();
-        if !warnings.is_empty() {
-            let mut all = self.query.storage_warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            for warning in warnings {
-                if !all.contains(warning) {
-                    all.push(warning.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn vector_selector(&self, selector: &VectorSelector, pos: PosRange) -> Result<Frame, QueryError> {
         let mut frame = Frame::default();
-        let mark = self.query.held();
         self.select_rows(selector, pos, &mut |row| {
             frame.rows.push(row);
             Ok(())
         })?;
-        debug_assert!(self.query.held() >= mark);
         Ok(frame)
     }
 
@@ -70,10 +36,10 @@ impl Evaluator<'_> {
         if selector.extended == Some(Extended::Smoothed) {
             return self.smoothed_rows(selector, look, pos, each);
         }
-        let mut latest = Latest::new(self, look);
-        let span = latest.span();
+        let span = Latest::new(self, look).span();
         let stats_only = self.query.stats_only.contains(&stats_only::key(selector));
-        self.read_series(&selector.matchers, span, &mut |labels, mut samples| {
+        let state = || Latest::new(self, look);
+        let work = |latest: &mut Latest, labels: &Labels, mut samples: Samples, _: &mut Annotations| {
             if stats_only {
                 stats_only::resolve_hints(&mut samples);
             }
@@ -103,45 +69,36 @@ impl Evaluator<'_> {
                     }
                 }
             }
-            self.keep_selected(row, each)
-        })
+            Ok(self.counted(row, stats_only))
+        };
+        let present = self.query.presence_only.contains(&stats_only::key(selector));
+        let wanted = if present { Wanted::Presence } else { Wanted::Samples };
+        self.work_on_series(&selector.matchers, span, wanted, state, work, &mut |row| self.keep(row, each))
     }
 
-    /// Counts what a row of a selector holds and passes it on, unless it is empty.
-    pub(super) fn keep_selected(
+    /// Holds a row and passes it on.
+    pub(super) fn keep(
         &self,
-        row: Row,
+        (row, samples): (Row, usize),
         each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let mut samples = 0;
-        for (step, value) in row.floats.iter().enumerate() {
-            let size = if is_absent(*value) {
-                row.histograms.get(step).and_then(Option::as_ref).map_or(0, |h| histogram_size(h))
-            } else {
-                1
-            };
-            if size > 0 && self.query.budget.per_step.is_some() {
-                self.query.queried(self.steps.time(step), size as u64);
-            }
-            samples += size;
-        }
-        if samples == 0 {
-            return Ok(());
-        }
-        if self.query.budget.per_step.is_none() {
-            self.query.queried(0, samples as u64);
-        }
         self.query.hold(samples)?;
         each(row)
+    }
+
+    /// Counts what a row of a selector has read; `None` if it is empty.
+    pub(super) fn counted(&self, row: Row, stats_only: bool) -> Option<(Row, usize)> {
+        let samples = self.count_row(&row, stats_only);
+        (samples > 0).then_some((row, samples))
     }
 
     /// The series of a selector with a function of the times of their latest samples.
     pub(super) fn select_times(&self, selector: &VectorSelector, value: SampleTimeFn) -> Result<Frame, QueryError> {
         let look = self.look_at(&selector.shift)?;
-        let mut latest = Latest::new(self, look);
-        let span = latest.span();
+        let span = Latest::new(self, look).span();
         let mut frame = Frame::default();
-        self.read_series(&selector.matchers, span, &mut |labels, samples| {
+        let state = || Latest::new(self, look);
+        let work = |latest: &mut Latest, labels: &Labels, samples: Samples, _: &mut Annotations| {
             let mut row = Row::new(labels.clone(), false, self.steps.count);
             let mut times: Vec<Option<Timestamp>> = vec![None; self.steps.count];
             let floats = latest.picks(&samples.floats.timestamps);
@@ -165,10 +122,14 @@ impl Evaluator<'_> {
                 let (time, start) = times_of(&samples.histograms, *pick);
                 put(&mut times, step, time, start, samples.histograms.values[*pick as usize].is_stale());
             }
-            self.keep_selected(row, &mut |row| {
-                frame.rows.push(row);
-                Ok(())
-            })
+            Ok(self.counted(row, false))
+        };
+        let mut push = |row| {
+            frame.rows.push(row);
+            Ok(())
+        };
+        self.work_on_series(&selector.matchers, span, Wanted::Samples, state, work, &mut |row| {
+            self.keep(row, &mut push)
         })?;
         Ok(frame)
     }

@@ -10,14 +10,21 @@ use crate::ast::{Expr, Extended, Subquery};
 use crate::result::{MatrixSeries, Points};
 use crate::storage::{Column, Samples};
 
+/// The value of what a subquery asks for.
+pub(super) struct SubqueryValue {
+    frame: Frame,
+    steps: Steps,
+    /// Samples that were queryable for it.
+    pub(super) queryable: u64,
+}
+
 impl Evaluator<'_> {
-    /// Evaluates what a subquery asks for at all steps that any window needs, and hands it on as series.
-    pub(super) fn subquery_series(
+    /// Evaluates what a subquery asks for at all steps that any window needs.
+    pub(super) fn subquery_value(
         &self,
         subquery: &Subquery,
         source: &RangeSource,
-        each: &mut dyn FnMut(RangeSeries) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
+    ) -> Result<SubqueryValue, QueryError> {
         let step = match subquery.step_expr.as_deref() {
             None if subquery.step == 0 => self.query.default_subquery_step,
             expr => self.range_millis(subquery.step, expr)?,
@@ -30,16 +37,29 @@ impl Evaluator<'_> {
         let start = first.div_euclid(step) * step;
         let start = if start < first { start + step } else { start };
         if start > last {
-            return Ok(());
+            let steps = Steps { start, interval: step, count: 0 };
+            return Ok(SubqueryValue { frame: Frame::default(), steps, queryable: 0 });
         }
         let count = usize::try_from((last - start) / step + 1).unwrap_or(usize::MAX);
-        self.query.touch(count)?;
+        self.query.check_steps(count)?;
         let steps = Steps { start, interval: step, count };
-        let mark = self.query.held();
-        let frame: Frame = Evaluator { query: self.query, steps }.vector(&subquery.expr)?;
-        let result = self.hand_on(frame, steps, each);
-        let _ = mark;
-        result
+        let inner = Evaluator { query: self.query, steps };
+        let mark = self.query.mark();
+        let (frame, queryable) = self.query.within_subquery(|| inner.vector(&subquery.expr))?;
+        self.query.keep_operands(mark);
+        Ok(SubqueryValue { frame, steps, queryable })
+    }
+
+    /// Hands the value of a subquery on as series.
+    pub(super) fn subquery_series(
+        &self,
+        value: SubqueryValue,
+        each: &mut dyn FnMut(RangeSeries) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let samples = value.frame.samples();
+        self.hand_on(value.frame, value.steps, each)?;
+        self.query.release(samples);
+        Ok(())
     }
 
     fn hand_on(
@@ -78,7 +98,9 @@ impl Evaluator<'_> {
         let source = self.range_source(expr)?;
         let range = source.shape.range_at(self.steps.start);
         let mut matrix: Vec<MatrixSeries> = Vec::new();
-        self.range_series(expr, &source, &mut |series| {
+        let subquery = self.subquery_of(expr, &source)?;
+        let queryable = subquery.as_ref().map(|value| value.queryable);
+        self.range_series(expr, &source, subquery, &mut |series| {
             let Samples { floats, histograms } = &series.samples;
             let (floats, histograms) = match source.extended {
                 None => (cut(floats, range), cut(histograms, range)),
@@ -96,12 +118,15 @@ impl Evaluator<'_> {
             if samples == 0 {
                 return Ok(());
             }
-            self.query.queried(self.steps.start, samples as u64);
-            self.query.hold(samples)?;
+            if queryable.is_none() {
+                self.query.count(self.steps.start, samples as u64, samples as u64);
+                self.query.hold(samples)?;
+            }
             let labels = if series.drop_name { super::without_metadata(&series.labels) } else { series.labels };
             matrix.push(MatrixSeries { labels, floats, histograms });
             Ok(())
         })?;
+        self.query.count(self.steps.start, queryable.unwrap_or(0), 0);
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
         if matrix.windows(2).any(|pair: &[MatrixSeries]| labels_equal(&pair[0].labels, &pair[1].labels)) {
             return Err(super::frame::same_labelset());

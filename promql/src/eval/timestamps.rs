@@ -22,8 +22,13 @@ impl Evaluator<'_> {
     ) -> Result<Frame, QueryError> {
         let mut frame = match arg.unparen() {
             Expr::Vector(selector) if selector.extended.is_none() => {
-                // fixed by `@`, it is the same at all steps, but the selection broadcasts by itself
-                self.select_times(selector, of_sample)?
+                // the samples of a step are held no longer than the step
+                let mark = self.query.mark();
+                let frame = self.select_times(selector, of_sample)?;
+                self.query.release(self.query.held_since(mark));
+                let points = |step| frame.rows.iter().filter(|row| row.has(step)).count() as u32;
+                self.note_gathered((0..self.steps.count).map(points).collect());
+                frame
             }
             other => {
                 let mut frame = self.vector(other)?;

@@ -11,6 +11,9 @@ use super::frame::Steps;
 /// From the first to behind the last sample, for each step.
 pub(super) type Bounds = Rc<[(u32, u32)]>;
 
+/// What a rate needs to know, for each step.
+pub(super) type RateSteps = Rc<[RateStep]>;
+
 /// Finds the samples in `(end - range - before, end + after]` for each step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WindowShape {
@@ -63,16 +66,45 @@ fn advance(timestamps: &[Timestamp], at: usize, time: Timestamp) -> usize {
     }
 }
 
+/// What a rate needs to know of the window of a step, beside the values in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RateStep {
+    /// The first sample of the window.
+    pub(super) from: u32,
+    /// Behind the last sample.
+    pub(super) to: u32,
+    /// From the first to the last sample, in seconds.
+    pub(super) sampled: f64,
+    /// How far the rate is extrapolated before the first sample, unless the counter would be below zero then.
+    pub(super) to_start: f64,
+    /// How far it is extrapolated behind the last one.
+    pub(super) to_end: f64,
+}
+
+impl RateStep {
+    fn new(times: &[Timestamp], (from, to): (u32, u32), (range_start, range_end): (Timestamp, Timestamp)) -> Self {
+        let none = Self { from, to, sampled: 0.0, to_start: 0.0, to_end: 0.0 };
+        let [first, .., last] = times[from as usize..to as usize] else { return none };
+        let seconds = |from: Timestamp, to: Timestamp| (to - from) as f64 / 1000.0;
+        let sampled = seconds(first, last);
+        let average = sampled / f64::from(to - from - 1);
+        let within = |seconds: f64| if seconds >= average * 1.1 { average / 2.0 } else { seconds };
+        let (to_start, to_end) = (within(seconds(range_start, first)), within(seconds(last, range_end)));
+        Self { sampled, to_start, to_end, ..none }
+    }
+}
+
 /// Remembers the bounds of the last few columns.
 pub(super) struct WindowCache {
     shape: WindowShape,
     steps: Steps,
     known: Vec<(Arc<[Timestamp]>, Bounds)>,
+    rates: Option<(Arc<[Timestamp]>, RateSteps)>,
 }
 
 impl WindowCache {
     pub(super) fn new(shape: WindowShape, steps: Steps) -> Self {
-        Self { shape, steps, known: Vec::new() }
+        Self { shape, steps, known: Vec::new(), rates: None }
     }
 
     pub(super) fn bounds(&mut self, timestamps: &Arc<[Timestamp]>) -> Bounds {
@@ -85,6 +117,22 @@ impl WindowCache {
         }
         self.known.push((timestamps.clone(), bounds.clone()));
         bounds
+    }
+}
+
+impl WindowCache {
+    /// What rates of samples at these times have in common.
+    pub(super) fn rates(&mut self, timestamps: &Arc<[Timestamp]>) -> RateSteps {
+        if let Some((_, rates)) = self.rates.as_ref().filter(|(column, _)| Arc::ptr_eq(column, timestamps)) {
+            return rates.clone();
+        }
+        let bounds = self.bounds(timestamps);
+        let step = |(step, bounds): (usize, &(u32, u32))| {
+            RateStep::new(timestamps, *bounds, self.shape.range_at(self.steps.time(step)))
+        };
+        let rates: RateSteps = bounds.iter().enumerate().map(step).collect();
+        self.rates = Some((timestamps.clone(), rates.clone()));
+        rates
     }
 }
 

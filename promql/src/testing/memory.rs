@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use model::{FloatHistogram, Labels, Timestamp};
 
 use super::hints::stored_hints;
-use crate::storage::{Column, Samples, SelectRequest, Selection, Storage, StorageError};
+use crate::storage::{Column, Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
 
 /// Series in memory, for tests. Series with equal timestamps share one timestamp column.
 #[derive(Debug, Default)]
@@ -109,6 +109,7 @@ impl Storage for MemoryStorage {
         Ok(Box::new(MemorySelection {
             labels: found.iter().map(|(labels, _)| labels.clone()).collect(),
             samples: found.into_iter().map(|(_, samples)| samples).collect(),
+            wanted: request.wanted,
         }))
     }
 }
@@ -116,6 +117,7 @@ impl Storage for MemoryStorage {
 struct MemorySelection<'a> {
     labels: Vec<Labels>,
     samples: Vec<&'a Samples>,
+    wanted: Wanted,
 }
 
 impl Selection for MemorySelection<'_> {
@@ -125,13 +127,19 @@ impl Selection for MemorySelection<'_> {
 
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError> {
         let mut cuts = Cuts::default();
-        Ok(self.samples[range]
+        let mut read: Vec<Samples> = self.samples[range]
             .iter()
             .map(|samples| Samples {
                 floats: cuts.cut(&samples.floats, mint, maxt),
                 histograms: cuts.cut(&samples.histograms, mint, maxt),
             })
-            .collect())
+            .collect();
+        if self.wanted == Wanted::Presence {
+            // numbers that nobody should look at
+            let values = read.iter_mut().flat_map(|samples| &mut samples.floats.values);
+            values.filter(|value| !model::is_stale(**value)).for_each(|value| *value = -1e99);
+        }
+        Ok(read)
     }
 }
 
@@ -180,7 +188,7 @@ mod tests {
             }
         }
         let matchers = [Matcher::equal("__name__", "up")];
-        let request = SelectRequest { matchers: &matchers, mint: 5, maxt: 20, labels_only: false };
+        let request = SelectRequest { matchers: &matchers, mint: 5, maxt: 20, wanted: Wanted::Samples };
         let selection = storage.select(&request).unwrap();
         let samples = selection.read(0..3, 5, 20).unwrap();
         assert_eq!(samples[0].floats.values, [1.0, 2.0]);

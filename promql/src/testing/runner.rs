@@ -29,6 +29,7 @@ fn script_engine() -> Engine {
         timeout: None,
         features: Features { type_and_unit_labels: false, ..Features::all() },
         default_subquery_step: 60_000,
+        threads: 1,
     })
 }
 

@@ -21,6 +21,10 @@ pub enum What {
     Warnings,
     /// Infos.
     Infos,
+    /// Samples read, at each step.
+    Read,
+    /// The most samples held at a time.
+    Held,
 }
 
 impl What {
@@ -34,6 +38,8 @@ impl What {
             Self::Values => "values",
             Self::Warnings => "warnings",
             Self::Infos => "infos",
+            Self::Read => "read",
+            Self::Held => "held",
         }
     }
 }
@@ -58,6 +64,10 @@ pub struct Rules {
     pub choice: Choice,
     /// The series are worked on in no defined order, so which of several pairs tells why it has no result is not either.
     pub unordered_pairs: bool,
+    /// Histograms are read. Prometheus stores those of a chunk with the buckets of all of them, so their size is not defined; and
+    /// when the window of a range function moves on, it lets go of the histograms it keeps instead of those it drops, so what it
+    /// holds means nothing.
+    pub histograms: bool,
 }
 
 /// What of the order of an instant vector is defined.
@@ -133,6 +143,21 @@ pub fn compare(ours: &Value, theirs: &Value, rules: Rules) -> Vec<Difference> {
         b.difference(&a).for_each(|text| push(what, format!("only theirs: {text}")));
     }
     let (ours, theirs) = (&ours["data"], &theirs["data"]);
+    let counted = [
+        (What::Read, "totalQueryableSamplesPerStep"),
+        (What::Read, "totalQueryableSamples"),
+        (What::Held, "peakSamples"),
+    ];
+    for (what, key) in counted {
+        let (ours, theirs) = (&ours["stats"]["samples"][key], &theirs["stats"]["samples"][key]);
+        let same = match (ours.as_f64(), theirs.as_f64()) {
+            (Some(a), Some(b)) if rules.histograms && what == What::Read => (a - b).abs() <= 0.35 * a.max(b),
+            _ => ours == theirs || rules.histograms,
+        };
+        if !same {
+            push(what, format!("{key} {}", both(ours, theirs)));
+        }
+    }
     if ours["resultType"] != theirs["resultType"] {
         push(What::Type, both(&ours["resultType"], &theirs["resultType"]));
         return found;

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use model::MatchOp;
 use promql::ast::{Aggregate, AggregateOp, Expr};
 use promql::{Features, parse};
 use serde_json::Value;
@@ -95,7 +96,16 @@ fn rules(expr: &Expr, query: Query) -> Rules {
         }
         _ => {}
     }
-    Rules { tolerance, ordered, choice, unordered_pairs: range || subquery }
+    Rules { tolerance, ordered, choice, unordered_pairs: range || subquery, histograms: reads_histograms(expr) }
+}
+
+/// Whether a selector of the expression may find histograms.
+fn reads_histograms(expr: &Expr) -> bool {
+    let floats_only = |name: &str| data::METRICS.iter().any(|m| m.name == name && m.kind == data::Kind::Floats);
+    expr.selectors().iter().any(|selector| {
+        let mut names = selector.matchers.iter().filter(|m| &*m.name == "__name__" && m.op() == MatchOp::Equal);
+        !names.any(|m| floats_only(&m.value))
+    })
 }
 
 /// Whether this takes some of several series, by their order where samples are equal.

@@ -33,10 +33,10 @@ impl Query {
         let seconds = |millis: i64| format!("{}.{:03}", millis / 1000, millis % 1000);
         let query = encode(expr);
         match self {
-            Self::Instant(time) => format!("query?query={query}&time={}", seconds(time)),
+            Self::Instant(time) => format!("query?query={query}&time={}&stats=all", seconds(time)),
             Self::Range(start, end, step) => {
                 let (start, end, step) = (seconds(start), seconds(end), seconds(step));
-                format!("query_range?query={query}&start={start}&end={end}&step={step}")
+                format!("query_range?query={query}&start={start}&end={end}&step={step}&stats=all")
             }
         }
     }
@@ -66,7 +66,7 @@ fn start(program: &Path, folder: &Path, name: &str, features: &str) -> (String, 
 /// # Panics
 /// When it does not start.
 pub fn start_ours(folder: &Path) -> (String, Daemon) {
-    start(&binary("collector"), folder, "ours", "promql-experimental-functions")
+    start(&binary("collector"), folder, "ours", "promql-experimental-functions,promql-per-step-stats")
 }
 
 /// The answer of one server.
@@ -92,7 +92,7 @@ impl Pair {
         let real = peer("prometheus")?;
         let (ours, our_daemon) = start_ours(folder);
         // what 3.14 has without asking
-        let features = "promql-experimental-functions,native-histograms,promql-duration-expr";
+        let features = "promql-experimental-functions,promql-per-step-stats,native-histograms,promql-duration-expr";
         let (theirs, their_daemon) = start(&real, folder, "theirs", features);
         Some(Self { ours, theirs, _daemons: [our_daemon, their_daemon] })
     }

@@ -6,6 +6,7 @@ use model::{Labels, Timestamp};
 use crate::block::pages::PageWriter;
 use crate::encoding::varint;
 use crate::error::FileError;
+use crate::files::Files;
 
 pub(crate) const MAGIC: &[u8; 8] = b"FWINDEX1";
 /// Series between two entries of the series table.
@@ -49,7 +50,7 @@ pub(crate) struct IndexWriter {
 
 impl IndexWriter {
     /// `labels` are those of all series that may be added.
-    pub(crate) fn create(path: &Path, labels: &[Labels]) -> Result<Self, FileError> {
+    pub(crate) fn create(files: &Files, path: &Path, labels: &[Labels]) -> Result<Self, FileError> {
         let mut known: hashbrown::HashSet<&str> = hashbrown::HashSet::new();
         for (name, value) in labels.iter().flat_map(Labels::iter) {
             known.insert(name);
@@ -58,7 +59,7 @@ impl IndexWriter {
         let mut symbols: Vec<Box<str>> = known.into_iter().map(Into::into).collect();
         symbols.sort_unstable();
         let numbers = symbols.iter().enumerate().map(|(at, text)| (text.clone(), at as u32)).collect();
-        let mut file = PageWriter::create(path)?;
+        let mut file = PageWriter::create(files, path)?;
         file.write(MAGIC)?;
         Ok(Self { file, symbols, numbers, series: 0, table: Vec::new(), postings: HashMap::new() })
     }

@@ -1,11 +1,12 @@
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::block::Ulid;
 use crate::error::{Damaged, FileError, ReadError};
+use crate::files::Files;
 
 /// The version this program writes, and the only one it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -72,12 +73,16 @@ pub struct Parent {
 }
 
 impl BlockMeta {
-    pub(crate) fn read(dir: &Path) -> Result<Self, ReadError> {
+    pub(crate) fn read(files: &Files, dir: &Path) -> Result<Self, ReadError> {
         let path = dir.join(FILE);
-        let bytes = fs::read(&path).map_err(FileError::at("read", &path))?;
-        let meta: Self = serde_json::from_slice(&bytes).map_err(|_| Damaged("block meta").in_file(&path))?;
+        let bytes = files.read(&path).map_err(FileError::at("read", &path))?;
+        Self::parse(&bytes).map_err(|e| e.in_file(&path))
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Damaged> {
+        let meta: Self = serde_json::from_slice(bytes).map_err(|_| Damaged("block meta"))?;
         if meta.version != VERSION || meta.min_time >= meta.max_time {
-            return Err(Damaged("block meta").in_file(&path));
+            return Err(Damaged("block meta"));
         }
         Ok(meta)
     }

@@ -1,16 +1,30 @@
 //! Files in pages of 8 KiB that each end with a checksum, so that any part of a file is checked when it is read and a
 //! damaged byte costs its page only. The last page is as long as it needs to be.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Damaged, FileError, ReadError};
+use crate::files::{Files, StoreFile};
 
 const PAGE: usize = 8192;
 const CHECKSUM: usize = 4;
 const PAYLOAD: usize = PAGE - CHECKSUM;
+
+/// How much is read ahead of who goes through a file from front to back.
+const AHEAD: u64 = 64 * 1024;
+
+/// A part of a file that has been read.
+#[derive(Default)]
+pub(crate) struct PageBuffer {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl PageBuffer {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+}
 
 /// CRC-32 of the page's number (u64, little endian) and its payload: a page in another's place is noticed.
 fn checksum(page: u64, payload: &[u8]) -> [u8; CHECKSUM] {
@@ -23,7 +37,7 @@ fn checksum(page: u64, payload: &[u8]) -> [u8; CHECKSUM] {
 /// Writes a file from front to back.
 pub(crate) struct PageWriter {
     path: PathBuf,
-    file: File,
+    file: StoreFile,
     /// Whole pages that have not been written yet, then the payload of the current page.
     buffer: Vec<u8>,
     /// Where the current page's payload begins in `buffer`.
@@ -32,8 +46,8 @@ pub(crate) struct PageWriter {
 }
 
 impl PageWriter {
-    pub(crate) fn create(path: &Path) -> Result<Self, FileError> {
-        let file = File::create_new(path).map_err(FileError::at("create", path))?;
+    pub(crate) fn create(files: &Files, path: &Path) -> Result<Self, FileError> {
+        let file = files.create(path, false)?;
         Ok(Self { path: path.to_owned(), file, buffer: Vec::new(), current: 0, page: 0 })
     }
 
@@ -85,14 +99,14 @@ impl PageWriter {
 /// Reads any part of a file; every page that is touched is checked.
 pub(crate) struct PageReader {
     path: PathBuf,
-    file: File,
+    file: StoreFile,
     len: u64,
 }
 
 impl PageReader {
-    pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
-        let file = File::open(path).map_err(FileError::at("open", path))?;
-        let physical = file.metadata().map_err(FileError::at("read", path))?.len();
+    pub(crate) fn open(files: &Files, path: &Path) -> Result<Self, FileError> {
+        let file = files.open(path, false)?;
+        let physical = file.len().map_err(FileError::at("read", path))?;
         let rest = (physical % PAGE as u64).saturating_sub(CHECKSUM as u64);
         Ok(Self { path: path.to_owned(), file, len: physical / PAGE as u64 * PAYLOAD as u64 + rest })
     }
@@ -104,6 +118,32 @@ impl PageReader {
     /// Bytes of payload.
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Reads `len` bytes at `offset`, out of what has been read before if they are there. Who goes through a file gets more than
+    /// was asked for into the buffer; damage there does not matter yet.
+    pub(crate) fn read_on<'b>(
+        &self,
+        buffer: &'b mut PageBuffer,
+        offset: u64,
+        len: usize,
+        what: &'static str,
+    ) -> Result<&'b [u8], ReadError> {
+        let end = offset.saturating_add(len as u64);
+        if offset < buffer.offset || end > buffer.end() {
+            let onwards = !buffer.bytes.is_empty() && (buffer.offset..=buffer.end() + AHEAD).contains(&offset);
+            // whole pages are read in any case
+            let from = offset / PAYLOAD as u64 * PAYLOAD as u64;
+            let upto = |end: u64| end.next_multiple_of(PAYLOAD as u64).min(self.len).max(end);
+            let ahead = if onwards { self.read(from, (upto(end + AHEAD) - from) as usize, what).ok() } else { None };
+            buffer.bytes = match ahead {
+                Some(bytes) => bytes,
+                None => self.read(from, (upto(end) - from) as usize, what)?,
+            };
+            buffer.offset = from;
+        }
+        let start = (offset - buffer.offset) as usize;
+        Ok(&buffer.bytes[start..start + len])
     }
 
     /// Reads `len` bytes at `offset`; `what` names them in errors.
@@ -146,23 +186,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let bytes: Vec<u8> = (0..3 * PAYLOAD + 100).map(|i| (i * i / 7) as u8).collect();
-        let mut writer = PageWriter::create(&path).unwrap();
+        let mut writer = PageWriter::create(&Files::default(), &path).unwrap();
         for part in bytes.chunks(1000) {
             writer.write(part).unwrap();
         }
         assert_eq!(writer.offset(), bytes.len() as u64);
         writer.finish().unwrap();
-        let reader = PageReader::open(&path).unwrap();
+        let reader = PageReader::open(&Files::default(), &path).unwrap();
         assert_eq!(reader.len(), bytes.len() as u64);
         for (offset, len) in [(0, 10), (PAYLOAD - 1, 2), (5, 3 * PAYLOAD), (3 * PAYLOAD, 100), (bytes.len(), 0)] {
             assert_eq!(reader.read(offset as u64, len, "x").unwrap(), bytes[offset..offset + len], "{offset} {len}");
         }
         assert!(reader.read(bytes.len() as u64, 1, "x").is_err());
+        let mut buffer = PageBuffer::default();
+        for (offset, len) in [(0, 10), (10, PAYLOAD), (PAYLOAD + 10, 50), (2, 3), (2 * PAYLOAD, PAYLOAD + 100)] {
+            let read = reader.read_on(&mut buffer, offset as u64, len, "x").unwrap();
+            assert_eq!(read, &bytes[offset..offset + len], "{offset} {len}");
+        }
+        assert!(reader.read_on(&mut buffer, bytes.len() as u64 - 1, 2, "x").is_err());
         let mut stored = fs::read(&path).unwrap();
         stored[PAGE + 17] ^= 1;
         fs::write(&path, &stored).unwrap();
-        let reader = PageReader::open(&path).unwrap();
+        let reader = PageReader::open(&Files::default(), &path).unwrap();
         assert!(reader.read(PAYLOAD as u64, 1, "x").is_err());
         assert!(reader.read(0, PAYLOAD, "x").is_ok() && reader.read(2 * PAYLOAD as u64, PAYLOAD, "x").is_ok());
+        // reading ahead does not meet the damage before it is asked for
+        let mut buffer = PageBuffer::default();
+        assert!(reader.read_on(&mut buffer, 0, 10, "x").is_ok());
+        buffer.bytes.truncate(10);
+        assert!(reader.read_on(&mut buffer, 10, 10, "x").is_ok());
+        assert!(reader.read_on(&mut buffer, PAYLOAD as u64, 1, "x").is_err());
     }
 }

@@ -6,10 +6,11 @@ use parking_lot::Mutex;
 
 use crate::block::index_reader::{ColumnPlace, IndexReader, LoadedIndex, Tables};
 use crate::block::meta::BlockMeta;
-use crate::block::pages::PageReader;
+use crate::block::pages::{PageBuffer, PageReader};
 use crate::block::tombstone_file;
 use crate::encoding::{histogram, timestamps};
 use crate::error::{Damaged, MaintainError, ReadError};
+use crate::files::{Files, dir_size};
 use crate::head::{Entry, take_starts};
 use crate::piece::{Piece, Values};
 use crate::postings;
@@ -21,6 +22,7 @@ pub(crate) const DATA_MAGIC: &[u8; 8] = b"FWCOLUM1";
 
 /// An open block.
 pub(crate) struct Block {
+    files: Files,
     pub(crate) dir: PathBuf,
     pub(crate) meta: BlockMeta,
     index: IndexReader,
@@ -30,16 +32,16 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub(crate) fn open(dir: &Path) -> Result<Self, ReadError> {
-        let meta = BlockMeta::read(dir)?;
-        let index = IndexReader::open(PageReader::open(&dir.join(INDEX))?)?;
-        let data = PageReader::open(&dir.join(DATA))?;
+    pub(crate) fn open(files: &Files, dir: &Path) -> Result<Self, ReadError> {
+        let meta = BlockMeta::read(files, dir)?;
+        let index = IndexReader::open(PageReader::open(files, &dir.join(INDEX))?)?;
+        let data = PageReader::open(files, &dir.join(DATA))?;
         if data.read(0, DATA_MAGIC.len().min(data.len() as usize), "block data")? != DATA_MAGIC {
             return Err(Damaged("block data").in_file(data.path()));
         }
-        let tombstones = Mutex::new(Arc::new(tombstone_file::read(dir)?));
-        let bytes = crate::durable::dir_size(dir);
-        Ok(Self { dir: dir.to_owned(), meta, index, data, tombstones, bytes })
+        let tombstones = Mutex::new(Arc::new(tombstone_file::read(files, dir)?));
+        let bytes = dir_size(dir);
+        Ok(Self { files: files.clone(), dir: dir.to_owned(), meta, index, data, tombstones, bytes })
     }
 
     /// The meta with the number of series that have deleted ranges now.
@@ -101,7 +103,7 @@ impl Block {
         for id in &selection.ids {
             changed.add(*id, Interval { min: min_time, max: max_time });
         }
-        tombstone_file::write(&self.dir, &changed)?;
+        tombstone_file::write(&self.files, &self.dir, &changed)?;
         *tombstones = Arc::new(changed);
         Ok(true)
     }
@@ -156,12 +158,13 @@ impl BlockSelection {
         at: usize,
         min_time: Timestamp,
         max_time: Timestamp,
+        pages: &mut PageBuffer,
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         for column in self.overlapping(at, false, min_time, max_time) {
             let times = Arc::clone(self.times(column.times)?);
-            let bytes = self.block.data.read(column.offset, column.len as usize, "value column")?;
-            let (starts, values) = take_starts(&bytes, times.len()).map_err(|e| e.in_file(self.path()))?;
+            let bytes = self.block.data.read_on(pages, column.offset, column.len as usize, "value column")?;
+            let (starts, values) = take_starts(bytes, times.len()).map_err(|e| e.in_file(self.path()))?;
             let values = Values::Encoded(values.to_vec());
             out.extend(Piece::new(times, values, starts, min_time, max_time));
         }

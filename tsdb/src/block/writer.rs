@@ -1,4 +1,3 @@
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +10,9 @@ use crate::block::index_writer::{ColumnEntry, IndexWriter, TimesEntry};
 use crate::block::meta::{self, BlockMeta, BlockStats, Compaction};
 use crate::block::pages::PageWriter;
 use crate::block::reader::{DATA, DATA_MAGIC, INDEX};
-use crate::durable;
 use crate::encoding::{floats, histogram, timestamps};
 use crate::error::{FileError, MaintainError};
+use crate::files::Files;
 use crate::head::put_starts;
 use crate::sample::{Column, RawSamples};
 use crate::select::Selection;
@@ -27,13 +26,15 @@ const BATCH: usize = 512;
 
 /// Writes a selection as a block.
 pub(crate) struct BlockWriter<'a> {
+    pub(crate) files: &'a Files,
     /// The folder of all blocks.
     pub(crate) dir: &'a Path,
     pub(crate) min_time: Timestamp,
     /// End of the range, not included.
     pub(crate) max_time: Timestamp,
     pub(crate) compaction: Compaction,
-    pub(crate) now: Timestamp,
+    /// Its name.
+    pub(crate) ulid: Ulid,
 }
 
 /// Timestamp columns, each once.
@@ -92,13 +93,13 @@ struct Encoded {
 impl BlockWriter<'_> {
     /// Writes the samples of the block's range and returns the finished folder and its meta; `None` if there are none.
     pub(crate) fn write(self, selection: &Selection) -> Result<Option<BlockMeta>, MaintainError> {
-        let ulid = Ulid::new(self.now);
+        let ulid = self.ulid;
         let temporary = self.dir.join(format!("{ulid}{TEMPORARY}"));
-        fs::create_dir_all(&temporary).map_err(FileError::at("create", &temporary))?;
+        self.files.create_dir(&temporary)?;
         let result = self.write_files(selection, ulid, &temporary);
         if !matches!(result, Ok(Some(_))) {
             // best effort: what stays is removed at the next start
-            let _ = fs::remove_dir_all(&temporary);
+            let _ = self.files.remove_tree(&temporary);
         }
         result
     }
@@ -109,9 +110,9 @@ impl BlockWriter<'_> {
         ulid: Ulid,
         temporary: &Path,
     ) -> Result<Option<BlockMeta>, MaintainError> {
-        let mut data = PageWriter::create(&temporary.join(DATA))?;
+        let mut data = PageWriter::create(self.files, &temporary.join(DATA))?;
         data.write(DATA_MAGIC)?;
-        let mut index = IndexWriter::create(&temporary.join(INDEX), selection.labels())?;
+        let mut index = IndexWriter::create(self.files, &temporary.join(INDEX), selection.labels())?;
         let mut times = TimesTable::default();
         let mut stats = BlockStats::default();
         let count = selection.labels().len();
@@ -162,11 +163,11 @@ impl BlockWriter<'_> {
         let (min_time, max_time) = (self.min_time, self.max_time);
         let meta = BlockMeta { ulid, min_time, max_time, stats, compaction, version: meta::VERSION };
         let path = temporary.join(meta::FILE);
-        durable::write_file(&path, &meta.to_json().map_err(FileError::at("write", &path))?)?;
-        durable::sync_dir(temporary)?;
+        self.files.write_durable(&path, &meta.to_json().map_err(FileError::at("write", &path))?)?;
+        self.files.sync_dir(temporary)?;
         let finished: PathBuf = self.dir.join(ulid.to_string());
-        fs::rename(temporary, &finished).map_err(FileError::at("rename", temporary))?;
-        durable::sync_dir(self.dir)?;
+        self.files.rename(temporary, &finished).map_err(FileError::at("rename", temporary))?;
+        self.files.sync_dir(self.dir)?;
         Ok(Some(meta))
     }
 }

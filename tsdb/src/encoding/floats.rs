@@ -11,6 +11,8 @@
 //! ```
 //! The control byte of `xor` is 0 for an equal value, else 1 + 8 * (number of zero bytes at the low end) + (bytes that follow - 1).
 
+use std::ops::Range;
+
 use crate::encoding::varint::{self, Reader};
 use crate::encoding::{integers, pcodec};
 use crate::error::Damaged;
@@ -246,6 +248,36 @@ pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(
     Ok(())
 }
 
+/// Appends the rows of a column of `count` values. If only `presence` is wanted, of a value that is no staleness marker only that
+/// it is none is right. `scratch` is overwritten.
+pub(crate) fn decode_rows(
+    bytes: &[u8],
+    count: usize,
+    rows: Range<usize>,
+    presence: bool,
+    scratch: &mut Vec<f64>,
+    out: &mut Vec<f64>,
+) -> Result<(), Damaged> {
+    if rows.start > rows.end || rows.end > count {
+        return Err(Damaged("value column"));
+    }
+    match bytes.first() {
+        Some(&CONSTANT) => decode(bytes, rows.len(), out),
+        // no such column holds anything but numbers
+        Some(&(DECIMAL | PCO_DECIMAL)) if presence => {
+            out.resize(out.len() + rows.len(), 0.0);
+            Ok(())
+        }
+        _ if rows == (0..count) => decode(bytes, count, out),
+        _ => {
+            scratch.clear();
+            decode(bytes, count, scratch)?;
+            out.extend_from_slice(scratch.get(rows).ok_or(Damaged("value column"))?);
+            Ok(())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +295,14 @@ mod tests {
         back.clear();
         decode(&best, values.len(), &mut back).unwrap();
         assert_eq!(bits(&back), bits(values));
+        back.clear();
+        let rows = values.len() / 3..values.len().div_ceil(2);
+        decode_rows(&best, values.len(), rows.clone(), false, &mut Vec::new(), &mut back).unwrap();
+        assert_eq!(bits(&back), bits(&values[rows]));
+        back.clear();
+        decode_rows(&best, values.len(), 0..values.len(), true, &mut Vec::new(), &mut back).unwrap();
+        let stale = |v: &[f64]| v.iter().map(|x| model::is_stale(*x)).collect::<Vec<_>>();
+        assert_eq!(stale(&back), stale(values));
         out.len()
     }
 

@@ -174,7 +174,10 @@ impl Group {
             Some(wish) => {
                 let columns: hashbrown::HashMap<u32, usize> =
                     self.series.iter().enumerate().map(|(at, s)| (*s, at)).collect();
-                let order: Vec<usize> = wish.iter().filter_map(|s| columns.get(s).copied()).collect();
+                // a row may name a series twice
+                let mut named = vec![false; self.series.len()];
+                let fresh = |c: &usize| !std::mem::replace(&mut named[*c], true);
+                let order: Vec<usize> = wish.iter().filter_map(|s| columns.get(s).copied()).filter(fresh).collect();
                 let live = order.len();
                 (order, live)
             }
@@ -237,4 +240,25 @@ fn is_set(bits: &[u64], at: usize) -> bool {
 
 fn set(bits: &mut [u64], at: usize) {
     bits[at / 64] |= 1 << (at % 64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Files;
+
+    #[test]
+    fn a_row_that_names_a_series_twice_gives_it_one_column() {
+        let dir = tempfile::tempdir().unwrap();
+        let area = SpillArea::open(&Files::default(), &dir.path().join("spill")).unwrap();
+        let mut group = Group::new();
+        for series in [7, 8, 9] {
+            group.add(series, Last::NEVER);
+        }
+        group.push_cells(1000, &[(0, 1.0, 0), (1, 2.0, 0), (2, 3.0, 0)]);
+        group.wish_order(&[9, 7, 9, 8]);
+        group.seal(&area);
+        assert_eq!((group.series.as_slice(), group.live), ([9, 7, 8].as_slice(), 3));
+        assert_eq!(group.last(0).value, 3.0);
+    }
 }

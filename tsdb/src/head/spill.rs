@@ -1,12 +1,11 @@
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::error::FileError;
+use crate::files::{Files, StoreFile};
 
 /// A file is closed and a new one begun beyond this size.
 const FILE_BYTES: u64 = 64 << 20;
@@ -14,6 +13,7 @@ const FILE_BYTES: u64 = 64 << 20;
 /// Files that hold sealed head chunks, so that the heap need not. They belong to this process: the log has the same
 /// samples, and what a process finds of another is removed.
 pub(crate) struct SpillArea {
+    files: Files,
     dir: PathBuf,
     current: Mutex<Current>,
 }
@@ -30,13 +30,14 @@ struct Current {
 #[derive(Debug)]
 pub(crate) struct SpillFile {
     path: PathBuf,
-    file: File,
+    file: StoreFile,
+    files: Files,
 }
 
 impl Drop for SpillFile {
     fn drop(&mut self) {
         // what stays behind is removed when the folder is opened again
-        let _ = fs::remove_file(&self.path);
+        let _ = self.files.remove(&self.path);
     }
 }
 
@@ -93,13 +94,13 @@ impl Stored {
 
 impl SpillArea {
     /// Takes a folder of its own and empties it.
-    pub(crate) fn open(dir: &Path) -> Result<Self, FileError> {
-        match fs::remove_dir_all(dir) {
+    pub(crate) fn open(files: &Files, dir: &Path) -> Result<Self, FileError> {
+        match files.remove_tree(dir) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(FileError::at("remove", dir)(e)),
             _ => {}
         }
-        fs::create_dir_all(dir).map_err(FileError::at("create", dir))?;
-        Ok(Self { dir: dir.to_owned(), current: Mutex::default() })
+        files.create_dir(dir)?;
+        Ok(Self { files: files.clone(), dir: dir.to_owned(), current: Mutex::default() })
     }
 
     /// Stores bytes; in the heap if the file cannot be written, which is logged once.
@@ -128,13 +129,8 @@ impl SpillArea {
             _ => {
                 current.number += 1;
                 let path = self.dir.join(format!("{:08}", current.number));
-                let file = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .create_new(true)
-                    .open(&path)
-                    .map_err(FileError::at("create", &path))?;
-                let file = Arc::new(SpillFile { path, file });
+                let file = self.files.create(&path, false)?;
+                let file = Arc::new(SpillFile { path, file, files: self.files.clone() });
                 current.file = Some(Arc::clone(&file));
                 current.len = 0;
                 file
@@ -159,7 +155,7 @@ mod tests {
     #[test]
     fn bytes_are_read_back_and_files_go_with_their_last_user() {
         let dir = tempfile::tempdir().unwrap();
-        let area = SpillArea::open(&dir.path().join("spill")).unwrap();
+        let area = SpillArea::open(&Files::default(), &dir.path().join("spill")).unwrap();
         let a = area.store(b"hello");
         let b = area.store(b"world");
         assert_eq!((a.read(1, 3).unwrap(), b.read(0, 5).unwrap()), (b"ell".to_vec(), b"world".to_vec()));
@@ -174,8 +170,8 @@ mod tests {
     #[test]
     fn without_a_disk_the_heap_holds_the_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let area = SpillArea::open(&dir.path().join("spill")).unwrap();
-        fs::remove_dir_all(dir.path().join("spill")).unwrap();
+        let area = SpillArea::open(&Files::default(), &dir.path().join("spill")).unwrap();
+        std::fs::remove_dir_all(dir.path().join("spill")).unwrap();
         let stored = area.store(b"kept");
         assert!(matches!(stored, Stored::Heap(_)));
         assert_eq!(stored.read(0, 4).unwrap(), b"kept");

@@ -1,11 +1,10 @@
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use model::Timestamp;
 
 use crate::error::FileError;
+use crate::files::{Files, StoreFile};
 use crate::wal::record::{self, Section};
 use crate::wal::writer::Segment;
 use crate::wal::{
@@ -25,11 +24,10 @@ pub(crate) struct ReplayStats {
 }
 
 /// Numbers of the segments and of the checkpoints in a folder, ascending.
-pub(crate) fn list(dir: &Path) -> Result<(Vec<u64>, Vec<u64>), FileError> {
+pub(crate) fn list(files: &Files, dir: &Path) -> Result<(Vec<u64>, Vec<u64>), FileError> {
     let (mut segments, mut checkpoints) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(dir).map_err(FileError::at("read", dir))? {
-        let name = entry.map_err(FileError::at("read", dir))?.file_name();
-        let Some(name) = name.to_str() else { continue };
+    for path in files.list(dir)? {
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
         match name.strip_prefix("checkpoint.") {
             Some(number) => checkpoints.extend(number.parse::<u64>()),
             None => segments.extend(name.parse::<u64>()),
@@ -42,8 +40,8 @@ pub(crate) fn list(dir: &Path) -> Result<(Vec<u64>, Vec<u64>), FileError> {
 
 /// Reads the log in order and calls `apply` with all that is in it. Damaged parts are left out, counted and logged; a
 /// damaged end of the last segment is cut off.
-pub(crate) fn replay(dir: &Path, mut apply: impl FnMut(Section)) -> Result<ReplayStats, FileError> {
-    let (segments, checkpoints) = list(dir)?;
+pub(crate) fn replay(store: &Files, dir: &Path, mut apply: impl FnMut(Section)) -> Result<ReplayStats, FileError> {
+    let (segments, checkpoints) = list(store, dir)?;
     let mut files: Vec<(PathBuf, Option<u64>)> = Vec::new();
     let covered = checkpoints.last().copied();
     files.extend(covered.map(|n| (checkpoint_path(dir, n), None)));
@@ -61,7 +59,7 @@ pub(crate) fn replay(dir: &Path, mut apply: impl FnMut(Section)) -> Result<Repla
             let mut flushed = Timestamp::MIN;
             for (at, (path, number)) in files.iter().enumerate() {
                 let place = Place { checkpoint: number.is_none(), last: at + 1 == files.len() };
-                let (max_time, seen) = read_file(path, place, stats, &sender)?;
+                let (max_time, seen) = read_file(store, path, place, stats, &sender)?;
                 stats.segments.extend(number.map(|number| Segment { number, max_time, min_valid: flushed }));
                 flushed = flushed.max(seen);
             }
@@ -84,12 +82,13 @@ struct Place {
 
 /// Returns the latest sample of the file, and the latest time that is said to be in blocks.
 fn read_file(
+    files: &Files,
     path: &Path,
     place: Place,
     stats: &mut ReplayStats,
     sender: &mpsc::SyncSender<Vec<Section>>,
 ) -> Result<(Timestamp, Timestamp), FileError> {
-    let mut frames = Frames::open(path)?;
+    let mut frames = Frames::open(files, path)?;
     // a segment that has just been created may lack its header
     if !(frames.header || place.last && frames.len < SEGMENT_HEADER as u64) {
         stats.damaged += 1;
@@ -128,7 +127,7 @@ fn read_file(
                 stats.damaged += 1;
                 tracing::warn!(path = %path.display(), offset, bytes, "cut off the damaged end of the log");
                 if place.last && offset >= SEGMENT_HEADER as u64 {
-                    let file = OpenOptions::new().write(true).open(path).map_err(FileError::at("open", path))?;
+                    let file = files.open(path, true)?;
                     file.set_len(offset).map_err(FileError::at("truncate", path))?;
                 }
             }
@@ -173,7 +172,7 @@ enum Frame {
 /// Reads a segment front to back, a window at a time.
 struct Frames {
     path: PathBuf,
-    file: File,
+    file: StoreFile,
     len: u64,
     offset: u64,
     /// The header is as it should be.
@@ -185,9 +184,9 @@ struct Frames {
 const WINDOW: usize = 1 << 20;
 
 impl Frames {
-    fn open(path: &Path) -> Result<Self, FileError> {
-        let file = File::open(path).map_err(FileError::at("open", path))?;
-        let len = file.metadata().map_err(FileError::at("read", path))?.len();
+    fn open(files: &Files, path: &Path) -> Result<Self, FileError> {
+        let file = files.open(path, false)?;
+        let len = file.len().map_err(FileError::at("read", path))?;
         let mut frames =
             Self { path: path.to_owned(), file, len, offset: 0, header: false, window: Vec::new(), window_start: 0 };
         // a damaged header costs nothing: the name has the number, and records are found by their magic
@@ -267,8 +266,8 @@ mod tests {
     fn frames(bytes: &[u8]) -> Vec<Frame> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("00000001");
-        fs::write(&path, bytes).unwrap();
-        let mut frames = Frames::open(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let mut frames = Frames::open(&Files::default(), &path).unwrap();
         std::iter::from_fn(|| frames.next().unwrap()).collect()
     }
 

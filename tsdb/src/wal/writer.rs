@@ -1,12 +1,11 @@
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::Timestamp;
 
-use crate::durable;
 use crate::error::FileError;
+use crate::files::{Files, StoreFile};
 use crate::wal::{RECORD_HEADER, SEGMENT_HEADER, SEGMENT_MAGIC, checkpoint_path, record_header, segment_path};
 
 /// How the log is written.
@@ -25,11 +24,46 @@ pub(crate) struct Segment {
     pub(crate) min_valid: Timestamp,
 }
 
+/// A part of a segment that may not be on the disk yet.
+#[derive(Clone)]
+pub(crate) struct Unsynced {
+    path: PathBuf,
+    file: Arc<StoreFile>,
+    /// What lies before is on the disk.
+    from: u64,
+    /// What lies behind is not part of this.
+    to: u64,
+    /// An fsync has failed.
+    failed: bool,
+}
+
+impl Unsynced {
+    /// Makes it durable; after a failure to do so, by writing it again.
+    pub(crate) fn sync(&mut self, files: &Files) -> Result<(), FileError> {
+        let result = if self.failed { self.write_again(files) } else { self.file.sync_data() };
+        self.failed = result.is_err();
+        result.map_err(FileError::at("sync", &self.path))
+    }
+
+    fn write_again(&self, files: &Files) -> io::Result<()> {
+        // the segment itself is open for appending only
+        let file = match files.open(&self.path, true) {
+            Ok(file) => file,
+            // removed behind a checkpoint
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.source),
+        };
+        file.write_again(self.from, self.to)?;
+        file.sync_data()
+    }
+}
+
 /// Appends records to the log.
 pub(crate) struct WalWriter {
+    files: Files,
     dir: PathBuf,
     options: WalOptions,
-    file: Arc<File>,
+    file: Arc<StoreFile>,
     number: u64,
     len: u64,
     max_time: Timestamp,
@@ -37,27 +71,36 @@ pub(crate) struct WalWriter {
     min_valid: (Timestamp, Timestamp),
     /// Segments before the current one, oldest first.
     closed: Vec<Segment>,
-    /// Files with bytes that have not been fsynced.
-    unsynced: Vec<Arc<File>>,
-    dirty: bool,
+    /// Parts of earlier segments, and of the current one where an fsync failed.
+    unsynced: Vec<Unsynced>,
+    /// The current segment is given to an fsync up to here.
+    synced: u64,
+    /// The current segment ends with a torn record that could not be removed.
+    torn: bool,
     buffer: Vec<u8>,
 }
 
 impl WalWriter {
     /// Begins a new segment behind those in `closed`.
     pub(crate) fn create(
+        files: Files,
         dir: &Path,
         options: WalOptions,
         number: u64,
         closed: Vec<Segment>,
         min_valid: Timestamp,
     ) -> Result<Self, FileError> {
-        let file = create_segment(dir, number)?;
+        let file = create_segment(&files, dir, number)?;
         // a process that was killed may have left the newest ones to the page cache
         let recent = closed.iter().rev().take(2).map(|s| segment_path(dir, s.number));
-        let recent = recent.map(|path| File::open(&path).map(Arc::new).map_err(FileError::at("open", &path)));
+        let recent = recent.map(|path| -> Result<Unsynced, FileError> {
+            let file = Arc::new(files.open(&path, false)?);
+            let to = file.len().map_err(FileError::at("read", &path))?;
+            Ok(Unsynced { path, file, from: 0, to, failed: false })
+        });
         let unsynced = recent.collect::<Result<_, _>>()?;
         Ok(Self {
+            files,
             dir: dir.to_owned(),
             options,
             file,
@@ -67,31 +110,33 @@ impl WalWriter {
             min_valid: (min_valid, min_valid),
             closed,
             unsynced,
-            dirty: false,
+            synced: 0,
+            torn: false,
             buffer: Vec::new(),
         })
     }
 
     /// Writes a record with one `write(2)`. When it fails nothing of the record stays.
     pub(crate) fn append(&mut self, payload: &[u8], max_time: Option<Timestamp>) -> Result<(), FileError> {
-        if self.len + payload.len() as u64 > self.options.segment_bytes && self.len > SEGMENT_HEADER as u64 {
+        let full = self.len + payload.len() as u64 > self.options.segment_bytes && self.len > SEGMENT_HEADER as u64;
+        if full || self.torn {
             self.rotate()?;
         }
         self.buffer.clear();
         self.buffer.extend_from_slice(&record_header(payload));
         self.buffer.extend_from_slice(payload);
-        let written = (&*self.file).write_all(&self.buffer);
-        if let Err(error) = written {
+        if let Err(error) = self.file.write_all(&self.buffer) {
             let path = segment_path(&self.dir, self.number);
             // a torn record would hide nothing, since reading goes on behind it, but the space may be short
             if let Err(error) = self.file.set_len(self.len) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove a torn record from the log");
+                // the length is not known from here on
+                self.torn = true;
             }
             return Err(FileError::at("write", path)(error));
         }
         self.len += (RECORD_HEADER + payload.len()) as u64;
         self.max_time = self.max_time.max(max_time.unwrap_or(Timestamp::MIN));
-        self.dirty = true;
         if self.buffer.capacity() > 4 << 20 {
             self.buffer = Vec::new();
         }
@@ -100,32 +145,44 @@ impl WalWriter {
 
     /// Closes the segment and begins the next.
     pub(crate) fn rotate(&mut self) -> Result<(), FileError> {
-        let file = create_segment(&self.dir, self.number + 1)?;
-        if self.dirty {
-            self.unsynced.push(Arc::clone(&self.file));
-        }
+        let file = create_segment(&self.files, &self.dir, self.number + 1)?;
+        self.unsynced.extend(self.unsynced_here());
         self.closed.push(Segment { number: self.number, max_time: self.max_time, min_valid: self.min_valid.0 });
         self.min_valid.0 = self.min_valid.1;
         self.file = file;
         self.number += 1;
         self.len = SEGMENT_HEADER as u64;
         self.max_time = Timestamp::MIN;
-        self.dirty = false;
+        self.synced = 0;
+        self.torn = false;
         Ok(())
     }
 
-    /// Files to fsync so that everything appended so far is durable; the caller does it without holding the lock.
-    pub(crate) fn take_unsynced(&mut self) -> Vec<Arc<File>> {
-        let mut files = std::mem::take(&mut self.unsynced);
-        if std::mem::take(&mut self.dirty) {
-            files.push(Arc::clone(&self.file));
-        }
-        files
+    fn unsynced_here(&self) -> Option<Unsynced> {
+        (self.len > self.synced.max(SEGMENT_HEADER as u64)).then(|| Unsynced {
+            path: segment_path(&self.dir, self.number),
+            file: Arc::clone(&self.file),
+            from: self.synced,
+            to: self.len,
+            failed: false,
+        })
     }
 
-    /// Files of which an fsync failed: they are due again.
-    pub(crate) fn still_unsynced(&mut self, files: Vec<Arc<File>>) {
-        self.unsynced.extend(files);
+    /// What to fsync so that everything appended so far is durable; the caller does it without holding the lock.
+    pub(crate) fn take_unsynced(&mut self) -> Vec<Unsynced> {
+        let mut parts = std::mem::take(&mut self.unsynced);
+        parts.extend(self.unsynced_here());
+        self.synced = self.len;
+        // a failed fsync of a file may have been that of all its parts
+        for at in 1..parts.len() {
+            parts[at].failed |= parts[..at].iter().any(|before| before.failed && before.path == parts[at].path);
+        }
+        parts
+    }
+
+    /// Parts that an fsync did not reach: they are due again.
+    pub(crate) fn still_unsynced(&mut self, parts: Vec<Unsynced>) {
+        self.unsynced.splice(0..0, parts);
     }
 
     /// Notes that samples before `min_valid` are in blocks; segments begun from now on need not say so.
@@ -150,15 +207,13 @@ impl WalWriter {
             bytes.extend_from_slice(&record_header(payload));
             bytes.extend_from_slice(payload);
         }
-        durable::write_file(&temporary, &bytes)?;
-        fs::rename(&temporary, &path).map_err(FileError::at("rename", &temporary))?;
-        durable::sync_dir(&self.dir)?;
+        self.files.replace(&path, &temporary, &bytes)?;
         self.closed.retain(|s| s.number > number);
-        let (segments, checkpoints) = super::list(&self.dir)?;
+        let (segments, checkpoints) = super::list(&self.files, &self.dir)?;
         let old_segments = segments.into_iter().filter(|n| *n <= number).map(|n| segment_path(&self.dir, n));
         let old_checkpoints = checkpoints.into_iter().filter(|n| *n < number).map(|n| checkpoint_path(&self.dir, n));
         for path in old_segments.chain(old_checkpoints) {
-            fs::remove_file(&path).map_err(FileError::at("remove", &path))?;
+            self.files.remove(&path).map_err(FileError::at("remove", &path))?;
         }
         Ok(())
     }
@@ -180,10 +235,13 @@ fn segment_header(number: u64) -> Vec<u8> {
     header
 }
 
-fn create_segment(dir: &Path, number: u64) -> Result<Arc<File>, FileError> {
+fn create_segment(files: &Files, dir: &Path, number: u64) -> Result<Arc<StoreFile>, FileError> {
     let path = segment_path(dir, number);
-    let file = OpenOptions::new().append(true).create_new(true).open(&path).map_err(FileError::at("create", &path))?;
-    (&file).write_all(&segment_header(number)).map_err(FileError::at("write", &path))?;
-    durable::sync_dir(dir)?;
-    Ok(Arc::new(file))
+    let create = || {
+        let file = files.create(&path, true)?;
+        file.write_all(&segment_header(number)).map_err(FileError::at("write", &path))?;
+        files.sync_dir(dir)?;
+        Ok(Arc::new(file))
+    };
+    create().inspect_err(|_| files.remove_quietly(&path))
 }

@@ -1,0 +1,348 @@
+//! Counts samples as Prometheus' evaluation holds them node by node, for `--query.max-samples` and the statistics of a query,
+//! whatever ours shares, streams or cuts into parts.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use model::Timestamp;
+
+use super::frame::{EMPTY_HISTOGRAM_SIZE, Frame, Row, Steps, histogram_size, is_absent};
+use super::{Evaluated, Evaluator, Query};
+use crate::QueryError;
+use crate::result::QueryStats;
+
+/// Steps that every subquery may have, however few samples a query may hold: a row takes memory for each.
+const MAX_STEPS: usize = 50_000_000;
+
+/// What a query may hold, holds and has read.
+pub(super) struct Budget {
+    max: usize,
+    current: AtomicUsize,
+    peak: AtomicUsize,
+    /// The steps of the whole query, if counts are wanted for each.
+    per_step: Option<Steps>,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Default)]
+struct Ledger {
+    queryable: Counter,
+    read: Counter,
+    /// What the operands of the nodes under evaluation hold, of the innermost node last.
+    operands: Vec<Tally>,
+    /// What the node evaluated last holds, where it is known.
+    latest: Option<Tally>,
+}
+
+#[derive(Default)]
+struct Counter {
+    total: u64,
+    per_step: Option<Vec<u64>>,
+}
+
+impl Counter {
+    fn add(&mut self, step: usize, n: u64) {
+        self.total += n;
+        if let Some(counts) = &mut self.per_step {
+            counts[step] += n;
+        }
+    }
+}
+
+/// The state of the counts before a node is evaluated.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    held: usize,
+    operands: usize,
+}
+
+/// What a value holds at each step.
+enum Tally {
+    Scalar {
+        steps: usize,
+    },
+    Vector {
+        /// Series with a sample.
+        points: Vec<u32>,
+        /// Samples; a histogram counts for several. Nothing if there are none.
+        sizes: Option<Vec<u32>>,
+    },
+}
+
+impl Tally {
+    fn of(value: &Evaluated, steps: usize) -> Self {
+        match value {
+            Evaluated::Scalar(_) => Self::Scalar { steps },
+            Evaluated::String(_) => Self::Vector { points: vec![0; steps], sizes: None },
+            Evaluated::Vector(frame) => Self::of_frame(frame, steps),
+        }
+    }
+
+    fn of_frame(frame: &Frame, steps: usize) -> Self {
+        let mut points = vec![0u32; steps];
+        for row in &frame.rows {
+            for (points, value) in points.iter_mut().zip(&row.floats) {
+                *points += u32::from(!is_absent(*value));
+            }
+        }
+        if frame.rows.iter().all(|row| row.histograms.is_empty()) {
+            return Self::Vector { points, sizes: None };
+        }
+        let mut sizes = points.clone();
+        for row in &frame.rows {
+            for (step, histogram) in row.histograms.iter().enumerate() {
+                if let Some(histogram) = histogram {
+                    points[step] += 1;
+                    sizes[step] += histogram_size(histogram) as u32;
+                }
+            }
+        }
+        Self::Vector { points, sizes: Some(sizes) }
+    }
+
+    fn points(&self, step: usize) -> usize {
+        match self {
+            Self::Scalar { .. } => 1,
+            Self::Vector { points, .. } => points[step] as usize,
+        }
+    }
+
+    fn size(&self, step: usize) -> usize {
+        match self {
+            Self::Scalar { .. } => 1,
+            Self::Vector { points, sizes } => sizes.as_ref().unwrap_or(points)[step] as usize,
+        }
+    }
+
+    fn total(&self) -> usize {
+        match self {
+            Self::Scalar { steps } => *steps,
+            Self::Vector { points, sizes } => sizes.as_ref().unwrap_or(points).iter().map(|n| *n as usize).sum(),
+        }
+    }
+}
+
+impl Budget {
+    /// Lets at most `max` samples be held at a time; counts for each of `per_step`, if that is wanted.
+    pub(super) fn new(max: usize, per_step: Option<Steps>) -> Self {
+        let counter = || Counter { total: 0, per_step: per_step.map(|steps| vec![0; steps.count]) };
+        let ledger = Ledger { queryable: counter(), read: counter(), ..Ledger::default() };
+        let ledger = Mutex::new(ledger);
+        Self { max, current: AtomicUsize::new(0), peak: AtomicUsize::new(0), per_step, ledger }
+    }
+
+    /// The counts so far.
+    pub(super) fn stats(&self) -> QueryStats {
+        let ledger = self.ledger();
+        let per_step = |counter: &Counter| {
+            let (steps, counts) = (self.per_step?, counter.per_step.as_ref()?);
+            Some(steps.times().zip(counts.iter().copied()).collect())
+        };
+        QueryStats {
+            total_queryable_samples: ledger.queryable.total,
+            samples_read: ledger.read.total,
+            peak_samples: self.peak.load(Ordering::Relaxed) as u64,
+            queryable_per_step: per_step(&ledger.queryable),
+            read_per_step: per_step(&ledger.read),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// Notes that so many samples are held, be it for a moment.
+    fn reach(&self, held: usize) -> Result<(), QueryError> {
+        self.peak.fetch_max(held, Ordering::Relaxed);
+        if held > self.max { Err(QueryError::TooManySamples) } else { Ok(()) }
+    }
+
+    /// From now on so many samples are held.
+    fn set(&self, held: usize) -> Result<(), QueryError> {
+        self.current.store(held, Ordering::Relaxed);
+        self.reach(held)
+    }
+}
+
+impl Query<'_> {
+    /// Holds `n` more samples.
+    pub(super) fn hold(&self, n: usize) -> Result<(), QueryError> {
+        self.budget.set(self.budget.held() + n)
+    }
+
+    /// Notes that `n` more samples are held for a moment.
+    pub(super) fn touch(&self, n: usize) -> Result<(), QueryError> {
+        self.budget.reach(self.budget.held().saturating_add(n))
+    }
+
+    /// Refuses more steps of a subquery than memory can be meant to be taken for.
+    pub(super) fn check_steps(&self, steps: usize) -> Result<(), QueryError> {
+        if steps > self.budget.max.max(MAX_STEPS) { Err(QueryError::TooManySamples) } else { Ok(()) }
+    }
+
+    /// Lets go of `n` samples.
+    pub(super) fn release(&self, n: usize) {
+        let held = self.budget.held();
+        self.budget.current.store(held.saturating_sub(n), Ordering::Relaxed);
+    }
+
+    /// To be taken before the operands of a node are evaluated.
+    pub(super) fn mark(&self) -> Mark {
+        let mut ledger = self.budget.ledger();
+        ledger.latest = None;
+        Mark { held: self.budget.held(), operands: ledger.operands.len() }
+    }
+
+    /// How many samples the nodes evaluated since then hold.
+    pub(super) fn held_since(&self, mark: Mark) -> usize {
+        self.budget.held().saturating_sub(mark.held)
+    }
+
+    /// A node goes on to hold what its operands held.
+    pub(super) fn keep_operands(&self, mark: Mark) {
+        let mut ledger = self.budget.ledger();
+        ledger.operands.truncate(mark.operands);
+        ledger.latest = None;
+    }
+
+    /// Evaluates what a subquery asks for: it does not count as queryable, only the windows over its value do. Gives how much
+    /// it would have counted for.
+    pub(super) fn within_subquery<T>(
+        &self,
+        evaluate: impl FnOnce() -> Result<T, QueryError>,
+    ) -> Result<(T, u64), QueryError> {
+        let outside = std::mem::take(&mut self.budget.ledger().queryable);
+        let value = evaluate();
+        let inside = std::mem::replace(&mut self.budget.ledger().queryable, outside);
+        Ok((value?, inside.total))
+    }
+
+    /// Counts samples that are loaded for a time, and those that had to be read for it.
+    pub(super) fn count(&self, time: Timestamp, queryable: u64, read: u64) {
+        // what a subquery reads falls to the step it is for
+        let step = self.budget.per_step.map_or(0, |steps| {
+            let step = ((time - steps.start).max(0) as u64).div_ceil(steps.interval.max(1) as u64);
+            usize::try_from(step).unwrap_or(usize::MAX).min(steps.count - 1)
+        });
+        let mut ledger = self.budget.ledger();
+        ledger.queryable.add(step, queryable);
+        ledger.read.add(step, read);
+    }
+}
+
+/// Counts what one series is asked for, step by step.
+pub(super) struct SeriesCount<'a> {
+    query: &'a Query<'a>,
+    steps: Steps,
+    queryable: u64,
+    read: u64,
+}
+
+impl SeriesCount<'_> {
+    /// At a step so many samples are loaded, of which so many had not been before.
+    pub(super) fn add(&mut self, step: usize, queryable: usize, read: usize) {
+        if self.query.budget.per_step.is_some() {
+            self.query.count(self.steps.time(step), queryable as u64, read as u64);
+        } else {
+            self.queryable += queryable as u64;
+            self.read += read as u64;
+        }
+    }
+}
+
+impl Drop for SeriesCount<'_> {
+    fn drop(&mut self) {
+        if self.queryable + self.read > 0 {
+            self.query.count(self.steps.start, self.queryable, self.read);
+        }
+    }
+}
+
+impl Evaluator<'_> {
+    pub(super) fn count_series(&self) -> SeriesCount<'_> {
+        SeriesCount { query: self.query, steps: self.steps, queryable: 0, read: 0 }
+    }
+
+    /// Counts what a row of a selector has read, at each step where there is something; gives how much that is.
+    pub(super) fn count_row(&self, row: &Row, stats_only: bool) -> usize {
+        if row.histograms.is_empty() && self.query.budget.per_step.is_none() {
+            let samples = row.floats.iter().filter(|value| !is_absent(**value)).count();
+            self.query.count(self.steps.start, samples as u64, samples as u64);
+            return samples;
+        }
+        let mut count = self.count_series();
+        let mut samples = 0;
+        for (step, size) in sizes(row, stats_only) {
+            count.add(step, size, size);
+            samples += size;
+        }
+        samples
+    }
+
+    /// The value just evaluated is an operand of a node.
+    pub(super) fn note_operand(&self, value: &Evaluated) {
+        let known = self.query.budget.ledger().latest.take();
+        let tally = known.unwrap_or_else(|| Tally::of(value, self.steps.count));
+        self.query.budget.ledger().operands.push(tally);
+    }
+
+    /// Series with a sample at each step are gathered by a node, though none of its operands.
+    pub(super) fn note_gathered(&self, points: Vec<u32>) {
+        self.query.budget.ledger().operands.push(Tally::Vector { points, sizes: None });
+    }
+
+    /// Counts a node that gathers its operands at each step and gives a vector for it.
+    pub(super) fn count_steps(&self, mark: Mark, value: &Evaluated) -> Result<(), QueryError> {
+        let budget = &self.query.budget;
+        let operands = budget.ledger().operands.split_off(mark.operands);
+        let result = Tally::of(value, self.steps.count);
+        let mut held = budget.held();
+        for step in 0..self.steps.count {
+            let gathered: usize = operands.iter().map(|operand| operand.points(step)).sum();
+            budget.reach(held + gathered + result.size(step))?;
+            held += result.size(step);
+        }
+        budget.set(mark.held + result.total())?;
+        budget.ledger().latest = Some(result);
+        Ok(())
+    }
+
+    /// Counts a node that takes its operands series by series and leaves only its result.
+    pub(super) fn count_result(&self, mark: Mark, frame: &Frame) -> Result<(), QueryError> {
+        let result = Tally::of_frame(frame, self.steps.count);
+        let budget = &self.query.budget;
+        budget.ledger().operands.truncate(mark.operands);
+        budget.set(mark.held + result.total())?;
+        budget.ledger().latest = Some(result);
+        Ok(())
+    }
+
+    /// A value found once stands for all steps.
+    pub(super) fn count_repeated(&self, samples: usize, queryable: u64) -> Result<(), QueryError> {
+        for step in 1..self.steps.count {
+            self.query.count(self.steps.time(step), queryable, 0);
+        }
+        self.query.hold(samples * (self.steps.count - 1))
+    }
+
+    /// What has been counted as queryable so far.
+    pub(super) fn queryable(&self) -> u64 {
+        self.query.budget.ledger().queryable.total
+    }
+}
+
+/// The samples of a row, a step at a time: (step, size). Histograms of which only counts and sums are wanted are read without
+/// buckets.
+fn sizes(row: &Row, stats_only: bool) -> impl Iterator<Item = (usize, usize)> + '_ {
+    row.floats.iter().enumerate().filter_map(move |(step, value)| {
+        if !is_absent(*value) {
+            return Some((step, 1));
+        }
+        let histogram = row.histograms.get(step)?.as_ref()?;
+        Some((step, if stats_only { EMPTY_HISTOGRAM_SIZE } else { histogram_size(histogram) }))
+    })
+}
