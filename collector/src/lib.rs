@@ -300,11 +300,12 @@ fn db_options(options: &CollectorOptions, config: &Config) -> (tsdb::Options, St
         retention_duration: time.map(Duration::millis),
         retention_size: size.map(|s| s.0),
         wal_fsync_interval: StdDuration::from(options.wal_fsync_interval),
-        maintenance_interval: StdDuration::from(options.maintenance_interval).max(StdDuration::from_secs(1)),
         out_of_order_window: config.storage.out_of_order_time_window.millis(),
         // as often as upstream looks at its blocks; oftener for the short blocks of tests
-        maintenance_interval: (StdDuration::from(options.min_block_duration) / 4)
-            .clamp(StdDuration::from_millis(100), StdDuration::from_secs(60)),
+        maintenance_interval: StdDuration::from(options.maintenance_interval)
+            .max(StdDuration::from_secs(1))
+            .min(StdDuration::from(options.min_block_duration) / 4)
+            .max(StdDuration::from_millis(100)),
         ..tsdb::Options::default()
     };
     if let Some(size) = options.wal_segment_size {
