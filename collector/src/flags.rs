@@ -17,7 +17,7 @@ use crate::rules::AlertOptions;
 use crate::{CollectorOptions, PROGRAM};
 
 /// Flags about Go's runtime or the inner workings of upstream's storage and scraping: taken so that unit files go on working.
-const WITHOUT_EFFECT: [(&str, &str); 20] = [
+const WITHOUT_EFFECT: [(&str, &str); 19] = [
     ("auto-gomemlimit.ratio", "0.9"),
     ("auto-gomemlimit.refresh-interval", "0s"),
     ("web.console.templates", "consoles"),
@@ -30,7 +30,6 @@ const WITHOUT_EFFECT: [(&str, &str); 20] = [
     ("storage.tsdb.head-chunks-write-queue-size", "0"),
     ("storage.tsdb.samples-per-chunk", "120"),
     ("storage.tsdb.delayed-compaction.max-percent", "10"),
-    ("storage.tsdb.block-reload-interval", "1m"),
     ("storage.remote.flush-deadline", "1m"),
     ("storage.remote.read-sample-limit", "5e7"),
     ("storage.remote.read-concurrent-limit", "10"),
@@ -107,6 +106,7 @@ fn command() -> Command {
         .arg(value("storage.tsdb.max-block-duration", "", "Maximum duration compacted blocks may span.").hide(true))
         .arg(value("storage.tsdb.wal-segment-size", "", "Size at which to split the write-ahead log into segments.").hide(true))
         .arg(value("storage.tsdb.wal-fsync-interval", "5s", "Longest time that acknowledged samples may be lost by a loss of power; 0s waits for the disk at each commit. (Firewatch only.)"))
+        .arg(value("storage.tsdb.block-reload-interval", "1m", "How often to look for blocks to cut, merge and delete.").hide(true))
         .arg(value("storage.tsdb.retention.time", "", "How long to retain samples in storage (15d unless this or a size is given)."))
         .arg(value("storage.tsdb.retention.size", "", "Maximum number of bytes that can be stored for blocks."))
         .arg(value("rules.alert.for-outage-tolerance", "1h", "Max time to tolerate outage for restoring \"for\" state of alert."))
@@ -238,6 +238,7 @@ fn options(matches: &ArgMatches, features: Features, names: &[String]) -> Result
         max_block_duration: optional(matches, "storage.tsdb.max-block-duration")?,
         wal_segment_size: optional(matches, "storage.tsdb.wal-segment-size")?,
         wal_fsync_interval: parsed::<Duration>(matches, "storage.tsdb.wal-fsync-interval")?,
+        maintenance_interval: parsed::<Duration>(matches, "storage.tsdb.block-reload-interval")?,
         retention_time,
         retention_size,
         server: ServerOptions {

@@ -60,6 +60,8 @@ pub struct CollectorOptions {
     pub wal_segment_size: Option<Size>,
     /// Longest time that acknowledged samples may be lost by a loss of power; zero waits for the disk at each commit.
     pub wal_fsync_interval: Duration,
+    /// How often blocks are cut, merged and deleted.
+    pub maintenance_interval: Duration,
     /// How long samples are kept. Without this and a size: 15 days.
     pub retention_time: Option<Duration>,
     /// How many bytes of blocks are kept.
@@ -303,8 +305,10 @@ fn db_options(options: &CollectorOptions, config: &Config) -> (tsdb::Options, St
         wal_fsync_interval: StdDuration::from(options.wal_fsync_interval),
         out_of_order_window: config.storage.out_of_order_time_window.millis(),
         // as often as upstream looks at its blocks; oftener for the short blocks of tests
-        maintenance_interval: (StdDuration::from(options.min_block_duration) / 4)
-            .clamp(StdDuration::from_millis(100), StdDuration::from_secs(60)),
+        maintenance_interval: StdDuration::from(options.maintenance_interval)
+            .max(StdDuration::from_secs(1))
+            .min(StdDuration::from(options.min_block_duration) / 4)
+            .max(StdDuration::from_millis(100)),
         ..tsdb::Options::default()
     };
     if let Some(size) = options.wal_segment_size {

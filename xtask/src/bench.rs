@@ -8,13 +8,11 @@ use crate::command::{self, binaries, cargo, root};
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     command::run(cargo().args(["build", "--profile", "shipping", "--workspace", "--exclude", "xtask", "--bins"]))?;
     let folder = binaries("shipping");
-    command::run(
-        Command::new(folder.join("bench"))
-            .current_dir(root())
-            .args(arguments)
-            .arg("--bin")
-            .arg(&folder)
-            .arg("--out")
-            .arg(folder.with_file_name("bench")),
-    )
+    let mut bench = Command::new(folder.join("bench"));
+    bench.current_dir(root()).args(arguments);
+    // these two start no program of ours
+    if !arguments.first().is_some_and(|name| name == "table" || name == "record") {
+        bench.arg("--bin").arg(&folder);
+    }
+    command::run(bench.arg("--out").arg(folder.with_file_name("bench")))
 }

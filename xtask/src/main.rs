@@ -12,7 +12,7 @@ cargo xtask COMMAND
 
   up [ARGS]              build, and monitor this machine; ARGS go to `firewatch up`
   test [--long]          install what the tests need, run every test; --long adds what takes hours
-  bench NAME [ARGS]      compare with the real programs; --quick for a short run
+  bench NAME [ARGS]      compare with the real programs; --quick for a short run; bench table, bench record
 ";
 
 fn main() -> ExitCode {

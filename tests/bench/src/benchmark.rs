@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use conformance::kube_prometheus;
 
-use crate::benchmarks::{ingest, node, startup};
+use crate::benchmarks::{disk, ingest, node, query, restart, startup};
+use crate::datasets::DiskData;
 use crate::peers::Peers;
 use crate::report::Report;
 
 /// All benchmarks.
-pub const BENCHMARKS: &[Benchmark] = &[ingest::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
+pub const BENCHMARKS: &[Benchmark] =
+    &[ingest::BENCHMARK, disk::BENCHMARK, query::BENCHMARK, restart::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
 
 /// A benchmark that can be asked for by its name.
 pub struct Benchmark {
@@ -44,7 +47,7 @@ impl Benchmark {
 }
 
 /// What is asked for on the command line, after the name of the benchmark.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Settings {
     /// Shorter runs with less work; good for seeing a trend, not for a claim.
     #[arg(long)]
@@ -61,13 +64,29 @@ pub struct Settings {
     /// ingest: a share of the targets is replaced at each interval, and series come and go.
     #[arg(long, conflicts_with = "hostile")]
     pub churn: bool,
-    /// ingest: every line has a timestamp of its own, so that no two series share theirs.
+    /// ingest, disk, query: what shares no timestamps: each series has its own, remote write brings one sample of a series at a
+    /// time over 8 connections; ingest has 2,000 rules in addition.
     #[arg(long)]
     pub hostile: bool,
-    /// ingest: number of targets.
+    /// disk, query: what the history is made of.
+    #[arg(long, value_enum, default_value_t)]
+    pub data: DiskData,
+    /// disk, query: exactly regular timestamps, instead of one in twenty a little late.
+    #[arg(long)]
+    pub regular: bool,
+    /// restart: ten minutes of samples in a request, as after an outage of the network, instead of a request for each scrape.
+    #[arg(long)]
+    pub bulk: bool,
+    /// disk, query: length of the history.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=240))]
+    pub hours: Option<i64>,
+    /// disk, query: how often our store looks for blocks to cut and merge [default: its own, with --quick 1s].
+    #[arg(long)]
+    pub our_maintenance: Option<String>,
+    /// ingest, disk: number of targets.
     #[arg(long)]
     pub targets: Option<usize>,
-    /// ingest: series of each target.
+    /// ingest, disk: series of each target.
     #[arg(long)]
     pub series: Option<usize>,
     /// ingest: seconds before the measurement starts.
@@ -188,6 +207,11 @@ impl Settings {
         Ok(roster)
     }
 
+    /// Settings of those that need peers only.
+    pub(crate) fn for_peers(out: &Path) -> Self {
+        Self { out: out.to_owned(), ..Self::default() }
+    }
+
     fn asks_for(&self, contestant: &Contestant) -> bool {
         self.only.is_empty()
             || self.only.iter().any(|o| o == contestant.name || (o == "us" && contestant.maker == Maker::Us))
@@ -204,6 +228,17 @@ impl Settings {
         }
         let note = "our programs are from target/release, which is not what is shipped (no LTO)";
         (PathBuf::from("target/release"), Some(note.to_owned()))
+    }
+
+    /// The expressions of kube-prometheus, if `FIREWATCH_CONFORMANCE` names a folder that has them.
+    pub(crate) fn kube_prometheus(&self) -> Option<Vec<kube_prometheus::Found>> {
+        let folder = PathBuf::from(std::env::var_os("FIREWATCH_CONFORMANCE")?).join("kube-prometheus");
+        folder.is_dir().then(|| kube_prometheus::expressions(&folder))
+    }
+
+    /// How often our store is to look for blocks to cut and merge, if not as often as by default. A quick run does not wait.
+    pub(crate) fn our_maintenance(&self) -> Option<&str> {
+        self.our_maintenance.as_deref().or(self.quick.then_some("1s"))
     }
 
     /// A new folder for data, on the same disk as the report. It is removed when dropped.
@@ -248,12 +283,7 @@ mod tests {
             only: only.iter().map(|o| (*o).to_owned()).collect(),
             bin: Some(bin.to_owned()),
             out: bin.join("out"),
-            churn: false,
-            hostile: false,
-            targets: None,
-            series: None,
-            warm_up: None,
-            seconds: None,
+            ..Settings::default()
         }
     }
 
@@ -291,6 +321,6 @@ mod tests {
     fn benchmarks_are_found_by_name() {
         assert_eq!(Benchmark::named("ingest").expect("ingest").name, "ingest");
         let error = Benchmark::named("nothing").err().expect("an error").to_string();
-        assert!(error.contains("ingest, node, startup"), "{error}");
+        assert!(error.contains("ingest, disk, "), "{error}");
     }
 }

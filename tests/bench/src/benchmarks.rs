@@ -1,5 +1,8 @@
 //! The benchmarks, one file each.
 
+pub(crate) mod disk;
 pub(crate) mod ingest;
 pub(crate) mod node;
+pub(crate) mod query;
+pub(crate) mod restart;
 pub(crate) mod startup;

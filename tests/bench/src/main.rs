@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use bench::benchmark::{BENCHMARKS, BenchError, Benchmark, Settings};
 use bench::farm::{self, FarmSpec};
+use bench::markdown::{self, TableSettings};
+use bench::recorded::{self, RecordSettings};
 use clap::{Args, FromArgMatches};
 
 fn main() -> ExitCode {
@@ -16,9 +18,21 @@ fn main() -> ExitCode {
         command = command.subcommand(settings.clone().name(benchmark.name).about(benchmark.about));
     }
     let farm = FarmSpec::augment_args(clap::Command::new("farm").about("Serve scrape targets until stdin ends."));
-    let matches = command.subcommand(farm).get_matches();
+    let record = RecordSettings::augment_args(
+        clap::Command::new("record").about("Record the real exporters of this machine for `disk --data recorded`."),
+    );
+    let table = TableSettings::augment_args(
+        clap::Command::new("table").about("Make the table of docs/benchmarks.md from the reports."),
+    );
+    let matches = command.subcommands([farm, record, table]).get_matches();
     let outcome = match matches.subcommand() {
         Some(("farm", matches)) => parsed::<FarmSpec>(matches).and_then(farm::run).map(|()| ExitCode::SUCCESS),
+        Some(("table", matches)) => {
+            parsed::<TableSettings>(matches).and_then(|settings| markdown::run(&settings)).map(|()| ExitCode::SUCCESS)
+        }
+        Some(("record", matches)) => parsed::<RecordSettings>(matches)
+            .and_then(|settings| recorded::record(&settings))
+            .map(|()| ExitCode::SUCCESS),
         Some((name, matches)) => parsed::<Settings>(matches).and_then(|settings| run(name, &settings)),
         None => Err(BenchError::Usage("which benchmark?".to_owned())),
     };

@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::benchmark::BenchError;
 use crate::farm::FarmSpec;
-use crate::http;
 use crate::proc_files::{self, Memory};
+use harness::client as http;
 
 /// How long a program may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -82,6 +82,17 @@ impl Running {
     /// Time on the processors so far, exact but for threads that have ended.
     pub(crate) fn short_processor_time(&self) -> Result<Duration, BenchError> {
         proc_files::short_processor_time(self.child.id())
+    }
+
+    /// Time since its start.
+    pub(crate) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Ends it without a chance to clean up, and waits until it is gone.
+    pub(crate) fn kill(mut self) -> Result<(), BenchError> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map(|_| ()).map_err(|e| BenchError::io(self.name.clone(), e))
     }
 
     /// Asks it to end, as a service manager does, and waits until it has.

@@ -30,13 +30,40 @@ pub enum Unit {
     Count,
     /// A share, shown in per cent.
     Percent,
+    /// Bytes of one thing, with the digits behind the point.
+    Bytes,
+}
+
+/// Each unit with its name in JSON.
+const UNITS: [(Unit, &str); 6] = [
+    (Unit::Seconds, "seconds"),
+    (Unit::Milliseconds, "milliseconds"),
+    (Unit::Megabytes, "megabytes"),
+    (Unit::Count, "count"),
+    (Unit::Percent, "percent"),
+    (Unit::Bytes, "bytes"),
+];
+
+impl Unit {
+    fn name(self) -> &'static str {
+        UNITS.iter().find(|(unit, _)| *unit == self).map_or("count", |(_, name)| name)
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        UNITS.iter().find(|(_, n)| *n == name).map(|(unit, _)| *unit)
+    }
+}
+
+/// The day by the clock of the machine, in UTC.
+fn today() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
 }
 
 /// What was measured of one program.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Programs that do the same thing have the same group; only those are compared.
-    pub group: &'static str,
+    pub group: String,
     /// Its name.
     pub program: String,
     /// Whether it is ours.
@@ -66,8 +93,12 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What went wrong, so that the figures of a program do not count.
     pub problems: Vec<String>,
+    /// The day that it was measured on.
+    pub date: String,
     /// Load average of the machine before it started.
     pub load_before: f64,
+    /// Whether the table has a line for each group and program, with the ratios in it.
+    pub by_group: bool,
 }
 
 impl Report {
@@ -78,6 +109,7 @@ impl Report {
             name: name.to_owned(),
             quick,
             columns: columns.to_vec(),
+            date: today(),
             load_before: proc_files::load(),
             ..Self::default()
         }
@@ -85,11 +117,11 @@ impl Report {
 
     /// Each peer's figures as multiples of ours in the same group.
     fn ratios(&self) -> Vec<(&Row, Vec<Option<f64>>)> {
-        let ours = |group: &str| self.rows.iter().find(|row| row.ours && row.group == group);
+        let ours = |group: &str| self.rows.iter().find(|row| row.ours && row.group == *group);
         let peers = self.rows.iter().filter(|row| !row.ours);
         peers
             .filter_map(|peer| {
-                let us = ours(peer.group)?;
+                let us = ours(&peer.group)?;
                 let figures = self.columns.iter().zip(peer.values.iter().zip(&us.values));
                 let ratio = |(column, (peer, us)): (&Column, (&Option<f64>, &Option<f64>))| match (peer, us) {
                     (Some(peer), Some(us)) if column.compared && *us > 0.0 => Some(peer / us),
@@ -100,9 +132,8 @@ impl Report {
             .collect()
     }
 
-    /// The report for people.
-    #[must_use]
-    pub fn table(&self) -> String {
+    /// A line for each program, then one for each peer's ratios.
+    fn lines_by_program(&self) -> Vec<Vec<String>> {
         let mut heading = vec!["program".to_owned()];
         heading.extend(self.columns.iter().map(|column| column.title.to_owned()));
         let mut lines = vec![heading];
@@ -117,14 +148,48 @@ impl Report {
             cells.extend(ratios.iter().map(|ratio| ratio.map_or(String::new(), |ratio| format!("{ratio:.2}x"))));
             lines.push(cells);
         }
-        let widths: Vec<usize> = (0..=self.columns.len())
+        lines
+    }
+
+    /// A line for each group and program, with the ratios beside the figures.
+    fn lines_by_group(&self) -> Vec<Vec<String>> {
+        let mut heading = vec!["work".to_owned(), "program".to_owned()];
+        heading.extend(self.columns.iter().map(|column| column.title.to_owned()));
+        let mut lines = vec![heading];
+        let ratios = self.ratios();
+        let mut group = "";
+        for row in &self.rows {
+            let first = if group == row.group { "" } else { row.group.as_str() };
+            group = &row.group;
+            let mut cells = vec![first.to_owned(), format!("{} {}", row.program, row.version)];
+            let of_row = ratios.iter().find(|(peer, _)| std::ptr::eq(*peer, row));
+            for (number, (column, value)) in self.columns.iter().zip(&row.values).enumerate() {
+                let ratio = of_row.and_then(|(_, ratios)| ratios[number]);
+                let ratio = ratio.map_or(String::new(), |ratio| format!(" ({ratio:.1}x)"));
+                cells.push(value.map_or("-".to_owned(), |value| show(value, column.unit)) + &ratio);
+            }
+            lines.push(cells);
+        }
+        lines
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let lines = if self.by_group { self.lines_by_group() } else { self.lines_by_program() };
+        let widths: Vec<usize> = (0..lines[0].len())
             .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
             .collect();
         let mut out = format!("{}: {}\n\n", self.name, self.work);
         for line in &lines {
-            let mut text = format!("{:<width$}", line[0], width = widths[0]);
-            for (cell, width) in line.iter().zip(&widths).skip(1) {
-                text.push_str(&format!("  {cell:>width$}"));
+            let names = if self.by_group { 2 } else { 1 };
+            let mut text = String::new();
+            for (number, (cell, width)) in line.iter().zip(&widths).enumerate() {
+                match number {
+                    0 => text.push_str(&format!("{cell:<width$}")),
+                    _ if number < names => text.push_str(&format!("  {cell:<width$}")),
+                    _ => text.push_str(&format!("  {cell:>width$}")),
+                }
             }
             out.push_str(text.trim_end());
             out.push('\n');
@@ -158,6 +223,10 @@ impl Report {
                 "values": named(&row.values),
             })
         });
+        let column = |column: &Column| {
+            let Column { key, title, unit, compared } = column;
+            json!({"key": key, "title": title, "unit": unit.name(), "compared": compared})
+        };
         let ratios = self.ratios();
         let ratios = ratios.iter().map(|(peer, ratios)| {
             json!({"group": peer.group, "program": peer.program, "version": peer.version, "values": named(ratios)})
@@ -166,7 +235,12 @@ impl Report {
             "benchmark": self.name,
             "work": self.work,
             "quick": self.quick,
+            "date": self.date,
+            "columns": self.columns.iter().map(column).collect::<Vec<_>>(),
             "machine": {
+                "processor": proc_files::processor_model(),
+                "memory_bytes": proc_files::machine_memory(),
+                "kernel": proc_files::kernel(),
                 "processors": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
                 "load_before": self.load_before,
                 "load_after": proc_files::load(),
@@ -180,7 +254,7 @@ impl Report {
     }
 }
 
-fn show(value: f64, unit: Unit) -> String {
+pub(crate) fn show(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Seconds => format!("{value:.2} s"),
         Unit::Milliseconds => {
@@ -200,6 +274,7 @@ fn show(value: f64, unit: Unit) -> String {
             out
         }
         Unit::Percent => format!("{:.1} %", value * 100.0),
+        Unit::Bytes => format!("{value:.3} B"),
     }
 }
 
@@ -214,9 +289,9 @@ mod tests {
     ];
 
     fn report() -> Report {
-        let row = |group, program: &str, ours, values| {
+        let row = |group: &str, program: &str, ours, values| {
             let version = "1.0".to_owned();
-            Row { group, program: program.to_owned(), ours, version, values }
+            Row { group: String::from(group), program: program.to_owned(), ours, version, values }
         };
         Report {
             name: "ingest".to_owned(),
@@ -230,7 +305,9 @@ mod tests {
             left_out: vec![("victoria-metrics".to_owned(), "no network".to_owned())],
             notes: vec!["be careful".to_owned()],
             problems: vec!["prometheus: 3 targets are down".to_owned()],
+            date: "2026-01-02".to_owned(),
             load_before: 0.5,
+            by_group: false,
             quick: false,
         }
     }
@@ -251,6 +328,21 @@ note: be careful
 PROBLEM: prometheus: 3 targets are down
 ";
         assert_eq!(report().table(), expected);
+    }
+
+    #[test]
+    fn the_table_by_group_has_the_ratios_beside_the_figures() {
+        let mut report = Report { by_group: true, columns: COLUMNS[..1].to_vec(), ..report() };
+        report.rows.iter_mut().for_each(|row| row.values.truncate(1));
+        let expected = "\
+ingest: little
+
+work  program                   CPU
+a     collector 1.0          2.00 s
+      prometheus 1.0  9.00 s (4.5x)
+b     lonely 1.0             9.00 s
+";
+        assert!(report.table().starts_with(expected), "{}", report.table());
     }
 
     #[test]
@@ -282,6 +374,7 @@ PROBLEM: prometheus: 3 targets are down
             (0.987, Unit::Percent, "98.7 %"),
             (0.0, Unit::Count, "0"),
             (123_456.0, Unit::Count, "123,456"),
+            (0.57912, Unit::Bytes, "0.579 B"),
         ] {
             assert_eq!(show(value, unit), expected);
         }

@@ -6,8 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use bench::farm::address;
-use bench::http::{self, Connection};
 use bench::pages::{Kind, Page, PageSpec};
+use harness::client::{self as http, Connection};
 
 struct Farm {
     child: Child,

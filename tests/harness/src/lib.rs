@@ -1,6 +1,7 @@
 //! What tests across daemons share: starting the built programs and the real ones, asking them over HTTP, and small servers
 //! that play targets and receivers. Everything listens on loopback; what was started is killed when it is dropped.
 
+pub mod client;
 mod daemon;
 mod http;
 mod remote_write;

@@ -8,22 +8,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::benchmark::{BenchError, Benchmark, Contestant, Found, Maker, Settings};
+use crate::benchmark::{BenchError, Benchmark, Found, Maker, Settings};
+use crate::datasets;
 use crate::farm::{self, FarmSpec};
-use crate::http;
+use crate::history::Live;
 use crate::pages::Kind;
 use crate::proc_files;
 use crate::process::{FarmCount, FarmProcess, Running, free_address};
 use crate::report::{Column, Report, Row, Unit};
+use crate::store::{STORES, StoreKind, allocated_bytes};
+use harness::client as http;
 
 pub(crate) const BENCHMARK: Benchmark =
     Benchmark { name: "ingest", about: "Processor time and memory of a collector that scrapes a farm.", run };
-
-const CONTESTANTS: [Contestant; 3] = [
-    Contestant { name: "collector", maker: Maker::Us },
-    Contestant { name: "prometheus", maker: Maker::Peer },
-    Contestant { name: "victoria-metrics", maker: Maker::Peer },
-];
 
 const COLUMNS: [Column; 12] = [
     Column { key: "cpu_seconds", title: "CPU", unit: Unit::Seconds, compared: true },
@@ -39,6 +36,9 @@ const COLUMNS: [Column; 12] = [
     Column { key: "targets_up", title: "up", unit: Unit::Count, compared: false },
     Column { key: "other_cpu_seconds", title: "others' CPU", unit: Unit::Seconds, compared: false },
 ];
+
+/// Recording rules in the hostile mode.
+const RULES: usize = 2_000;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -101,10 +101,19 @@ impl Plan {
                 let replaced = self.replaced_per_interval();
                 format!(", {replaced} replaced every 10 s, {:.0} % of the series come and go", CHURN_SERIES * 1e2)
             }
-            Load::Hostile => ", a timestamp of its own on every line".to_owned(),
+            Load::Hostile => format!(
+                ", a timestamp of its own on every line, {} series more by remote write in {} shards, {RULES} rules",
+                self.remote_targets() * series,
+                datasets::HOSTILE_SHARDS
+            ),
         };
         let (warm_up, steady) = (self.warm_up.as_secs(), self.steady.as_secs());
         format!("{targets} targets x {series} series every 10 s, gzip{load}; {steady} s after {warm_up} s of warm-up")
+    }
+
+    /// Targets whose series come by remote write.
+    fn remote_targets(&self) -> usize {
+        if self.load == Load::Hostile { self.farm.targets.div_ceil(10) } else { 0 }
     }
 
     fn replaced_per_interval(&self) -> usize {
@@ -121,7 +130,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
     };
     let mut report = Report::new(name, settings.quick, &COLUMNS);
     report.work = plan.work();
-    let roster = settings.roster(&CONTESTANTS)?;
+    let roster = settings.roster(&STORES)?;
     report.left_out = roster.left_out;
     report.notes = roster.notes;
     for found in &roster.found {
@@ -130,7 +139,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         match measure(settings, &plan, found) {
             Ok(measured) => {
                 report.rows.push(Row {
-                    group: "collector",
+                    group: "collector".to_owned(),
                     program: found.name.to_owned(),
                     ours: found.maker == Maker::Us,
                     version: found.version.clone(),
@@ -157,15 +166,18 @@ fn measure(settings: &Settings, plan: &Plan, found: &Found) -> Result<Measured, 
     let farm = FarmProcess::start(&plan.farm)?;
     let address = free_address()?;
     write_targets(folder.path(), plan, farm.port, 0)?;
-    let arguments = configure(found, folder.path(), address)?;
+    let arguments = configure(found, plan, folder.path(), address)?;
     let mut running = Running::start(found.name, &found.binary, &arguments, folder.path())?;
     running.wait_ready(address, "/-/ready", Duration::from_secs(60))?;
 
+    let now = datasets::now()?;
+    let remote = (plan.load == Load::Hostile)
+        .then(|| Live::start(datasets::hostile_live(plan.remote_targets(), plan.farm.series, now), address));
     let mut drive = Drive { plan, folder: folder.path(), port: farm.port, started: Instant::now(), intervals: 0 };
     drive.until(plan.warm_up, &mut running)?;
-    let before = Reading::take(found, &running, &farm, address)?;
+    let before = Reading::take(found, &running, &farm, remote.as_ref(), address)?;
     let resident = drive.until(plan.warm_up + plan.steady, &mut running)?;
-    let after = Reading::take(found, &running, &farm, address)?;
+    let after = Reading::take(found, &running, &farm, remote.as_ref(), address)?;
     let memory = running.memory()?;
     let seconds = (after.at - before.at).as_secs_f64();
 
@@ -177,13 +189,15 @@ fn measure(settings: &Settings, plan: &Plan, found: &Found) -> Result<Measured, 
     let expected = (plan.farm.targets * plan.farm.series) as f64 * seconds / INTERVAL.as_secs_f64();
     // with churn, the farm knows how many lines there were
     let wanted = if plan.load == Load::Churn { served.min(expected) } else { expected };
+    let wanted_pages = wanted;
+    let wanted = wanted + (after.remote - before.remote) as f64;
 
     let mut problems = Vec::new();
     if samples < ENOUGH * wanted {
         problems.push(format!("it stored {samples:.0} samples of the {wanted:.0} expected: it did not do the work"));
     }
-    if served < ENOUGH * wanted {
-        problems.push(format!("it fetched pages of {served:.0} samples, and {wanted:.0} were expected"));
+    if served < ENOUGH * wanted_pages {
+        problems.push(format!("it fetched pages of {served:.0} samples, and {wanted_pages:.0} were expected"));
     }
     let (up, down) = targets(address).map_err(|e| running.failure(&format!("/api/v1/targets: {e}")))?;
     // those that have just been replaced may not have had their first scrape
@@ -206,8 +220,11 @@ fn measure(settings: &Settings, plan: &Plan, found: &Found) -> Result<Measured, 
         Ok(up) => problems.push(format!("count(up == 1) is {up}, and there are {} targets", plan.farm.targets)),
         Err(reason) => problems.push(format!("count(up == 1) cannot be asked: {reason}")),
     }
+    if let Some(remote) = remote {
+        remote.stop()?;
+    }
     running.stop()?;
-    let disk = folder_size(&folder.path().join("data"));
+    let disk = allocated_bytes(&folder.path().join("data"));
     let pages = after.served.pages - before.served.pages;
     let note = format!(
         "{pages:.0} pages of {:.0} bytes ({:.0} sent); the farm took {farm_cpu:.2} CPU-s",
@@ -239,17 +256,21 @@ struct Reading {
     machine: Duration,
     samples: f64,
     served: FarmCount,
+    remote: u64,
 }
 
 impl Reading {
-    fn take(found: &Found, running: &Running, farm: &FarmProcess, address: SocketAddr) -> Result<Self, BenchError> {
+    fn take(
+        found: &Found,
+        running: &Running,
+        farm: &FarmProcess,
+        remote: Option<&Live>,
+        address: SocketAddr,
+    ) -> Result<Self, BenchError> {
         let page = http::get(address, "/metrics")
             .and_then(|answer| answer.text())
             .map_err(|e| running.failure(&format!("/metrics: {e}")))?;
-        let samples = match found.name {
-            "victoria-metrics" => sum(&page, "vm_rows_inserted_total", "type=\"promscrape\""),
-            _ => sum(&page, "prometheus_tsdb_head_samples_appended_total", ""),
-        };
+        let samples = StoreKind::of(found).samples(&page);
         Ok(Self {
             at: Instant::now(),
             processor: running.processor_time()?,
@@ -257,6 +278,7 @@ impl Reading {
             machine: proc_files::machine_time()?,
             samples,
             served: farm.count()?,
+            remote: remote.map_or(0, Live::sent),
         })
     }
 }
@@ -290,30 +312,40 @@ impl Drive<'_> {
 }
 
 /// Writes the configuration and returns the arguments.
-fn configure(found: &Found, folder: &Path, address: SocketAddr) -> Result<Vec<String>, BenchError> {
+fn configure(found: &Found, plan: &Plan, folder: &Path, address: SocketAddr) -> Result<Vec<String>, BenchError> {
     let victoria = found.name == "victoria-metrics";
     // VictoriaMetrics has a flag for how often files are read, and knows no field for it
     let refresh = if victoria { "" } else { "        refresh_interval: 10s\n" };
+    // VictoriaMetrics leaves rules to another program
+    let with_rules = plan.load == Load::Hostile && !victoria;
+    let rules = if with_rules { "rule_files: [rules.yml]\n" } else { "" };
     let config = format!(
-        "global:\n  scrape_interval: 10s\n  scrape_timeout: 10s\nscrape_configs:\n  - job_name: farm\n    \
+        "global:\n  scrape_interval: 10s\n  scrape_timeout: 10s\n{rules}scrape_configs:\n  - job_name: farm\n    \
          file_sd_configs:\n      - files: [targets.json]\n{refresh}"
     );
     let path = folder.join("config.yml");
     fs::write(&path, config).map_err(|e| BenchError::io(path.display().to_string(), e))?;
-    Ok(if victoria {
-        vec![
-            "-promscrape.config=config.yml".to_owned(),
-            "-promscrape.fileSDCheckInterval=10s".to_owned(),
-            "-storageDataPath=data".to_owned(),
-            format!("-httpListenAddr={address}"),
-        ]
-    } else {
-        vec![
-            "--config.file=config.yml".to_owned(),
-            "--storage.tsdb.path=data".to_owned(),
-            format!("--web.listen-address={address}"),
-        ]
-    })
+    if with_rules {
+        let path = folder.join("rules.yml");
+        fs::write(&path, rules_file()).map_err(|e| BenchError::io(path.display().to_string(), e))?;
+    }
+    let mut arguments = StoreKind::of(found).arguments(address);
+    if victoria {
+        arguments.push("-promscrape.fileSDCheckInterval=10s".to_owned());
+    }
+    Ok(arguments)
+}
+
+/// Recording rules, each of which commits a sample by itself, in groups of a hundred.
+fn rules_file() -> String {
+    let mut text = "groups:\n".to_owned();
+    for rule in 0..RULES {
+        if rule % 100 == 0 {
+            text.push_str(&format!("  - name: group{}\n    interval: 10s\n    rules:\n", rule / 100));
+        }
+        text.push_str(&format!("      - record: bench:up:rule{rule}\n        expr: count(up) + {rule}\n"));
+    }
+    text
 }
 
 /// Writes the list of targets as it is after so many intervals, in one step as programs watch the file.
@@ -347,17 +379,6 @@ fn generation(target: usize, targets: usize, per_interval: usize, intervals: usi
     replaced / targets + usize::from(target < replaced % targets)
 }
 
-/// The sum of the samples of a metric whose labels contain `label`.
-fn sum(page: &str, name: &str, label: &str) -> f64 {
-    let value = |line: &str| {
-        let rest = line.strip_prefix(name)?;
-        let (labels, value) = rest.rsplit_once(' ')?;
-        let is_metric = labels.is_empty() || labels.starts_with('{');
-        (is_metric && labels.contains(label)).then(|| model::parse_float(value)).flatten()
-    };
-    page.lines().filter_map(value).sum()
-}
-
 /// How many targets are up, and what is wrong with those that could not be scraped.
 fn targets(address: SocketAddr) -> Result<(usize, Vec<String>), String> {
     up_and_down(&api(address, "/api/v1/targets?state=active")?)
@@ -374,7 +395,8 @@ fn up_and_down(json: &Value) -> Result<(usize, Vec<String>), String> {
 /// The value of an expression with a single result now. VictoriaMetrics hides the newest samples unless told not to; the others
 /// know no such parameters and ignore them.
 fn query(address: SocketAddr, expression: &str) -> Result<f64, String> {
-    let json = api(address, &format!("/api/v1/query?latency_offset=1s&nocache=1&query={}", http::escape(expression)))?;
+    let json =
+        api(address, &format!("/api/v1/query?latency_offset=1s&nocache=1&query={}", harness::encode(expression)))?;
     let value = &json["data"]["result"][0]["value"][1];
     value.as_str().and_then(|v| v.parse().ok()).ok_or_else(|| format!("no result in {json}"))
 }
@@ -384,30 +406,9 @@ fn api(address: SocketAddr, path: &str) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|e| format!("{e} in {:?}", text.chars().take(200).collect::<String>()))
 }
 
-/// Bytes of all files under a folder.
-fn folder_size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => folder_size(&entry.path()),
-            Ok(metadata) => std::os::unix::fs::MetadataExt::blocks(&metadata) * 512,
-            Err(_) => 0,
-        })
-        .sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counters_are_summed_over_the_label_asked_for() {
-        let page = "# TYPE rows counter\nrows{type=\"promscrape\",x=\"a b\"} 2e+06\nrows{type=\"self\"} 5\nrows 7\n\
-                    rows_total 100\n";
-        for (label, expected) in [("type=\"promscrape\"", 2e6), ("type=\"self\"", 5.0), ("", 2_000_012.0)] {
-            assert_eq!(sum(page, "rows", label), expected, "{label}");
-        }
-    }
 
     #[test]
     fn targets_are_replaced_in_turn() {
@@ -439,14 +440,5 @@ mod tests {
         let json = json!({"data": {"activeTargets": active}});
         assert_eq!(up_and_down(&json), Ok((1, vec!["refused".to_owned()])));
         assert!(up_and_down(&json!({"status": "error"})).is_err());
-    }
-
-    #[test]
-    fn the_size_of_a_folder_counts_its_subfolders() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir(folder.path().join("sub")).expect("a folder");
-        fs::write(folder.path().join("sub/file"), vec![1u8; 100_000]).expect("a file");
-        assert!((100_000..300_000).contains(&folder_size(folder.path())));
-        assert_eq!(folder_size(&folder.path().join("missing")), 0);
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::benchmark::{BenchError, Benchmark, Contestant, Found, Maker, Settings};
-use crate::http::Connection;
 use crate::process::{Running, free_address};
 use crate::report::{Column, Report, Row, Unit};
+use harness::client::Connection;
 
 pub(crate) const BENCHMARK: Benchmark =
     Benchmark { name: "node", about: "Processor time and memory of a node exporter that is scraped.", run };
@@ -49,7 +49,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         eprintln!("{} {}: {scrapes} scrapes", found.name, found.version);
         match measure(settings, found, scrapes) {
             Ok(values) => report.rows.push(Row {
-                group: "node",
+                group: "node".to_owned(),
                 program: found.name.to_owned(),
                 ours: found.maker == Maker::Us,
                 version: found.version.clone(),

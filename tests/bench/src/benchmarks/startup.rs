@@ -32,6 +32,10 @@ struct Daemon {
     arguments: &'static [&'static str],
 }
 
+/// `firewatch up`, and the programs whose work it does today.
+const ALL_IN_ONE: &str = "all in one";
+const STOOD_IN_FOR: [&str; 2] = ["prometheus", "prometheus-node-exporter"];
+
 const BLACKBOX: &str = "modules:\n  http_2xx:\n    prober: http\n";
 const ALERTMANAGER: &str = "route:\n  receiver: none\nreceivers:\n  - name: none\n";
 const COLLECTOR: &str = "scrape_configs: []\n";
@@ -117,7 +121,7 @@ const DAEMONS: [Daemon; 10] = [
     Daemon {
         name: "firewatch",
         maker: Maker::Us,
-        group: "all in one",
+        group: ALL_IN_ONE,
         ready: "/-/ready",
         config: "",
         arguments: &["up", "--port", "PORT", "--data", "data"],
@@ -144,7 +148,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         eprintln!("{} {}", found.name, found.version);
         match measure(settings, found, daemon, starts, Duration::from_secs(rest)) {
             Ok(values) => report.rows.push(Row {
-                group: daemon.group,
+                group: daemon.group.to_owned(),
                 program: found.name.to_owned(),
                 ours: found.maker == Maker::Us,
                 version: found.version.clone(),
@@ -153,7 +157,25 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
             Err(error) => report.problems.push(error.to_string()),
         }
     }
+    report.rows.extend(together(&report.rows));
     Ok(report)
+}
+
+/// What the peers take together that one process of ours stands in for: the slowest start, and the sum of all else.
+fn together(rows: &[Row]) -> Option<Row> {
+    let peers: Vec<&Row> = STOOD_IN_FOR.iter().filter_map(|name| rows.iter().find(|r| r.program == *name)).collect();
+    let all_there = peers.len() == STOOD_IN_FOR.len() && rows.iter().any(|row| row.group == ALL_IN_ONE);
+    let values = (0..COLUMNS.len()).map(|column| {
+        let values = peers.iter().filter_map(|row| row.values[column]);
+        Some(if column == 0 { values.fold(0.0, f64::max) } else { values.sum() })
+    });
+    all_there.then(|| Row {
+        group: ALL_IN_ONE.to_owned(),
+        program: STOOD_IN_FOR.join(" + "),
+        ours: false,
+        version: String::new(),
+        values: values.collect(),
+    })
 }
 
 fn measure(
@@ -196,4 +218,29 @@ fn start(found: &Found, daemon: &Daemon, folder: &Path) -> Result<(Running, Dura
     let mut running = Running::start(found.name, &found.binary, &arguments, folder)?;
     let ready = running.wait_ready(address, daemon.ready, Duration::from_secs(60))?;
     Ok((running, ready))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peers_together_are_the_slowest_start_and_the_sum_of_all_else() {
+        let row = |group: &str, program: &str, values: [f64; 5]| Row {
+            group: group.to_owned(),
+            program: program.to_owned(),
+            ours: group == ALL_IN_ONE,
+            version: String::new(),
+            values: values.map(Some).to_vec(),
+        };
+        let mut rows = vec![
+            row("collector", "prometheus", [3.0, 1.0, 10.0, 20.0, 30.0]),
+            row("node", "prometheus-node-exporter", [1.0, 2.0, 1.0, 2.0, 3.0]),
+        ];
+        assert!(together(&rows).is_none(), "nothing to compare with");
+        rows.push(row(ALL_IN_ONE, "firewatch", [1.0; 5]));
+        assert_eq!(together(&rows).expect("a row").values, [3.0, 3.0, 11.0, 22.0, 33.0].map(Some));
+        rows.remove(0);
+        assert!(together(&rows).is_none(), "one is missing");
+    }
 }

@@ -3,8 +3,17 @@
 /// How many scrapes a counter keeps its rate.
 const EPOCH_TICKS: u64 = 24;
 
+/// By how many powers of two counters of a kind differ in their rates, and the rate below which none gets.
+const RATE_SPREAD: f64 = 16.0;
+const LOWEST_RATE: f64 = 0.1;
+
+/// The share of the scrapes at which a gauge has moved.
+const MOVES: f64 = 0.3;
+
 /// Size of a memory page: byte gauges move in whole pages.
 const PAGE_BYTES: f64 = 4096.0;
+
+const NANOS: f64 = 1e9;
 
 /// Unix time that the simulated clock starts at.
 const CLOCK_START: f64 = 1_764_000_000.0;
@@ -20,12 +29,18 @@ pub(crate) enum Behaviour {
     Hundredths(f64),
     /// A counter kept in thousandths, as the kernel's disk times are.
     Thousandths(f64),
-    /// A counter of arbitrary floats.
+    /// A counter of time in nanoseconds.
     Seconds(f64),
     /// A byte gauge in multiples of 4096 that wanders by up to so many pages.
     Bytes(f64),
     /// An integer gauge that wanders around a mean.
     Level(f64),
+    /// A gauge of hundredths that wanders around a mean, as a load average does.
+    Load(f64),
+    /// A duration measured anew at each scrape, in whole nanoseconds.
+    Duration(f64),
+    /// 1, and at times 0 for some scrapes: the share of the time that it is 0.
+    Up(f64),
     /// A float gauge that wanders around a mean with all its digits.
     Walk(f64),
     /// Unix time in seconds, with its fraction.
@@ -58,10 +73,13 @@ impl Behaviour {
         match self {
             Self::Constant(value) => value,
             Self::Count(rate) | Self::Hundredths(rate) | Self::Thousandths(rate) => (rate * unit * 20_000.0).floor(),
-            Self::Seconds(rate) => rate * unit * 20_000.0,
+            Self::Seconds(rate) => (rate * unit * 20_000.0 * NANOS).floor(),
             Self::Bytes(step) => (step * (20.0 + unit * 200.0)).floor(),
             Self::Level(mean) => (mean * (0.5 + unit)).round(),
+            Self::Load(mean) => (mean * (0.5 + unit) * 100.0).round(),
+            Self::Duration(mean) => (mean * (0.5 + unit) * NANOS).round(),
             Self::Walk(mean) => mean * (0.5 + unit),
+            Self::Up(_) => 1.0,
             Self::Clock => CLOCK_START + (unit * 1e7).floor() / 1e7,
             Self::Bucket { rate, .. } => (rate * unit * 5_000.0).floor(),
             Self::Sum(mean) => mean * unit * 100_000.0,
@@ -76,16 +94,26 @@ impl Behaviour {
             Self::Count(rate) | Self::Hundredths(rate) | Self::Thousandths(rate) => {
                 state + whole_increment(rate, key, tick)
             }
-            Self::Seconds(rate) => state + current_rate(rate, key, tick) * unit(key, tick, 2) * 2.0,
+            Self::Seconds(rate) => state + whole_increment(rate * NANOS, key, tick),
+            _ if self.may_rest() && unit(key, tick, 4) >= MOVES => state,
             Self::Bytes(step) => {
-                let moved = ((unit(key, tick, 2) - 0.5) * 2.0 * step).trunc();
+                let moved = ((unit(key, tick, 2) - 0.5) * 2.0 * step * activity(key).max(0.02)).round();
                 (state + moved).clamp(0.0, step * 1_000.0)
             }
             Self::Level(mean) => {
-                let pull = (mean - state) * 0.1;
-                (state + pull + (unit(key, tick, 2) - 0.5) * (mean * 0.1).max(2.0)).round().max(0.0)
+                let pull = (mean - state) * 0.02;
+                (state + pull + (unit(key, tick, 2) - 0.5) * mean.sqrt().max(2.0)).round().max(0.0)
+            }
+            Self::Load(mean) => {
+                let pull = (mean * 100.0 - state) * 0.05;
+                (state + pull + (unit(key, tick, 2) - 0.5) * mean * 20.0).round().max(0.0)
+            }
+            Self::Duration(mean) => {
+                let slow = if unit(key, tick, 3) < 0.05 { 2.0 } else { 0.1 };
+                (mean * NANOS * (0.8 + 0.4 * unit(key, 0, 1)) * (1.0 + slow * unit(key, tick, 2))).round()
             }
             Self::Walk(mean) => state + (mean - state) * 0.05 + (unit(key, tick, 2) - 0.5) * mean * 0.2,
+            Self::Up(down) => f64::from(u8::from(unit(key, tick / EPOCH_TICKS, 3) >= down)),
             Self::Clock => state.floor() + 10.0 + (unit(key, tick, 2) * 1e7).floor() / 1e7,
             Self::Bucket { first, rate } => {
                 let observed = whole_increment(rate, key, tick);
@@ -96,10 +124,16 @@ impl Behaviour {
         }
     }
 
+    /// Whether it stays as it is between most scrapes.
+    fn may_rest(self) -> bool {
+        matches!(self, Self::Bytes(_) | Self::Level(_) | Self::Load(_))
+    }
+
     /// The value that the page shows for a state.
     pub(crate) fn shown(self, state: f64, carry: &mut HistogramCarry) -> f64 {
         match self {
-            Self::Hundredths(_) => state / 100.0,
+            Self::Hundredths(_) | Self::Load(_) => state / 100.0,
+            Self::Seconds(_) | Self::Duration(_) => state / NANOS,
             Self::Thousandths(_) => state / 1000.0,
             Self::Bytes(_) => state * PAGE_BYTES,
             Self::Bucket { first, .. } => {
@@ -107,10 +141,15 @@ impl Behaviour {
                 carry.cumulative
             }
             Self::Total => carry.cumulative,
-            Self::Constant(_) | Self::Count(_) | Self::Seconds(_) | Self::Level(_) => state,
-            Self::Walk(_) | Self::Clock | Self::Sum(_) => state,
+            Self::Constant(_) | Self::Count(_) | Self::Level(_) => state,
+            Self::Walk(_) | Self::Up(_) | Self::Clock | Self::Sum(_) => state,
         }
     }
+}
+
+/// How lively a series is, up to 1: real machines have few busy disks and interfaces and many that are nearly idle.
+fn activity(key: u64) -> f64 {
+    (-RATE_SPREAD * unit(key, 0, 8)).exp2()
 }
 
 /// The rate of a counter changes every few scrapes, between a quarter and four times its mean, and at times it rests.
@@ -121,6 +160,7 @@ fn current_rate(rate: f64, key: u64, tick: u64) -> f64 {
 
 /// A whole increment whose mean is the current rate: small rates rest most of the time.
 fn whole_increment(rate: f64, key: u64, tick: u64) -> f64 {
+    let rate = (rate * activity(key)).max(rate.min(LOWEST_RATE));
     let mean = current_rate(rate, key, tick) * (0.7 + 0.6 * unit(key, tick, 4));
     (mean + unit(key, tick, 5)).floor()
 }

@@ -1,6 +1,9 @@
-//! Pages like those of a node exporter; they grow with the number of processors.
+//! Pages like those of a node exporter in a cluster; they grow with the number of pods on the node, each with a network
+//! interface and two volumes.
 
-use super::behaviour::Behaviour::{self, Bytes, Clock, Constant, Count, Hundredths, Level, Seconds, Thousandths, Walk};
+use super::behaviour::Behaviour::{
+    self, Bytes, Clock, Constant, Count, Duration, Hundredths, Level, Load, Seconds, Thousandths, Walk,
+};
 use super::{Builder, PageSpec, mix};
 
 const MODES: [(&str, f64); 8] = [
@@ -101,9 +104,9 @@ const SINGLES: [(&str, &str, Behaviour); 56] = [
     ("node_filefd_maximum", "gauge", Constant(9.223372036854776e18)),
     ("node_forks_total", "counter", Count(60.0)),
     ("node_intr_total", "counter", Count(70_000.0)),
-    ("node_load1", "gauge", Walk(2.0)),
-    ("node_load15", "gauge", Walk(1.5)),
-    ("node_load5", "gauge", Walk(1.7)),
+    ("node_load1", "gauge", Load(2.0)),
+    ("node_load15", "gauge", Load(1.5)),
+    ("node_load5", "gauge", Load(1.7)),
     ("node_netstat_Icmp_InMsgs", "untyped", Count(0.4)),
     ("node_netstat_Icmp_OutMsgs", "untyped", Count(0.4)),
     ("node_netstat_IpExt_InOctets", "untyped", Count(2_100_000.0)),
@@ -193,12 +196,34 @@ const COLLECTORS: [&str; 38] = [
     "vmstat",
 ];
 
-/// The page of a machine with `cpus` processors.
-pub(super) fn build(spec: &PageSpec, cpus: usize) -> Builder {
+/// Processors of each machine.
+const CPUS: usize = 8;
+
+/// The page of a machine with so many pods.
+pub(super) fn build(spec: &PageSpec, pods: usize) -> Builder {
     let mut page = Builder::default();
     // replaced machines have other disks, interfaces and names
     let machine = mix(spec.target as u64, spec.generation) & 0xffff_ffff;
-    let cpus: Vec<String> = (0..cpus).map(|cpu| cpu.to_string()).collect();
+    let cpus: Vec<String> = (0..CPUS).map(|cpu| cpu.to_string()).collect();
+    let volumes: Vec<String> = (0..2 * pods).map(|volume| format!("dm-{}", volume + 2)).collect();
+    let mut disks = vec!["nvme0n1", "nvme1n1", "dm-0", "dm-1"];
+    disks.extend(volumes.iter().map(String::as_str));
+    let mut mounts: Vec<(String, &str, String)> = [
+        ("/dev/nvme0n1p2", "ext4", "/"),
+        ("/dev/nvme0n1p1", "vfat", "/boot/efi"),
+        ("/dev/mapper/data-images", "xfs", "/var/lib/containerd"),
+        ("/dev/mapper/data-logs", "xfs", "/var/log"),
+        ("tmpfs", "tmpfs", "/run"),
+    ]
+    .map(|(device, fstype, mountpoint)| (device.to_owned(), fstype, mountpoint.to_owned()))
+    .to_vec();
+    let mut interfaces: Vec<String> = ["eth0", "eth1", "cni0", "flannel.1"].map(str::to_owned).to_vec();
+    for pod in 0..pods {
+        let id = mix(machine, pod as u64);
+        let path = format!("/var/lib/kubelet/plugins/csi/pv/pvc-{:08x}/globalmount", id >> 32);
+        mounts.push((format!("/dev/mapper/pv-{:08x}", id >> 32), "ext4", path));
+        interfaces.push(format!("veth{:08x}", id as u32));
+    }
 
     page.family("node_cpu_guest_seconds_total", "counter", "Time that guests took, by mode.");
     for cpu in &cpus {
@@ -219,7 +244,7 @@ pub(super) fn build(spec: &PageSpec, cpus: usize) -> Builder {
     for (name, behaviour) in DISK {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         page.family(name, kind, "Figure of a block device.");
-        for device in ["nvme0n1", "nvme1n1", "dm-0", "dm-1"] {
+        for device in &disks {
             page.series(&[("device", device)], behaviour);
         }
     }
@@ -230,26 +255,23 @@ pub(super) fn build(spec: &PageSpec, cpus: usize) -> Builder {
     }
     for (name, behaviour) in FILESYSTEM {
         page.family(name, "gauge", "Figure of a mounted file system.");
-        for (device, fstype, mountpoint) in [
-            ("/dev/nvme0n1p2", "ext4", "/"),
-            ("/dev/nvme0n1p1", "vfat", "/boot/efi"),
-            ("/dev/mapper/data-images", "xfs", "/var/lib/containerd"),
-            ("/dev/mapper/data-logs", "xfs", "/var/log"),
-            ("tmpfs", "tmpfs", "/run"),
-        ] {
+        for (device, fstype, mountpoint) in &mounts {
             page.series(&[("device", device), ("fstype", fstype), ("mountpoint", mountpoint)], behaviour);
         }
     }
     for (name, behaviour) in MEMORY {
         page.family(name, "gauge", "Field of the kernel's memory statistics.").series(&[], behaviour);
     }
-    let pod = format!("veth{machine:08x}");
     for (name, behaviour) in NETWORK {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         page.family(name, kind, "Figure of a network device.");
-        for device in ["eth0", "eth1", "cni0", "flannel.1", pod.as_str()] {
+        for device in &interfaces {
             page.series(&[("device", device)], behaviour);
         }
+    }
+    page.family("node_hwmon_power_average_watt", "gauge", "Power that a sensor measured.");
+    for sensor in 0..12 {
+        page.series(&[("chip", "acpi_ipmi"), ("sensor", &format!("power{sensor}"))], Walk(60.0));
     }
     for (name, help, rate) in [
         ("node_schedstat_running_seconds_total", "Time that tasks ran.", 2.0),
@@ -266,7 +288,7 @@ pub(super) fn build(spec: &PageSpec, cpus: usize) -> Builder {
     }
     page.family("node_scrape_collector_duration_seconds", "gauge", "How long a collector took.");
     for collector in COLLECTORS {
-        page.series(&[("collector", collector)], Walk(0.0008));
+        page.series(&[("collector", collector)], Duration(0.0008));
     }
     page.family("node_scrape_collector_success", "gauge", "Whether a collector succeeded.");
     for collector in COLLECTORS {

@@ -1,0 +1,347 @@
+//! `query`: how long questions take on the stores that `disk` filled, and on others with many series.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::answers;
+use crate::benchmark::{BenchError, Benchmark, Found, Maker, Settings};
+use crate::datasets::{Which, Window};
+use crate::filled;
+use crate::queries::{self, Query};
+use crate::report::{Column, Report, Row, Unit};
+use crate::store::{RunningStore, STORES, StoreKind, forget_files};
+use harness::client::Connection;
+
+pub(crate) const BENCHMARK: Benchmark =
+    Benchmark { name: "query", about: "Time and processor time of queries, with equal answers.", run };
+
+const COLUMNS: [Column; 7] = [
+    Column { key: "cold_seconds", title: "cold", unit: Unit::Milliseconds, compared: true },
+    Column { key: "median_seconds", title: "median", unit: Unit::Milliseconds, compared: true },
+    Column { key: "cpu_seconds", title: "CPU", unit: Unit::Milliseconds, compared: true },
+    Column { key: "p99_seconds", title: "p99", unit: Unit::Milliseconds, compared: true },
+    Column { key: "runs", title: "runs", unit: Unit::Count, compared: false },
+    Column { key: "answer_bytes", title: "answer", unit: Unit::Count, compared: false },
+    Column { key: "different_answers", title: "different", unit: Unit::Count, compared: false },
+];
+
+/// How long one query may be repeated.
+const REPEAT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Longest time for one answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+
+/// Passes over the expressions of kube-prometheus.
+const PASSES: usize = 5;
+
+/// What VictoriaMetrics must be told so that it does not answer from its cache of results.
+const NO_CACHE: &str = "&nocache=1";
+
+/// What a program answered to a query, and how fast.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    body: Vec<u8>,
+    cold: Option<f64>,
+    times: Vec<f64>,
+    /// Processor time of a run.
+    cpu: f64,
+}
+
+impl Asked {
+    fn median(&self) -> Option<f64> {
+        self.times.get(self.times.len() / 2).copied()
+    }
+}
+
+/// A program as a row of the report: VictoriaMetrics has two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Asker {
+    name: String,
+    version: String,
+    ours: bool,
+}
+
+type Answers = HashMap<(Asker, String), Asked>;
+
+fn run(settings: &Settings) -> Result<Report, BenchError> {
+    let name = if settings.hostile { "query-hostile" } else { "query" };
+    let mut report = Report::new(name, settings.quick, &COLUMNS);
+    report.by_group = true;
+    report.work = "the stores of `disk` and others with more series; time and processor time of one query".to_owned();
+    let roster = settings.roster(&STORES)?;
+    report.left_out = roster.left_out;
+    report.notes = roster.notes;
+    let mut sets = vec![Which::Disk, Which::Wide];
+    match settings.kube_prometheus() {
+        Some(_) => sets.push(Which::KubePrometheus),
+        None => {
+            let reason = "FIREWATCH_CONFORMANCE does not name a folder with kube-prometheus";
+            report.left_out.push(("expressions of kube-prometheus".to_owned(), reason.to_owned()));
+        }
+    }
+    for which in sets {
+        let (set, failures) = filled::ready(settings, which, &roster.found)?;
+        report.problems.extend(failures);
+        report.notes.push(format!("{}: {}", set.name, set.about));
+        let queries: Vec<Query> = match which {
+            Which::KubePrometheus => queries::kube_prometheus(&settings.kube_prometheus().unwrap_or_default()),
+            _ => queries::all().into_iter().filter(|q| q.set == which).collect(),
+        };
+        let mut answers = Answers::new();
+        let mut askers = Vec::new();
+        for found in &roster.found {
+            eprintln!("{} {}: {} queries on {}", found.name, found.version, queries.len(), set.name);
+            let folder = filled::folder(settings, &set, found);
+            let program = Program { settings, found, folder: &folder, window: set.window };
+            let outcome = match which {
+                Which::KubePrometheus => program.pass(&queries, &mut answers),
+                _ => program.each(&queries, &mut answers),
+            };
+            match outcome {
+                Ok(more) => askers.extend(more),
+                Err(error) => report.problems.push(error.to_string()),
+            }
+        }
+        let judge = Judge::new(&askers, &answers);
+        match which {
+            Which::KubePrometheus => judge.totals(&queries, &mut report),
+            _ => judge.rows(&queries, &mut report),
+        }
+        if judge.reference.is_none() {
+            report.notes.push(format!("{}: answers were compared with nobody's, as Prometheus did not run", set.name));
+        }
+    }
+    Ok(report)
+}
+
+/// A program with its filled store.
+struct Program<'a> {
+    settings: &'a Settings,
+    found: &'a Found,
+    folder: &'a Path,
+    window: Window,
+}
+
+impl Program<'_> {
+    /// Its names in the report with what each asks in addition.
+    fn askers(&self) -> Vec<(Asker, &'static str)> {
+        let Found { name, version, maker, .. } = self.found;
+        let asker = |suffix: &str| Asker {
+            name: format!("{name}{suffix}"),
+            version: version.clone(),
+            ours: *maker == Maker::Us,
+        };
+        match StoreKind::of(self.found) {
+            StoreKind::Victoria => vec![(asker(""), NO_CACHE), (asker(" (cache)"), "")],
+            _ => vec![(asker(""), "")],
+        }
+    }
+
+    fn start(&self) -> Result<RunningStore, BenchError> {
+        RunningStore::start(self.found, self.folder, &[])
+    }
+
+    /// Asks each query often.
+    fn each(&self, queries: &[Query], answers: &mut Answers) -> Result<Vec<Asker>, BenchError> {
+        let askers = self.askers();
+        let mut running: Option<RunningStore> = None;
+        for query in queries {
+            if query.cold {
+                if let Some(store) = running.take() {
+                    store.running.stop()?;
+                }
+                forget_files(self.folder);
+            }
+            let store = match &mut running {
+                Some(store) => store,
+                none => none.insert(self.start()?),
+            };
+            for (number, (asker, more)) in askers.iter().enumerate() {
+                let path = query.path(self.window) + more;
+                let cold = query.cold && number == 0;
+                let asked = self.ask(store, query, &path, cold)?;
+                answers.insert((asker.clone(), query.name.clone()), asked);
+            }
+        }
+        if let Some(store) = running {
+            store.running.stop()?;
+        }
+        Ok(askers.into_iter().map(|a| a.0).collect())
+    }
+
+    fn ask(&self, store: &RunningStore, query: &Query, path: &str, cold: bool) -> Result<Asked, BenchError> {
+        let runs = match (query.named, self.settings.quick) {
+            (true, false) => 100,
+            (false, false) => 20,
+            (_, true) => 5,
+        };
+        let mut connection = self.connect(store)?;
+        let (first, body) = once(store, &mut connection, path)?;
+        let mut asked = Asked { body, cold: cold.then_some(first), ..Asked::default() };
+        let before = Spent::read(store)?;
+        let began = Instant::now();
+        while asked.times.len() < runs && (began.elapsed() < REPEAT_LIMIT || asked.times.len() < 3) {
+            asked.times.push(once(store, &mut connection, path)?.0);
+        }
+        asked.cpu = Spent::read(store)?.since(&before) / asked.times.len() as f64;
+        asked.times.sort_by(f64::total_cmp);
+        Ok(asked)
+    }
+
+    /// Asks all queries one after another, and that several times.
+    fn pass(&self, queries: &[Query], answers: &mut Answers) -> Result<Vec<Asker>, BenchError> {
+        let askers = self.askers();
+        let store = self.start()?;
+        let mut connection = self.connect(&store)?;
+        for (asker, more) in &askers {
+            let mut all: Vec<Asked> = vec![Asked::default(); queries.len()];
+            for _ in 0..PASSES {
+                for (asked, query) in all.iter_mut().zip(queries) {
+                    let cpu = store.running.processor_time()?;
+                    let (time, body) = once(&store, &mut connection, &(query.path(self.window) + more))?;
+                    // in clock ticks, which are exact in the sum over all queries
+                    let cpu = store.running.processor_time()?.saturating_sub(cpu);
+                    asked.times.push(time);
+                    asked.cpu += cpu.as_secs_f64() / PASSES as f64;
+                    asked.body = body;
+                }
+            }
+            for (mut asked, query) in all.into_iter().zip(queries) {
+                asked.times.sort_by(f64::total_cmp);
+                answers.insert((asker.clone(), query.name.clone()), asked);
+            }
+        }
+        store.running.stop()?;
+        Ok(askers.into_iter().map(|a| a.0).collect())
+    }
+
+    fn connect(&self, store: &RunningStore) -> Result<Connection, BenchError> {
+        Connection::open(store.address, ANSWER_LIMIT).map_err(|e| BenchError::io(self.found.name, e))
+    }
+}
+
+/// Processor time of a store so far, by both clocks: one is exact and forgets threads that have ended, the other knows all and
+/// counts in ticks.
+struct Spent {
+    exact: Duration,
+    whole: Duration,
+}
+
+impl Spent {
+    fn read(store: &RunningStore) -> Result<Self, BenchError> {
+        Ok(Self { exact: store.running.short_processor_time()?, whole: store.running.processor_time()? })
+    }
+
+    /// Seconds.
+    fn since(&self, before: &Self) -> f64 {
+        let (exact, whole) = (self.exact.saturating_sub(before.exact), self.whole.saturating_sub(before.whole));
+        exact.max(whole).as_secs_f64()
+    }
+}
+
+/// Asks once: seconds to the last byte, and the body whatever the status, for a refusal is an answer too.
+fn once(store: &RunningStore, connection: &mut Connection, path: &str) -> Result<(f64, Vec<u8>), BenchError> {
+    let began = Instant::now();
+    let answer = connection.get(path, &[]).map_err(|e| store.running.failure(&format!("{path}: {e}")))?;
+    Ok((began.elapsed().as_secs_f64(), answer.body))
+}
+
+/// Compares everyone's answers with Prometheus'.
+struct Judge<'a> {
+    askers: &'a [Asker],
+    answers: &'a Answers,
+    reference: Option<&'a Asker>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(askers: &'a [Asker], answers: &'a Answers) -> Self {
+        Self { askers, answers, reference: askers.iter().find(|a| a.name == "prometheus") }
+    }
+
+    fn asked(&self, asker: &Asker, query: &Query) -> Option<&'a Asked> {
+        self.answers.get(&(asker.clone(), query.name.clone()))
+    }
+
+    fn difference(&self, asker: &Asker, query: &Query) -> Option<String> {
+        let reference = self.reference.filter(|r| *r != asker)?;
+        let (ours, theirs) = (self.asked(asker, query)?, self.asked(reference, query)?);
+        answers::difference(&ours.body, &theirs.body, query.tolerance)
+    }
+
+    /// A row for each query and program.
+    fn rows(&self, queries: &[Query], report: &mut Report) {
+        for query in queries {
+            for asker in self.askers {
+                let Some(asked) = self.asked(asker, query) else { continue };
+                let difference = self.difference(asker, query);
+                if let Some(reason) = &difference {
+                    note(report, asker, &query.name, reason);
+                }
+                // our time counts only for the right answer
+                let counts = difference.is_none() || !asker.ours;
+                let p99 = query.named.then(|| asked.times.get(asked.times.len() * 99 / 100).copied()).flatten();
+                report.rows.push(Row {
+                    group: query.name.clone(),
+                    program: asker.name.clone(),
+                    ours: asker.ours,
+                    version: asker.version.clone(),
+                    values: vec![
+                        asked.cold.filter(|_| counts),
+                        asked.median().filter(|_| counts),
+                        Some(asked.cpu).filter(|_| counts),
+                        p99.filter(|_| counts),
+                        Some(asked.times.len() as f64),
+                        Some(asked.body.len() as f64),
+                        self.reference.map(|_| f64::from(u8::from(difference.is_some()))),
+                    ],
+                });
+            }
+        }
+    }
+
+    /// Two rows for each program: sums over the queries with a result, and over those without.
+    fn totals(&self, queries: &[Query], report: &mut Report) {
+        let Some(reference) = self.reference.or(self.askers.first()) else { return };
+        let is_empty = |query: &Query| self.asked(reference, query).is_none_or(|a| answers::is_empty(&a.body));
+        let (empty, full): (Vec<&Query>, Vec<&Query>) = queries.iter().partition(|q| is_empty(q));
+        for (part, what) in [(full, "with results"), (empty, "without")] {
+            for asker in self.askers {
+                let mut totals = [0.0; 4];
+                for query in &part {
+                    let Some(asked) = self.asked(asker, query) else { continue };
+                    let difference = self.difference(asker, query);
+                    if let Some(reason) = difference.as_ref().filter(|_| asker.ours) {
+                        note(report, asker, &query.name, reason);
+                    }
+                    totals[0] += asked.median().unwrap_or(0.0);
+                    totals[1] += asked.cpu;
+                    totals[2] += asked.body.len() as f64;
+                    totals[3] += f64::from(u8::from(difference.is_some()));
+                }
+                let counts = totals[3] == 0.0 || !asker.ours;
+                report.rows.push(Row {
+                    group: format!("kube-prometheus, {} {what}", part.len()),
+                    program: asker.name.clone(),
+                    ours: asker.ours,
+                    version: asker.version.clone(),
+                    values: vec![
+                        None,
+                        Some(totals[0]).filter(|_| counts),
+                        Some(totals[1]).filter(|_| counts),
+                        None,
+                        Some(PASSES as f64),
+                        Some(totals[2]),
+                        self.reference.map(|_| totals[3]),
+                    ],
+                });
+            }
+        }
+    }
+}
+
+/// A wrong answer of ours is a problem; others may answer as they like.
+fn note(report: &mut Report, asker: &Asker, query: &str, reason: &str) {
+    let text = format!("{}: {query}: not Prometheus' answer: {reason}", asker.name);
+    if asker.ours { report.problems.push(text) } else { report.notes.push(text) }
+}
