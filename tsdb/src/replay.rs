@@ -191,3 +191,35 @@ impl Replayed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::{Bounds, SpillArea};
+    use crate::wal::{RecordBuilder, WalOptions, WalWriter};
+
+    #[test]
+    fn a_number_whose_series_is_lost_is_not_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, wal) = (Files::default(), dir.path().join("wal"));
+        files.create_dir(&wal).unwrap();
+        let options = WalOptions { segment_bytes: 1 << 20 };
+        let mut writer = WalWriter::create(files.clone(), &wal, options, 1, Vec::new(), Timestamp::MIN).unwrap();
+        let mut record = RecordBuilder::default();
+        record.row(1000, &[7], &[1.0], None);
+        writer.append(&record.bytes, record.max_time).unwrap();
+        let bounds = Bounds {
+            min_time: Timestamp::MAX,
+            max_time: Timestamp::MIN,
+            min_valid: Timestamp::MIN,
+            window: 0,
+            block_range: 1000,
+        };
+        let area = SpillArea::open(&files, &dir.path().join("head")).unwrap();
+        let counters = Counters::default();
+        let mut state = replay(&files, &wal, Groups::new(bounds, area), ExemplarStore::new(0), &counters).unwrap();
+        assert_eq!(counters.wal_unknown_series.get(), 1);
+        let labels = model::Labels::from_pairs([("__name__", "new")]);
+        assert_eq!(state.index.get_or_create(&labels), Some((8, true)));
+    }
+}

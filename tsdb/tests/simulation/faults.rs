@@ -234,3 +234,25 @@ fn a_block_that_cannot_be_opened_is_left_out_and_told() {
     disk.heal();
     assert_eq!(times(&Db::open(dir.path(), options(&disk)).unwrap()), minutes(0..360));
 }
+
+#[test]
+fn a_removed_block_does_not_come_back_in_part() {
+    let home = scratch();
+    let dir = home.path().join("db");
+    let disk = Disk::new(&dir);
+    let options = Options { compaction: true, max_block_duration: 36 * HOUR, ..options(&disk) };
+    let db = Db::open(&dir, options.clone()).unwrap();
+    for time in minutes(0..12 * 60) {
+        append(&db, time).unwrap();
+    }
+    db.sync().unwrap();
+    db.maintain().unwrap();
+    assert!(db.blocks().iter().any(|b| b.compaction.level > 1), "blocks have been merged");
+    for seed in 0..40 {
+        let after = home.path().join(seed.to_string());
+        disk.lose_power(&mut Random(seed), 50, &after);
+        let db = Db::open(&after, Options { files: Disk::new(&after).files(), ..options.clone() }).unwrap();
+        assert_eq!(db.metrics().damaged_blocks, 0, "seed {seed}");
+        assert_eq!(times(&db), minutes(0..12 * 60), "seed {seed}");
+    }
+}
