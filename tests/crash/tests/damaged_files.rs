@@ -81,8 +81,9 @@ fn each_kind_of_damaged_file_is_told_and_the_rest_served() {
         let mut left = 0;
         let mut told = false;
         for series in 0..crash_tests::SERIES {
-            let expr = encode(&format!("sent{{series=\"{series}\"}}[10m]"));
-            let answer = get(&format!("{}/api/v1/query?query={expr}", collector.base));
+            let expr = encode(&format!("sent{{series=\"{series}\"}}[12m]"));
+            let time = crash_tests::now() / 1000 + 60;
+            let answer = get(&format!("{}/api/v1/query?query={expr}&time={time}", collector.base));
             told |= answer.status != 200 || answer.body.contains("\"warnings\"");
             let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
             for series in body["data"]["result"].as_array().into_iter().flatten() {
