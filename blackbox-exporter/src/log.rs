@@ -47,10 +47,10 @@ impl ProbeLog {
         let line = Line { time: model::now_millis(), level, message, fields };
         let (module, target) = (self.module.as_str(), self.target.as_str());
         match level {
-            Level::Error => tracing::error!(module, target, fields = %line.shown(), "{message}"),
-            Level::Warn => tracing::warn!(module, target, fields = %line.shown(), "{message}"),
-            Level::Info => tracing::info!(module, target, fields = %line.shown(), "{message}"),
-            Level::Debug => tracing::debug!(module, target, fields = %line.shown(), "{message}"),
+            Level::Error => tracing::error!(module, target, detail = line.shown().trim(), "{message}"),
+            Level::Warn => tracing::warn!(module, target, detail = line.shown().trim(), "{message}"),
+            Level::Info => tracing::info!(module, target, detail = line.shown().trim(), "{message}"),
+            Level::Debug => tracing::debug!(module, target, detail = line.shown().trim(), "{message}"),
         }
         self.lines.push(line);
     }

@@ -112,12 +112,6 @@ impl Metrics {
         }
     }
 
-    /// The value of a gauge without labels.
-    #[cfg(test)]
-    pub(crate) fn get(&self, metric: &'static Metric) -> Option<f64> {
-        self.gauges.iter().find(|g| std::ptr::eq(g.metric, metric) && g.labels.is_empty()).map(|g| g.value)
-    }
-
     fn gauge(&mut self, metric: &'static Metric, labels: &[(&'static str, &'static str)]) -> &mut f64 {
         let same = |g: &Gauge| {
             std::ptr::eq(g.metric, metric)

@@ -45,16 +45,16 @@ pub(crate) async fn probe(probe: &mut Probe<'_>, options: &DnsOptions) -> Result
         note!(probe.log, Error, "Configuration error: Expected transport protocol udp or tcp", "protocol" = name);
         return Err(Failure::Configuration);
     }
-    if options.over_tls && options.transport != Transport::Tcp {
-        note!(probe.log, Error, "Configuration error: Expected transport protocol tcp for DoT");
-        return Err(Failure::Configuration);
-    }
     let default_port = if options.over_tls { 853 } else { 53 };
     let (host, port) = split_host_port(&probe.order.target).unwrap_or((&probe.order.target, default_port));
     let begin = Instant::now();
     let mut address = probe.resolve(options.ip, host).await?;
     address.set_port(port);
     probe.metrics.add(&metrics::DNS_DURATION, "phase", "resolve", begin.elapsed().as_secs_f64());
+    if options.over_tls && options.transport != Transport::Tcp {
+        note!(probe.log, Error, "Configuration error: Expected transport protocol tcp for DoT");
+        return Err(Failure::Configuration);
+    }
     let source = probe.source(options.source)?;
     let name = url::Host::parse(&options.query_name).map_or_else(
         |_| options.query_name.clone(),

@@ -3,13 +3,12 @@
 mod body;
 mod checks;
 mod cookies;
+mod http3;
 mod proxy;
 mod transport;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use url::Url;
 
@@ -56,15 +55,13 @@ pub(crate) async fn probe(probe: &mut Probe<'_>, options: &HttpOptions) -> Resul
         if let Some(header) = cookies.header(&hop.url).and_then(|c| HeaderValue::from_str(&c).ok()) {
             hop.headers.insert(header::COOKIE, header);
         }
-        if !options.enable_http3 || redirects == 0 {
-            add_credentials(probe, options, &mut hop, &initial).await?;
-        }
+        add_credentials(probe, options, &mut hop, &initial).await?;
         let answer = round_trip(probe, options, &hop, redirects == 0).await?;
-        let headers = answer.response.headers();
+        let headers = &answer.head.headers;
         for cookie in headers.get_all(header::SET_COOKIE).iter().filter_map(|v| v.to_str().ok()) {
             cookies.set(cookie, &hop.url);
         }
-        let status = answer.response.status();
+        let status = answer.head.status;
         let location = headers.get(header::LOCATION).filter(|_| is_redirect(status)).and_then(|v| v.to_str().ok());
         let Some(location) = location.filter(|location| !location.is_empty()).map(str::to_owned) else {
             return judge(probe, options, answer, true).await;
@@ -253,25 +250,25 @@ fn next_hop(hop: &Hop, initial: &Hop, status: StatusCode, location: &str) -> Res
 }
 
 /// The length that an answer announces, -1 if it does not.
-fn content_length(method_is_head: bool, response: &http::Response<Incoming>) -> f64 {
-    let status = response.status();
-    let chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
-    let announced = response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+fn content_length(method_is_head: bool, answer: &Answer) -> f64 {
+    let status = answer.head.status;
+    let chunked = answer.head.headers.contains_key(header::TRANSFER_ENCODING);
+    let announced = answer.head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     match announced {
         Some(length) if !chunked => length as f64,
         _ if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED => 0.0,
-        None if !method_is_head && response.body().is_end_stream() => 0.0,
+        None if !method_is_head && answer.body.is_empty() => 0.0,
         _ => -1.0,
     }
 }
 
 /// Reads the last answer and holds it against the settings. Without `read_body`, its redirect was not followed.
 async fn judge(probe: &mut Probe<'_>, options: &HttpOptions, answer: Answer, read_body: bool) -> Result<(), Failure> {
-    let response = &answer.response;
-    let status = response.status();
+    let headers = &answer.head.headers;
+    let status = answer.head.status;
     probe.metrics.set(&metrics::HTTP_STATUS_CODE, f64::from(status.as_u16()));
-    probe.metrics.set(&metrics::HTTP_CONTENT_LENGTH, content_length(options.method == Method::HEAD, response));
-    let (version, version_text) = match response.version() {
+    probe.metrics.set(&metrics::HTTP_CONTENT_LENGTH, content_length(options.method == Method::HEAD, &answer));
+    let (version, version_text) = match answer.head.version {
         Version::HTTP_09 => (0.9, "HTTP/0.9"),
         Version::HTTP_10 => (1.0, "HTTP/1.0"),
         Version::HTTP_2 => (2.0, "HTTP/2.0"),
@@ -279,7 +276,7 @@ async fn judge(probe: &mut Probe<'_>, options: &HttpOptions, answer: Answer, rea
         _ => (1.1, "HTTP/1.1"),
     };
     probe.metrics.set(&metrics::HTTP_VERSION, version);
-    let modified = response.headers().get(header::LAST_MODIFIED).and_then(|v| v.to_str().ok());
+    let modified = headers.get(header::LAST_MODIFIED).and_then(|v| v.to_str().ok());
     if let Some(Ok(modified)) = modified.map(httpdate::parse_http_date) {
         let seconds = modified.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs() as f64);
         probe.metrics.set(&metrics::HTTP_LAST_MODIFIED, seconds);
@@ -312,7 +309,7 @@ async fn judge(probe: &mut Probe<'_>, options: &HttpOptions, answer: Answer, rea
         failure = Some(Failure::Status);
     }
     let checks_headers = !options.fail_if_header_matches.is_empty() || !options.fail_if_header_not_matches.is_empty();
-    if failure.is_none() && checks_headers && !checks::headers_match(options, response.headers(), &mut probe.log) {
+    if failure.is_none() && checks_headers && !checks::headers_match(options, headers, &mut probe.log) {
         probe.metrics.set(&metrics::FAILED_DUE_TO_REGEX, 1.0);
         failure = Some(Failure::Regex);
     }
@@ -377,11 +374,9 @@ async fn read(
 ) -> (Body, Result<(), Failure>) {
     let mut reader = BodyReader::new(options.compression, options.body_size_limit, keep);
     let work = async {
-        let incoming = answer.response.body_mut();
-        while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(|e| (Failure::Connection, e.to_string()))?;
-            let Some(data) = frame.data_ref() else { continue };
-            reader.write(data).map_err(|e| (Failure::Body, e.to_string()))?;
+        while let Some(data) = answer.body.next().await {
+            let data = data.map_err(|error| (Failure::Connection, error))?;
+            reader.write(&data).map_err(|e| (Failure::Body, e.to_string()))?;
             if options.compression.is_some() {
                 // few bytes may have become many
                 tokio::task::yield_now().await;

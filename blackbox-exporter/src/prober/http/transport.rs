@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -43,12 +43,45 @@ pub(super) struct Hop {
 
 /// An answer whose body has not been read.
 pub(super) struct Answer {
-    pub(super) response: http::Response<Incoming>,
+    pub(super) head: http::response::Parts,
+    pub(super) body: AnswerBody,
     pub(super) handshake: Option<Handshake>,
     /// When its headers were there.
     pub(super) begun: Instant,
     /// Ends the connection with the answer.
-    _connection: AbortOnDropHandle<()>,
+    pub(super) _connection: AbortOnDropHandle<()>,
+}
+
+/// A body that comes in parts.
+pub(super) enum AnswerBody {
+    Stream(Incoming),
+    Http3(super::http3::Body),
+}
+
+impl AnswerBody {
+    /// The next part; none at the end.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, String>> {
+        match self {
+            Self::Http3(body) => body.next().await,
+            Self::Stream(incoming) => loop {
+                match incoming.frame().await? {
+                    Err(error) => return Some(Err(error.to_string())),
+                    Ok(frame) => match frame.into_data() {
+                        Ok(data) => return Some(Ok(data)),
+                        Err(_trailers) => {}
+                    },
+                }
+            },
+        }
+    }
+
+    /// Whether it is known that nothing will come.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Stream(incoming) => incoming.is_end_stream(),
+            Self::Http3(_) => false,
+        }
+    }
 }
 
 /// The largest head of an answer.
@@ -62,6 +95,9 @@ pub(super) async fn round_trip(
     first: bool,
 ) -> Result<Answer, Failure> {
     note!(probe.log, Debug, "Making HTTP request", "url" = hop.url, "host" = hop.host);
+    if options.enable_http3 {
+        return super::http3::round_trip(probe, options, hop, first).await;
+    }
     let proxy = proxy_for(&options.client, &hop.url, |name| std::env::var(name).ok());
     let is_tls = hop.url.scheme() == "https";
     let begin = Instant::now();
@@ -116,7 +152,9 @@ pub(super) async fn round_trip(
     };
     probe.metrics.add(&metrics::HTTP_DURATION, "phase", "processing", begin.elapsed().as_secs_f64());
     let connection = AbortOnDropHandle::new(connection);
-    Ok(Answer { response, handshake, begun: Instant::now(), _connection: connection })
+    let (head, body) = response.into_parts();
+    let body = AnswerBody::Stream(body);
+    Ok(Answer { head, body, handshake, begun: Instant::now(), _connection: connection })
 }
 
 /// The causes of an error in one line.
@@ -353,7 +391,7 @@ fn proxy_credentials(proxy: &Url) -> Option<String> {
 }
 
 /// The request on the wire: with the whole address for HTTP/2 and proxies, else with the path only.
-fn request(hop: &Hop, http2: bool, proxy: Option<&Url>) -> Result<Request<Full<Bytes>>, http::Error> {
+pub(super) fn request(hop: &Hop, http2: bool, proxy: Option<&Url>) -> Result<Request<Full<Bytes>>, http::Error> {
     let path = &hop.url[url::Position::BeforePath..url::Position::AfterQuery];
     let uri: Uri = match (http2, proxy) {
         (true, _) => format!("https://{}{path}", hop.host).parse()?,
