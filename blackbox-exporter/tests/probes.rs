@@ -567,3 +567,71 @@ modules:
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http3() {
+    let authority = Authority::new();
+    let ca = serde_json::to_string(&authority.pem()).unwrap();
+    let config = format!(
+        r#"
+modules:
+  h3: {{prober: http, timeout: 3s, http: {{enable_http3: true, enable_http2: false, valid_http_versions: [HTTP/3.0], tls_config: {{ca: {ca}}}}}}}
+  post: {{prober: http, timeout: 3s, http: {{enable_http3: true, enable_http2: false, method: POST, body: abcde, fail_if_body_not_matches_regexp: [abcde], tls_config: {{ca: {ca}}}}}}}
+"#
+    );
+    let right = servers::http3(authority.server(Kind::Right, &["h3"])).await;
+    let expired = servers::http3(authority.server(Kind::Expired, &["h3"])).await;
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    run(
+        &config,
+        vec![
+            case(
+                "h3",
+                format!("https://{right}/"),
+                true,
+                &[("probe_http_version", "3"), ("probe_http_ssl", "1"), ("probe_http_uncompressed_body_length", "5")],
+            )
+            .ours_alone(),
+            case("post", format!("https://{right}/"), true, &[]).ours_alone(),
+            case("h3", format!("https://{expired}/"), false, &[]).ours_alone(),
+            case("h3", format!("http://{right}/"), false, &[]).ours_alone(),
+            case("h3", format!("https://{}/", silent.local_addr().unwrap()), false, &[]).ours_alone(),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proxies() {
+    let authority = Authority::new();
+    let ca = serde_json::to_string(&authority.pem()).unwrap();
+    let through = |_: &str| answer("200 OK", "", b"secure");
+    let web =
+        servers::http(|head| answer(if head.contains("Via: proxy\r\n") { "200 OK" } else { "400 Direct" }, "", b""))
+            .await;
+    let secure = servers::https(authority.server(Kind::Right, &["http/1.1"]), through).await;
+    let (plain_proxy, secure_proxy) = (servers::proxy(web).await, servers::proxy(secure).await);
+    let config = format!(
+        r#"
+modules:
+  plain: {{prober: http, timeout: 5s, http: {{proxy_url: "http://{plain_proxy}"}}}}
+  unresolved: {{prober: http, http: {{proxy_url: "http://{plain_proxy}", skip_resolve_phase_with_proxy: true}}}}
+  direct: {{prober: http, http: {{proxy_url: "http://{plain_proxy}", no_proxy: "10.0.0.1"}}}}
+  tunnel: {{prober: http, http: {{proxy_url: "http://{secure_proxy}", proxy_connect_header: {{X-Proxy: ["1"]}}, tls_config: {{ca: {ca}}}}}}}
+  refused: {{prober: http, http: {{proxy_url: "http://{secure_proxy}", tls_config: {{ca: {ca}}}}}}}
+  socks: {{prober: http, http: {{proxy_url: "socks5://{secure_proxy}", tls_config: {{ca: {ca}}}}}}}
+"#
+    );
+    run(
+        &config,
+        vec![
+            case("plain", format!("http://{web}/x"), true, &[]),
+            case("unresolved", "http://nosuch.invalid/x", true, &[]),
+            case("direct", format!("http://{web}/x"), false, &[("probe_http_status_code", "400")]),
+            case("tunnel", format!("https://{secure}/"), true, &[("probe_http_ssl", "1")]),
+            case("refused", format!("https://{secure}/"), false, &[]),
+            case("socks", format!("https://{secure}/"), true, &[]),
+        ],
+    )
+    .await;
+}

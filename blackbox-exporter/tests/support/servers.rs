@@ -240,3 +240,65 @@ pub async fn websocket() -> SocketAddr {
     })
     .await
 }
+
+/// An HTTP/3 server that answers `hello` to GET, and what was sent to POST.
+pub async fn http3(config: Arc<ServerConfig>) -> SocketAddr {
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(config).expect("a configuration");
+    let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().expect("an address")).expect("to listen");
+    let address = endpoint.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Some(incoming) = endpoint.accept().await {
+            tokio::spawn(async move {
+                let Ok(connection) = incoming.await else { return };
+                let connection = h3::server::Connection::new(h3_quinn::Connection::new(connection)).await;
+                let Ok(mut connection) = connection else { return };
+                while let Ok(Some(resolver)) = connection.accept().await {
+                    let Ok((_, mut stream)) = resolver.resolve_request().await else { continue };
+                    let mut body = Vec::new();
+                    while let Ok(Some(mut data)) = stream.recv_data().await {
+                        let len = bytes::Buf::remaining(&data);
+                        body.extend_from_slice(&bytes::Buf::copy_to_bytes(&mut data, len));
+                    }
+                    let response = Response::builder().header("content-length", "5").body(()).expect("a response");
+                    let _ = stream.send_response(response).await;
+                    let answer = if body.is_empty() { Bytes::from_static(b"hello") } else { Bytes::from(body) };
+                    let _ = stream.send_data(answer).await;
+                    let _ = stream.finish().await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A proxy: CONNECT, plain requests with the whole address, and SOCKS 5 by the first byte. Everything goes to `target`.
+pub async fn proxy(target: SocketAddr) -> SocketAddr {
+    tcp(move |mut client| async move {
+        let mut first = [0];
+        if client.peek(&mut first).await.is_err() {
+            return;
+        }
+        let Ok(mut server) = TcpStream::connect(target).await else { return };
+        if first[0] == 5 {
+            let mut greeting = [0; 3];
+            let _ = client.read_exact(&mut greeting).await;
+            let _ = client.write_all(&[5, 0]).await;
+            let mut request = [0; 10];
+            let _ = client.read_exact(&mut request).await;
+            let _ = client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+        } else {
+            let Some(head) = read_head(&mut client).await else { return };
+            if head.starts_with("CONNECT ") {
+                let with_header = head.contains("X-Proxy: 1\r\n");
+                let status = if with_header { "200 OK" } else { "407 Proxy Authentication Required" };
+                let _ = client.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await;
+            } else {
+                let path = head.split(' ').nth(1).and_then(|url| url.splitn(4, '/').nth(3)).unwrap_or_default();
+                let _ = server.write_all(format!("GET /{path} HTTP/1.1\r\nVia: proxy\r\n\r\n").as_bytes()).await;
+            }
+        }
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    })
+    .await
+}

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::benchmarks::{ingest, node, startup};
+use crate::benchmarks::{blackbox, ingest, node, startup};
 use crate::peers::Peers;
 use crate::report::Report;
 
 /// All benchmarks.
-pub const BENCHMARKS: &[Benchmark] = &[ingest::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
+pub const BENCHMARKS: &[Benchmark] = &[blackbox::BENCHMARK, ingest::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
 
 /// A benchmark that can be asked for by its name.
 pub struct Benchmark {
@@ -291,6 +291,6 @@ mod tests {
     fn benchmarks_are_found_by_name() {
         assert_eq!(Benchmark::named("ingest").expect("ingest").name, "ingest");
         let error = Benchmark::named("nothing").err().expect("an error").to_string();
-        assert!(error.contains("ingest, node, startup"), "{error}");
+        assert!(error.contains("blackbox, ingest, node, startup"), "{error}");
     }
 }
