@@ -489,21 +489,33 @@ impl WebsocketOptions {
         let mut section: Section = node.read()?;
         let place = node.get("http_config").unwrap_or(node);
         section.http_config.validate().map_err(|e| place.error(e.to_string()))?;
-        let headers = section.headers.into_iter().flat_map(|(name, values)| {
-            values.0.into_iter().map(move |value| (name.clone(), value)).collect::<Vec<_>>()
-        });
+        let mut headers = Vec::new();
+        for (name, values) in section.headers {
+            match values {
+                HeaderValueOrList::Plain(values) => {
+                    headers.extend(values.into_iter().map(|value| (name.clone(), value)));
+                }
+                // secrets and files are the client's business
+                HeaderValueOrList::Full(values) => {
+                    section.http_config.http_headers.get_or_insert_default().insert(name, values);
+                }
+            }
+        }
         Ok(Self {
             ip: ip_choice(&section.preferred_ip_protocol, section.ip_protocol_fallback),
             tls_client: TlsClient::new(section.http_config.tls_config.clone(), &[b"http/1.1".as_slice()]),
             client: section.http_config,
-            headers: headers.collect(),
+            headers,
             query_response: section.query_response,
         })
     }
 }
 
-/// A header's value, or a list of them.
-struct HeaderValueOrList(Vec<String>);
+/// A header's value, a list of them, or a section that tells values, secrets and files apart.
+enum HeaderValueOrList {
+    Plain(Vec<String>),
+    Full(common::http::client::HeaderValues),
+}
 
 impl<'de> Deserialize<'de> for HeaderValueOrList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -516,7 +528,7 @@ impl<'de> Deserialize<'de> for HeaderValueOrList {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(HeaderValueOrList(vec![text.to_owned()]))
+                Ok(HeaderValueOrList::Plain(vec![text.to_owned()]))
             }
 
             fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
@@ -531,12 +543,16 @@ impl<'de> Deserialize<'de> for HeaderValueOrList {
                 self.visit_str(&value.to_string())
             }
 
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(de::value::MapAccessDeserializer::new(map)).map(HeaderValueOrList::Full)
+            }
+
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
                 let mut values = Vec::new();
                 while let Some(value) = items.next_element()? {
                     values.push(value);
                 }
-                Ok(HeaderValueOrList(values))
+                Ok(HeaderValueOrList::Plain(values))
             }
         }
         deserializer.deserialize_any(Values)

@@ -93,6 +93,18 @@ fn dialogues_may_be_binary() {
 }
 
 #[test]
+fn websocket_headers_have_three_forms() {
+    let text =
+        "modules: {a: {prober: websocket, websocket: {headers: {A: x, B: [y, z], C: {values: [v], secrets: [s]}}}}}";
+    let config = Config::parse(text, "x").unwrap();
+    let Prober::Websocket(options) = &config.module("a").unwrap().prober else { panic!("a WebSocket module") };
+    let pairs: Vec<_> = options.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(pairs, [("A", "x"), ("B", "y"), ("B", "z")]);
+    assert_eq!(options.client.http_headers.as_ref().unwrap()["C"].secrets[0].expose(), "s");
+    check("modules: {a: {prober: websocket, websocket: {headers: {C: {nonsense: 1}}}}}", Err("nonsense"));
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let text = "modules:\n  a:\n    prober: http\n    http:\n      basic_auth: {username: u, password: hunter2}\n      \
                 proxy_url: 'http://u:hunter2@p:1'\n      proxy_connect_header: {X: [hunter2]}\n      \
