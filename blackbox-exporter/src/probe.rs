@@ -125,14 +125,15 @@ pub(crate) async fn run(module: Arc<Module>, order: Order, environment: &Environ
 }
 
 async fn dispatch(probe: &mut Probe<'_>, module: &Module) -> Result<(), Failure> {
+    // each in a box of its own size: the largest would set the memory of every probe that waits
     match &module.prober {
-        Prober::Http(options) => prober::http::probe(probe, options).await,
-        Prober::Tcp(options) => prober::tcp::probe(probe, options).await,
-        Prober::Unix(options) => prober::unix::probe(probe, options).await,
-        Prober::Icmp(options) => prober::icmp::probe(probe, options).await,
-        Prober::Dns(options) => prober::dns::probe(probe, options).await,
-        Prober::Grpc(options) => prober::grpc::probe(probe, options).await,
-        Prober::Websocket(options) => prober::websocket::probe(probe, options).await,
+        Prober::Http(options) => Box::pin(prober::http::probe(probe, options)).await,
+        Prober::Tcp(options) => Box::pin(prober::tcp::probe(probe, options)).await,
+        Prober::Unix(options) => Box::pin(prober::unix::probe(probe, options)).await,
+        Prober::Icmp(options) => Box::pin(prober::icmp::probe(probe, options)).await,
+        Prober::Dns(options) => Box::pin(prober::dns::probe(probe, options)).await,
+        Prober::Grpc(options) => Box::pin(prober::grpc::probe(probe, options)).await,
+        Prober::Websocket(options) => Box::pin(prober::websocket::probe(probe, options)).await,
     }
 }
 

@@ -64,14 +64,14 @@ pub(crate) async fn probe(probe: &mut Probe<'_>, options: &HttpOptions) -> Resul
         let status = answer.head.status;
         let location = headers.get(header::LOCATION).filter(|_| is_redirect(status)).and_then(|v| v.to_str().ok());
         let Some(location) = location.filter(|location| !location.is_empty()).map(str::to_owned) else {
-            return judge(probe, options, answer, true).await;
+            return Box::pin(judge(probe, options, answer, true)).await;
         };
         note!(probe.log, Warn, "Received redirect", "location" = location);
         redirects += 1;
         probe.metrics.set(&metrics::HTTP_REDIRECTS, redirects as f64);
         if redirects > MAX_REDIRECTS || !options.client.follow_redirects {
             note!(probe.log, Warn, "Not following redirect");
-            return judge(probe, options, answer, false).await;
+            return Box::pin(judge(probe, options, answer, false)).await;
         }
         hop = match next_hop(&hop, &initial, status, &location) {
             Ok(hop) => hop,
@@ -182,7 +182,7 @@ async fn add_credentials(
     if !same_host(&hop.url, initial) {
         return Ok(());
     }
-    match options.credentials.apply(&options.client, USER_AGENT, &mut hop.headers).await {
+    match Box::pin(options.credentials.apply(&options.client, USER_AGENT, &mut hop.headers)).await {
         Ok(()) => Ok(()),
         Err(error) => {
             note!(probe.log, Error, "Error for HTTP request", "err" = error);

@@ -96,7 +96,7 @@ pub(super) async fn round_trip(
 ) -> Result<Answer, Failure> {
     note!(probe.log, Debug, "Making HTTP request", "url" = hop.url, "host" = hop.host);
     if options.enable_http3 {
-        return super::http3::round_trip(probe, options, hop, first).await;
+        return Box::pin(super::http3::round_trip(probe, options, hop, first)).await;
     }
     let proxy = proxy_for(&options.client, &hop.url, |name| std::env::var(name).ok());
     let is_tls = hop.url.scheme() == "https";
@@ -104,14 +104,14 @@ pub(super) async fn round_trip(
     let (stream, connected) = match &proxy {
         Some(proxy) => {
             guard_proxied(probe, hop)?;
-            connect_to_proxy(probe, options, proxy, first).await?
+            Box::pin(connect_to_proxy(probe, options, proxy, first)).await?
         }
         None => connect_directly(probe, hop, first).await?,
     };
     let mut stream = stream;
     if let Some(proxy) = &proxy
         && (is_tls || proxy.scheme().starts_with("socks"))
-        && let Err(error) = tunnel(&mut stream, proxy, options, &hop.url).await
+        && let Err(error) = Box::pin(tunnel(&mut stream, proxy, options, &hop.url)).await
     {
         note!(probe.log, Error, "Error for HTTP request", "err" = format!("proxy: {error}"));
         return Err(Failure::Connect);
@@ -142,7 +142,7 @@ pub(super) async fn round_trip(
         }
     };
     let begin = Instant::now();
-    let sent = if http2 { send_http2(stream, request).await } else { send_http1(stream, request).await };
+    let sent = if http2 { Box::pin(send_http2(stream, request)).await } else { send_http1(stream, request).await };
     let (response, connection) = match sent {
         Ok(sent) => sent,
         Err(error) => {
@@ -199,7 +199,7 @@ async fn connect_directly(probe: &mut Probe<'_>, hop: &Hop, first: bool) -> Resu
         };
     }
     let host = hop.url.host_str().unwrap_or_default().to_owned();
-    connect_by_name(probe, &host, port, first).await
+    Box::pin(connect_by_name(probe, &host, port, first)).await
 }
 
 async fn connect_by_name(
