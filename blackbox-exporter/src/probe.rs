@@ -91,10 +91,7 @@ pub(crate) async fn run(module: Arc<Module>, order: Order, environment: &Environ
         "timeout_seconds" = order.timeout.as_secs_f64()
     );
     let course = AssertUnwindSafe(async {
-        let _slot = match environment.slots.acquire().await {
-            Ok(slot) => slot,
-            Err(_) => return Err(Failure::Overload),
-        };
+        let Ok(_slot) = environment.slots.acquire().await else { return Err(Failure::Overload) };
         dispatch(&mut probe, &module).await
     })
     .catch_unwind();

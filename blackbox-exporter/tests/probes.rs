@@ -21,7 +21,7 @@ struct Case {
 
 fn case(
     module: &'static str,
-    target: impl ToString,
+    target: impl std::fmt::Display,
     success: bool,
     expected: &'static [(&'static str, &'static str)],
 ) -> Case {

@@ -115,7 +115,8 @@ pub async fn grpc(config: Option<Arc<ServerConfig>>) -> SocketAddr {
                 },
             };
             let service = service_fn(|request: Request<Incoming>| async {
-                let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+                let body =
+                    request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
                 let name = String::from_utf8_lossy(body.get(7..).unwrap_or_default()).into_owned();
                 let mut trailers = HeaderMap::new();
                 let (code, data) = match name.as_str() {

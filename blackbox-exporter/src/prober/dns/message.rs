@@ -86,7 +86,7 @@ impl Question<'_> {
 fn encode_name(name: &str, out: &mut Vec<u8>) -> Result<(), MessageError> {
     let start = out.len();
     let mut label: Vec<u8> = Vec::new();
-    let mut bytes = name.trim_end_matches(|c| c == '.').bytes().peekable();
+    let mut bytes = name.trim_end_matches('.').bytes().peekable();
     let finish = |label: &mut Vec<u8>, out: &mut Vec<u8>| {
         if label.is_empty() || label.len() > 63 {
             return Err(MessageError::Label);

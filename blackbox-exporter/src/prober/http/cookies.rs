@@ -48,7 +48,7 @@ impl Cookies {
                 "path" if value.starts_with('/') => value.clone_into(&mut cookie.path),
                 "max-age" => gone |= value.parse::<i64>().is_ok_and(|age| age <= 0),
                 "expires" => {
-                    gone |= httpdate::parse_http_date(value).is_ok_and(|at| at <= std::time::SystemTime::now())
+                    gone |= httpdate::parse_http_date(value).is_ok_and(|at| at <= std::time::SystemTime::now());
                 }
                 "domain" if !value.is_empty() => {
                     let domain = value.trim_start_matches('.').to_ascii_lowercase();

@@ -111,7 +111,7 @@ pub(super) async fn round_trip(
     head.version = http::Version::HTTP_3;
     Ok(Answer {
         head,
-        body: AnswerBody::Http3(Body { stream, _sender: sender, _endpoint: endpoint }),
+        body: AnswerBody::Http3(Box::new(Body { stream, _sender: sender, _endpoint: endpoint })),
         handshake: Some(handshake),
         begun: Instant::now(),
         _connection: driver,

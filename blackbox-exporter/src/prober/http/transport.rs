@@ -55,7 +55,7 @@ pub(super) struct Answer {
 /// A body that comes in parts.
 pub(super) enum AnswerBody {
     Stream(Incoming),
-    Http3(super::http3::Body),
+    Http3(Box<super::http3::Body>),
 }
 
 impl AnswerBody {
