@@ -359,10 +359,10 @@ fn show(node: &yaml::Node) -> String {
 
 fn hide_secrets(node: &yaml::Node, secret: bool) -> yaml::Node {
     let kind = match &node.kind {
-        yaml::Kind::Scalar { .. } if secret && !node.is_null() => {
+        yaml::Kind::Scalar { .. } | yaml::Kind::Binary(_) if secret && !node.is_null() => {
             yaml::Kind::Scalar { text: "<secret>".into(), plain: true }
         }
-        yaml::Kind::Scalar { .. } => node.kind.clone(),
+        yaml::Kind::Scalar { .. } | yaml::Kind::Binary(_) => node.kind.clone(),
         yaml::Kind::Sequence(items) => yaml::Kind::Sequence(items.iter().map(|i| hide_secrets(i, secret)).collect()),
         yaml::Kind::Mapping(entries) => yaml::Kind::Mapping(
             entries

@@ -19,6 +19,12 @@ pub(crate) enum What {
     Config(ConfigArguments),
     /// Check rule files and PrometheusRule manifests.
     Rules(RulesArguments),
+    /// Check configuration files of the blackbox exporter.
+    Blackbox {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Check web configuration files, certificates included.
     WebConfig {
         /// The files.
@@ -97,6 +103,7 @@ pub(crate) fn run(what: &What) -> ExitCode {
     match what {
         What::Config(arguments) => config(arguments),
         What::Rules(arguments) => rules(arguments),
+        What::Blackbox { files } => blackbox(files),
         What::WebConfig { files } => web_config(files),
     }
 }
@@ -217,6 +224,18 @@ fn duplicates(groups: &[GroupSpec]) -> Vec<(String, BTreeMap<String, String>)> {
         *seen.entry((records, rule.name().to_owned(), rule.labels.clone())).or_default() += 1;
     }
     seen.into_iter().filter(|(_, count)| *count > 1).map(|((_, name, labels), _)| (name, labels)).collect()
+}
+
+fn blackbox(files: &[PathBuf]) -> ExitCode {
+    let mut outcome = Outcome::default();
+    for file in files {
+        println!("Checking {}", file.display());
+        match blackbox_exporter::Config::load(file) {
+            Ok(config) => println!(" SUCCESS: {} modules found\n", config.module_names().count()),
+            Err(error) => outcome.fail(&[error.to_string()]),
+        }
+    }
+    if outcome.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn web_config(files: &[PathBuf]) -> ExitCode {

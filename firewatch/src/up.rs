@@ -1,4 +1,4 @@
-//! `firewatch up`: exporter, collector and web page in one process, on this machine only unless told otherwise.
+//! `firewatch up`: exporters, collector and web page in one process, on this machine only unless told otherwise.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -14,6 +14,15 @@ use common::{daemon, logging};
 use tokio_util::sync::CancellationToken;
 
 const RULES: &str = include_str!("up/rules.yml");
+/// The blackbox exporter's modules.
+const PROBES: &str = include_str!("up/blackbox.yml");
+
+/// Where the exporters listen.
+#[derive(Clone, Copy)]
+struct Exporters {
+    node: SocketAddr,
+    blackbox: SocketAddr,
+}
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -78,10 +87,15 @@ async fn up(arguments: Arguments) -> Result<(), String> {
     let tasks = daemon::Tasks::new();
     let shutdown = signals.shutdown.clone();
     tasks.spawn("node-exporter", exporter.serve(shutdown));
+    let prober = blackbox(arguments.listen, 9115).or_else(|_| blackbox(arguments.listen, 0))?;
+    let address = prober.addresses().first().copied().ok_or("the blackbox exporter listens nowhere")?;
+    let (_reload, never) = tokio::sync::mpsc::channel(1);
+    tasks.spawn("blackbox-exporter", prober.serve(signals.shutdown.clone(), never));
+    let exporters = Exporters { node, blackbox: address };
 
-    let (collector, config_file, web) = start_collector(&arguments, &data, node, &signals.shutdown).await?;
+    let (collector, config_file, web) = start_collector(&arguments, &data, exporters, &signals.shutdown).await?;
     let url = format!("http://{web}");
-    announce(&arguments, &url, node, web, &data, &config_file);
+    announce(&arguments, &url, exporters, web, &data, &config_file);
 
     collector.reload_at(signals.reload);
     collector.run().await;
@@ -96,11 +110,18 @@ fn exporter(address: IpAddr, port: u16) -> Result<node_exporter::Bound, String> 
     node_exporter::bind(config).map_err(|e| format!("node exporter: {e}"))
 }
 
+fn blackbox(address: IpAddr, port: u16) -> Result<blackbox_exporter::Bound, String> {
+    let flag = OsString::from(format!("--web.listen-address={}", SocketAddr::new(address, port)));
+    let mut options = blackbox_exporter::parse([flag]).map_err(|exit| exit.text)?;
+    options.config_text = Some(PROBES.to_owned());
+    blackbox_exporter::bind(options).map_err(|e| format!("blackbox exporter: {e}"))
+}
+
 /// Starts the collector on the wished port, or on a free one: (it, its configuration, its address).
 async fn start_collector(
     arguments: &Arguments,
     data: &Path,
-    node: SocketAddr,
+    exporters: Exporters,
     shutdown: &CancellationToken,
 ) -> Result<(Collector, PathBuf, SocketAddr), String> {
     let mut attempts = 0;
@@ -109,7 +130,7 @@ async fn start_collector(
         let web = free_port(arguments.listen, arguments.port)?;
         let config_file = match &arguments.config_file {
             Some(file) => file.clone(),
-            None => generate(data, arguments, node, web)?,
+            None => generate(data, arguments, exporters, web)?,
         };
         let options = collector_options(arguments, data, &config_file, web)?;
         match Collector::start(options, shutdown.clone()).await {
@@ -121,14 +142,17 @@ async fn start_collector(
     }
 }
 
-fn announce(arguments: &Arguments, url: &str, node: SocketAddr, web: SocketAddr, data: &Path, config: &Path) {
+fn announce(arguments: &Arguments, url: &str, exporters: Exporters, web: SocketAddr, data: &Path, config: &Path) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "Firewatch is up: {url}");
     if web.port() != arguments.port {
         let _ = writeln!(out, "  port {} is taken, so {} is used", arguments.port, web.port());
     }
+    let Exporters { node, blackbox } = exporters;
     let taken = if node.port() == 9100 { "" } else { " (port 9100 is taken)" };
     let _ = writeln!(out, "  node exporter    http://{node}/metrics{taken}");
+    let taken = if blackbox.port() == 9115 { "" } else { " (port 9115 is taken)" };
+    let _ = writeln!(out, "  blackbox         http://{blackbox}/{taken}");
     let _ = writeln!(out, "  configuration    {}", config.display());
     let _ = writeln!(out, "  data             {}", data.display());
     let _ = writeln!(out, "Stop it with Ctrl-C.");
@@ -172,7 +196,7 @@ fn free_port(address: IpAddr, port: u16) -> Result<SocketAddr, String> {
 }
 
 /// Writes the configuration and the default rules into the data folder.
-fn generate(data: &Path, arguments: &Arguments, node: SocketAddr, web: SocketAddr) -> Result<PathBuf, String> {
+fn generate(data: &Path, arguments: &Arguments, exporters: Exporters, web: SocketAddr) -> Result<PathBuf, String> {
     let write = |name: &str, text: &str| {
         let path = data.join(name);
         std::fs::write(&path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
@@ -198,9 +222,11 @@ fn generate(data: &Path, arguments: &Arguments, node: SocketAddr, web: SocketAdd
     // the machine's name, not an address: ports may differ from one start to the next, and series should not
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = serde_json::Value::from(if host.trim().is_empty() { "localhost" } else { host.trim() });
+    let Exporters { node, blackbox } = exporters;
     let config = format!(
         "{head}global:\n  scrape_interval: {interval}\n  evaluation_interval: {interval}\n{alerting}rule_files: [{}]\nscrape_configs:\n  \
-         - job_name: node\n    static_configs:\n      - targets: [\"{node}\"]\n        labels: {{instance: {host}}}\n  - job_name: firewatch\n    static_configs:\n      \
+         - job_name: node\n    static_configs:\n      - targets: [\"{node}\"]\n        labels: {{instance: {host}}}\n  - job_name: blackbox\n    static_configs:\n      \
+         - targets: [\"{blackbox}\"]\n        labels: {{instance: {host}}}\n  - job_name: firewatch\n    static_configs:\n      \
          - targets: [\"{web}\"]\n        labels: {{instance: {host}}}\n",
         list(&rule_files)
     );
@@ -221,6 +247,12 @@ mod tests {
     }
 
     #[test]
+    fn the_modules_are_valid() {
+        let config = blackbox_exporter::Config::parse(PROBES, "blackbox.yml").unwrap();
+        assert!(config.module_names().any(|name| name == "http_2xx"));
+    }
+
+    #[test]
     fn the_generated_files_are_valid() {
         let folder = tempfile::tempdir().unwrap();
         let arguments = Arguments {
@@ -235,9 +267,10 @@ mod tests {
             log_level: "warn".into(),
         };
         let node = "127.0.0.1:9100".parse().unwrap();
-        let file = generate(folder.path(), &arguments, node, "127.0.0.1:9090".parse().unwrap()).unwrap();
+        let exporters = Exporters { node, blackbox: "127.0.0.1:9115".parse().unwrap() };
+        let file = generate(folder.path(), &arguments, exporters, "127.0.0.1:9090".parse().unwrap()).unwrap();
         let config = collector::config::Config::load(&file, collector::config::LoadOptions::default()).unwrap();
-        assert_eq!((config.scrape_configs.len(), config.alerting.alertmanagers.len()), (2, 1));
+        assert_eq!((config.scrape_configs.len(), config.alerting.alertmanagers.len()), (3, 1));
         let rules = collector::rules::file::load(&config.rule_files[0], &Default::default()).unwrap();
         assert!(rules.iter().map(|g| g.rules.len()).sum::<usize>() >= 10);
     }

@@ -111,6 +111,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         match &self.kind {
             Kind::Sequence(_) => self.deserialize_seq(visitor),
             Kind::Mapping(_) => self.deserialize_map(visitor),
+            Kind::Binary(bytes) => visitor.visit_borrowed_bytes(bytes).map_err(|e: Error| e.or_at(self)),
             Kind::Scalar { text, plain } => {
                 let result = if self.is_null() {
                     visitor.visit_unit()
@@ -167,6 +168,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         match &self.kind {
             _ if self.is_null() => visitor.visit_borrowed_str("").map_err(|e: Error| e.or_at(self)),
             Kind::Scalar { text, .. } => visitor.visit_borrowed_str(text).map_err(|e: Error| e.or_at(self)),
+            Kind::Binary(_) => Err(self.error("!!binary value is not UTF-8 text")),
             _ => self.wrong("a string"),
         }
     }
@@ -251,11 +253,22 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor.visit_unit()
     }
 
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.kind {
+            Kind::Binary(bytes) => visitor.visit_borrowed_bytes(bytes).map_err(|e: Error| e.or_at(self)),
+            _ => self.deserialize_str(visitor),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_bytes(visitor)
+    }
+
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.deserialize_str(visitor)
     }
 
-    forward_to_deserialize_any! { i128 u128 char bytes byte_buf unit_struct tuple tuple_struct }
+    forward_to_deserialize_any! { i128 u128 char unit_struct tuple tuple_struct }
 }
 
 impl<'de> IntoDeserializer<'de, Error> for &'de Node {
@@ -351,6 +364,36 @@ mod tests {
         assert_eq!(read("name:\ncount: ~\ninner: null\nlist:\n"), Ok(Section::default()));
         assert_eq!(read(""), Ok(Section::default()));
         assert_eq!(read("# only a comment\n"), Ok(Section::default()));
+    }
+
+    #[test]
+    fn binary_data_are_bytes() {
+        struct Bytes(Vec<u8>);
+        impl<'de> Deserialize<'de> for Bytes {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Reader;
+                impl Visitor<'_> for Reader {
+                    type Value = Bytes;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("bytes")
+                    }
+                    fn visit_str<E>(self, text: &str) -> Result<Bytes, E> {
+                        Ok(Bytes(text.into()))
+                    }
+                    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                        Ok(Bytes(bytes.into()))
+                    }
+                }
+                deserializer.deserialize_bytes(Reader)
+            }
+        }
+        let text = "a: !!binary AAAACATSFi8=\nb: plain\nc: !!binary aGk=\n";
+        let map: BTreeMap<String, Bytes> = crate::from_str(text).unwrap();
+        assert_eq!(map["a"].0, [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f]);
+        assert_eq!((map["b"].0.as_slice(), map["c"].0.as_slice()), (&b"plain"[..], &b"hi"[..]));
+        let node = Node::parse(text).unwrap();
+        assert!(node.to_yaml().starts_with("a: !!binary \"AAAACATSFi8=\"\n"), "{}", node.to_yaml());
+        assert_eq!(read("name: !!binary /w==\n").unwrap_err(), "line 1: !!binary value is not UTF-8 text");
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub enum Kind {
         /// Whether it was written without quotes and without a string tag.
         plain: bool,
     },
+    /// Bytes written as `!!binary` that are no UTF-8 text.
+    Binary(Vec<u8>),
     /// A list.
     Sequence(Vec<Node>),
     /// Keys and values in the order of the file. Keys are scalars, each once.
@@ -126,7 +128,7 @@ impl Node {
     pub fn as_str(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar { text, .. } => Some(text),
-            Kind::Sequence(_) | Kind::Mapping(_) => None,
+            Kind::Binary(_) | Kind::Sequence(_) | Kind::Mapping(_) => None,
         }
     }
 
@@ -134,7 +136,7 @@ impl Node {
     pub fn get(&self, key: &str) -> Option<&Node> {
         match &self.kind {
             Kind::Mapping(entries) => entries.iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, v)| v),
-            Kind::Scalar { .. } | Kind::Sequence(_) => None,
+            Kind::Scalar { .. } | Kind::Binary(_) | Kind::Sequence(_) => None,
         }
     }
 
@@ -164,6 +166,7 @@ impl Node {
                 format!("`{}...`", text.chars().take(37).collect::<String>())
             }
             Kind::Scalar { text, .. } => format!("`{text}`"),
+            Kind::Binary(_) => "binary data".to_owned(),
             Kind::Sequence(_) => "a list".to_owned(),
             Kind::Mapping(_) => "a mapping".to_owned(),
         }
@@ -293,7 +296,7 @@ impl Open {
                     entries.push((key, child));
                 }
             },
-            Kind::Scalar { .. } => {}
+            Kind::Scalar { .. } | Kind::Binary(_) => {}
         }
         Ok(())
     }
@@ -316,7 +319,9 @@ fn merge(entries: &mut Vec<(Node, Node)>, explicit: &HashSet<String>, from: &Nod
             Ok(())
         }
         Kind::Sequence(items) => items.iter().try_for_each(|item| merge(entries, explicit, item)),
-        Kind::Scalar { .. } => Err(from.error("map merge requires map or sequence of maps as the value")),
+        Kind::Scalar { .. } | Kind::Binary(_) => {
+            Err(from.error("map merge requires map or sequence of maps as the value"))
+        }
     }
 }
 
@@ -324,11 +329,15 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<K
     let core = tag.filter(|t| t.is_yaml_core_schema()).map(|t| t.suffix.as_str());
     if core == Some("binary") {
         let bytes = base64(&text).ok_or("!!binary value contains invalid base64 data")?;
-        let text = String::from_utf8(bytes).map_err(|_| "!!binary value is not UTF-8 text")?;
-        return Ok(Kind::Scalar { text, plain: false });
+        return Ok(match String::from_utf8(bytes) {
+            Ok(text) => Kind::Scalar { text, plain: false },
+            Err(error) => Kind::Binary(error.into_bytes()),
+        });
     }
     Ok(Kind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain && core != Some("str") })
 }
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Standard base64, white space allowed.
 fn base64(text: &str) -> Option<Vec<u8>> {
@@ -375,6 +384,17 @@ impl Node {
                 self.write_scalar(out);
                 out.push('\n');
             }
+            Kind::Binary(bytes) => {
+                out.push_str("!!binary \"");
+                for three in bytes.chunks(3) {
+                    let word = (0..3).fold(0, |word, at| word << 8 | u32::from(three.get(at).copied().unwrap_or(0)));
+                    for at in 0..4 {
+                        let digit = (word >> (18 - 6 * at) & 63) as usize;
+                        out.push(if at <= three.len() { char::from(BASE64[digit]) } else { '=' });
+                    }
+                }
+                out.push_str("\"\n");
+            }
             Kind::Sequence(items) if items.is_empty() => out.push_str("[]\n"),
             Kind::Mapping(entries) if entries.is_empty() => out.push_str("{}\n"),
             Kind::Sequence(items) => {
@@ -396,7 +416,7 @@ impl Node {
                     let (nested, deeper) = match &value.kind {
                         Kind::Sequence(items) => (!items.is_empty(), indent),
                         Kind::Mapping(entries) => (!entries.is_empty(), indent + 2),
-                        Kind::Scalar { .. } => (false, indent),
+                        Kind::Scalar { .. } | Kind::Binary(_) => (false, indent),
                     };
                     if nested {
                         out.push('\n');

@@ -1,5 +1,6 @@
 //! The one HTTP client configuration of scrapes, discovery, remote endpoints and notifiers: Prometheus' `HTTPClientConfig`.
 
+mod assertion;
 mod config;
 mod connection;
 mod credentials;
@@ -9,3 +10,5 @@ pub use config::{
     Authorization, BasicAuth, ClientConfigError, HeaderValues, HttpClientConfig, OAuth2, TlsConfig, TlsVersion,
 };
 pub use connection::{Client, ClientError, ClientOptions};
+pub use credentials::Credentials;
+pub use tls::{Authorities, authorities, tls_client_config};

@@ -6,14 +6,21 @@ use std::process::Command;
 use clap::Args;
 use conformance::kube_prometheus;
 
-use crate::benchmarks::{disk, ingest, node, query, restart, startup};
+use crate::benchmarks::{blackbox, disk, ingest, node, query, restart, startup};
 use crate::datasets::DiskData;
 use crate::peers::Peers;
 use crate::report::Report;
 
 /// All benchmarks.
-pub const BENCHMARKS: &[Benchmark] =
-    &[ingest::BENCHMARK, disk::BENCHMARK, query::BENCHMARK, restart::BENCHMARK, node::BENCHMARK, startup::BENCHMARK];
+pub const BENCHMARKS: &[Benchmark] = &[
+    ingest::BENCHMARK,
+    disk::BENCHMARK,
+    query::BENCHMARK,
+    restart::BENCHMARK,
+    node::BENCHMARK,
+    blackbox::BENCHMARK,
+    startup::BENCHMARK,
+];
 
 /// A benchmark that can be asked for by its name.
 pub struct Benchmark {

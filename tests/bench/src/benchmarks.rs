@@ -1,5 +1,6 @@
 //! The benchmarks, one file each.
 
+pub(crate) mod blackbox;
 pub(crate) mod disk;
 pub(crate) mod ingest;
 pub(crate) mod node;

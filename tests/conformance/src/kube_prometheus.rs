@@ -78,7 +78,7 @@ fn at(path: &Path, written: &str, expr: String) -> Found {
 
 fn in_yaml(node: &Node, take: &mut dyn FnMut(&str)) {
     match &node.kind {
-        Kind::Scalar { .. } => {}
+        Kind::Scalar { .. } | Kind::Binary(_) => {}
         Kind::Sequence(items) => items.iter().for_each(|item| in_yaml(item, take)),
         Kind::Mapping(pairs) => {
             for (key, value) in pairs {

@@ -81,12 +81,18 @@ pub struct BasicAuth {
     /// File with the user.
     #[serde(skip_serializing_if = "is_empty")]
     pub username_file: PathBuf,
+    /// Name of the user in a secret manager. There is none here: using it is an error.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub username_ref: String,
     /// The password.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub password: Secret,
     /// File with the password.
     #[serde(skip_serializing_if = "is_empty")]
     pub password_file: PathBuf,
+    /// Name of the password in a secret manager.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub password_ref: String,
 }
 
 /// `authorization`.
@@ -102,6 +108,9 @@ pub struct Authorization {
     /// File with the credentials.
     #[serde(skip_serializing_if = "is_empty")]
     pub credentials_file: PathBuf,
+    /// Name of the credentials in a secret manager.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub credentials_ref: String,
 }
 
 /// `oauth2`: the client credentials grant.
@@ -116,6 +125,36 @@ pub struct OAuth2 {
     /// File with its secret.
     #[serde(skip_serializing_if = "is_empty")]
     pub client_secret_file: PathBuf,
+    /// Name of its secret in a secret manager.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub client_secret_ref: String,
+    /// Identifier of the key that signs assertions, their `kid`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub client_certificate_key_id: String,
+    /// The key that signs assertions, PEM.
+    #[serde(skip_serializing_if = "Secret::is_empty")]
+    pub client_certificate_key: Secret,
+    /// File with that key.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub client_certificate_key_file: PathBuf,
+    /// Name of that key in a secret manager.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub client_certificate_key_ref: String,
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer` for signed assertions; empty for client credentials.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub grant_type: String,
+    /// How assertions are signed: RS256, RS384 or RS512.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub signature_algorithm: String,
+    /// Who asserts; the client if empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub iss: String,
+    /// Whom assertions are for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub audience: String,
+    /// Further claims.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, serde_json::Value>,
     /// What the token is for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
@@ -151,18 +190,27 @@ pub struct TlsConfig {
     /// File with the authorities.
     #[serde(skip_serializing_if = "is_empty")]
     pub ca_file: PathBuf,
+    /// Name of the authorities in a secret manager.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ca_ref: String,
     /// The client's certificate, PEM.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cert: String,
     /// File with the client's certificate.
     #[serde(skip_serializing_if = "is_empty")]
     pub cert_file: PathBuf,
+    /// Name of the certificate in a secret manager.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cert_ref: String,
     /// The client's key, PEM.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub key: Secret,
     /// File with the client's key.
     #[serde(skip_serializing_if = "is_empty")]
     pub key_file: PathBuf,
+    /// Name of the key in a secret manager.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key_ref: String,
     /// The name the server's certificate must have, if not the host's.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub server_name: String,
@@ -260,7 +308,7 @@ impl HttpClientConfig {
         }
         paths.extend(self.authorization.as_mut().map(|a| &mut a.credentials_file));
         if let Some(oauth2) = &mut self.oauth2 {
-            paths.push(&mut oauth2.client_secret_file);
+            paths.extend([&mut oauth2.client_secret_file, &mut oauth2.client_certificate_key_file]);
             paths.extend(oauth2.tls_config.paths());
         }
         paths.extend(self.http_headers.iter_mut().flat_map(|h| h.values_mut()).flat_map(|h| &mut h.files));
@@ -283,18 +331,18 @@ impl HttpClientConfig {
         )?;
         if let Some(auth) = &self.basic_auth {
             at_most_one(
-                &[!auth.username.is_empty(), !is_empty(&auth.username_file)],
+                &[!auth.username.is_empty(), !is_empty(&auth.username_file), !auth.username_ref.is_empty()],
                 "at most one of basic_auth username, username_file & username_ref must be configured",
             )?;
             at_most_one(
-                &[!auth.password.is_empty(), !is_empty(&auth.password_file)],
+                &[!auth.password.is_empty(), !is_empty(&auth.password_file), !auth.password_ref.is_empty()],
                 "at most one of basic_auth password, password_file & password_ref must be configured",
             )?;
         }
         if let Some(auth) = &mut self.authorization {
             refuse(bearer || bearer_file, "authorization is not compatible with bearer_token & bearer_token_file")?;
             at_most_one(
-                &[!auth.credentials.is_empty(), !is_empty(&auth.credentials_file)],
+                &[!auth.credentials.is_empty(), !is_empty(&auth.credentials_file), !auth.credentials_ref.is_empty()],
                 "at most one of authorization credentials & credentials_file must be configured",
             )?;
             auth.scheme = auth.scheme.trim().to_owned();
@@ -311,6 +359,7 @@ impl HttpClientConfig {
                 scheme: "Bearer".to_owned(),
                 credentials: std::mem::take(&mut self.bearer_token),
                 credentials_file: std::mem::take(&mut self.bearer_token_file),
+                credentials_ref: String::new(),
             });
         }
         if let Some(auth) = &self.oauth2 {
@@ -318,9 +367,14 @@ impl HttpClientConfig {
             refuse(auth.client_id.is_empty(), "oauth2 client_id must be configured")?;
             refuse(auth.token_url.is_empty(), "oauth2 token_url must be configured")?;
             at_most_one(
-                &[!auth.client_secret.is_empty(), !is_empty(&auth.client_secret_file)],
+                &[
+                    !auth.client_secret.is_empty(),
+                    !is_empty(&auth.client_secret_file),
+                    !auth.client_secret_ref.is_empty(),
+                ],
                 "at most one of oauth2 client_secret, client_secret_file & client_secret_ref must be configured",
             )?;
+            auth.validate_assertions()?;
             auth.tls_config.validate()?;
             auth.proxy().validate()?;
         }
@@ -335,6 +389,21 @@ impl HttpClientConfig {
         Ok(())
     }
 
+    /// Names of the settings that want a secret manager, which there is none of.
+    pub(super) fn secret_reference(&self) -> Option<&'static str> {
+        let mut references = self.tls_config.references();
+        if let Some(basic) = &self.basic_auth {
+            references.extend([("username_ref", &basic.username_ref), ("password_ref", &basic.password_ref)]);
+        }
+        references.extend(self.authorization.as_ref().map(|a| ("credentials_ref", &a.credentials_ref)));
+        if let Some(oauth2) = &self.oauth2 {
+            references.push(("client_secret_ref", &oauth2.client_secret_ref));
+            references.push(("client_certificate_key_ref", &oauth2.client_certificate_key_ref));
+            references.extend(oauth2.tls_config.references());
+        }
+        references.into_iter().find(|(_, value)| !value.is_empty()).map(|(name, _)| name)
+    }
+
     pub(super) fn proxy(&self) -> ProxyConfig<'_> {
         ProxyConfig {
             url: self.proxy_url.as_ref(),
@@ -346,6 +415,30 @@ impl HttpClientConfig {
 }
 
 impl OAuth2 {
+    /// Whether tokens are asked for with signed assertions (RFC 7523).
+    pub(super) fn asserts(&self) -> bool {
+        self.grant_type == JWT_BEARER
+    }
+
+    fn validate_assertions(&self) -> Result<(), ClientConfigError> {
+        if self.asserts() {
+            at_most_one(
+                &[
+                    !self.client_certificate_key.is_empty(),
+                    !is_empty(&self.client_certificate_key_file),
+                    !self.client_certificate_key_ref.is_empty(),
+                ],
+                "at most one of oauth2 client_certificate_key, client_certificate_key_file & client_certificate_key_ref must be \
+                 configured using grant-type=urn:ietf:params:oauth:grant-type:jwt-bearer",
+            )?;
+            refuse(
+                !matches!(self.signature_algorithm.as_str(), "" | "RS256" | "RS384" | "RS512"),
+                "valid signature algorithms are RS256, RS384 and RS512",
+            )?;
+        }
+        Ok(())
+    }
+
     pub(super) fn proxy(&self) -> ProxyConfig<'_> {
         ProxyConfig {
             url: self.proxy_url.as_ref(),
@@ -355,6 +448,9 @@ impl OAuth2 {
         }
     }
 }
+
+/// The grant type of RFC 7523.
+pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// The proxy settings of a section.
 #[derive(Clone, Copy, Debug)]
@@ -391,6 +487,11 @@ impl TlsConfig {
         [&mut self.ca_file, &mut self.cert_file, &mut self.key_file]
     }
 
+    /// The settings that want a secret manager, with their values.
+    pub(super) fn references(&self) -> Vec<(&'static str, &String)> {
+        vec![("ca_ref", &self.ca_ref), ("cert_ref", &self.cert_ref), ("key_ref", &self.key_ref)]
+    }
+
     /// Makes relative paths relative to a folder.
     pub fn resolve_paths(&mut self, folder: &Path) {
         for path in self.paths() {
@@ -402,10 +503,12 @@ impl TlsConfig {
 
     /// Checks the settings against each other.
     pub fn validate(&self) -> Result<(), ClientConfigError> {
-        let count = |inline: bool, file: &Path| usize::from(inline) + usize::from(!is_empty(file));
-        let ca = count(!self.ca.is_empty(), &self.ca_file);
-        let cert = count(!self.cert.is_empty(), &self.cert_file);
-        let key = count(!self.key.is_empty(), &self.key_file);
+        let count = |inline: bool, file: &Path, name: &str| {
+            usize::from(inline) + usize::from(!is_empty(file)) + usize::from(!name.is_empty())
+        };
+        let ca = count(!self.ca.is_empty(), &self.ca_file, &self.ca_ref);
+        let cert = count(!self.cert.is_empty(), &self.cert_file, &self.cert_ref);
+        let key = count(!self.key.is_empty(), &self.key_file, &self.key_ref);
         refuse(ca > 1, "at most one of ca, ca_file & ca_ref must be configured")?;
         refuse(cert > 1, "at most one of cert, cert_file & cert_ref must be configured")?;
         refuse(key > 1, "at most one of key and key_file must be configured")?;

@@ -27,6 +27,9 @@ pub enum ClientError {
     /// The TLS settings do not work.
     #[error("TLS: {0}")]
     Tls(String),
+    /// A setting names a secret of a secret manager.
+    #[error("{0}: there is no secret manager here; use the setting with the value or the file")]
+    NoSecretManager(&'static str),
     /// The proxy settings do not work.
     #[error("proxy: {0}")]
     Proxy(String),
@@ -130,6 +133,9 @@ fn stamps(tls: &TlsConfig) -> Vec<FileStamp> {
 }
 
 fn connect(config: &HttpClientConfig, options: &ClientOptions) -> Result<Connected, ClientError> {
+    if let Some(name) = config.secret_reference() {
+        return Err(ClientError::NoSecretManager(name));
+    }
     let stamps = stamps(&config.tls_config);
     let (http2, redirects) = (config.enable_http2, config.follow_redirects);
     let client = build(&config.tls_config, config.proxy(), http2, redirects, &options.user_agent)?;

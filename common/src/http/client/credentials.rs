@@ -9,6 +9,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
+use super::assertion;
 use super::config::{HttpClientConfig, OAuth2};
 use super::connection::{ClientError, build};
 use crate::secret::Secret;
@@ -73,6 +74,35 @@ pub(super) fn apply(
     Ok(())
 }
 
+/// The credentials and headers of a configuration for requests that are sent by other means than [`super::Client`].
+#[derive(Debug, Default)]
+pub struct Credentials {
+    token: TokenSource,
+}
+
+impl Credentials {
+    /// Sets the headers that the configuration asks for: `http_headers`, and `Authorization` unless there is one already. Fetches
+    /// an OAuth 2.0 token when the one held runs out.
+    ///
+    /// # Errors
+    /// When a file cannot be read, a value cannot stand in a header, or no token is given.
+    pub async fn apply(
+        &self,
+        config: &HttpClientConfig,
+        user_agent: &str,
+        headers: &mut HeaderMap,
+    ) -> Result<(), ClientError> {
+        if let Some(name) = config.secret_reference() {
+            return Err(ClientError::NoSecretManager(name));
+        }
+        let token = match &config.oauth2 {
+            Some(oauth2) => Some(self.token.header(oauth2, user_agent).await?),
+            None => None,
+        };
+        apply(config, token.as_deref(), headers)
+    }
+}
+
 /// The OAuth 2.0 token of a client, fetched when there is none or it runs out.
 #[derive(Debug, Default)]
 pub(super) struct TokenSource(Mutex<Option<Token>>);
@@ -100,7 +130,12 @@ const TOKEN_BYTES: usize = 1 << 20;
 impl TokenSource {
     /// The value of the `Authorization` header.
     pub(super) async fn header(&self, oauth2: &OAuth2, user_agent: &str) -> Result<String, ClientError> {
-        let secret = secret_or_file("client_secret_file", &oauth2.client_secret, &oauth2.client_secret_file)?;
+        let secret = if oauth2.asserts() {
+            let (key, file) = (&oauth2.client_certificate_key, &oauth2.client_certificate_key_file);
+            secret_or_file("client_certificate_key_file", key, file)?
+        } else {
+            secret_or_file("client_secret_file", &oauth2.client_secret, &oauth2.client_secret_file)?
+        };
         let mut held = self.0.lock().await;
         if let Some(token) = &*held
             && token.secret == secret
@@ -109,7 +144,13 @@ impl TokenSource {
             return Ok(token.header.clone());
         }
         let client = build(&oauth2.tls_config, oauth2.proxy(), true, true, user_agent)?;
-        let mut form: Vec<(&str, String)> = vec![("grant_type", "client_credentials".to_owned())];
+        let mut form: Vec<(&str, String)> = if oauth2.asserts() {
+            let assertion = assertion::sign(oauth2, &secret)
+                .map_err(|reason| ClientError::Token { url: oauth2.token_url.clone(), reason })?;
+            vec![("grant_type", oauth2.grant_type.clone()), ("assertion", assertion)]
+        } else {
+            vec![("grant_type", "client_credentials".to_owned())]
+        };
         if !oauth2.scopes.is_empty() {
             form.push(("scope", oauth2.scopes.join(" ")));
         }
@@ -120,7 +161,9 @@ impl TokenSource {
         for in_header in [true, false] {
             let mut request = client.post(&oauth2.token_url);
             let mut fields = form.clone();
-            if in_header {
+            if oauth2.asserts() {
+                // the assertion says who asks
+            } else if in_header {
                 let encode = |t: &str| url::form_urlencoded::byte_serialize(t.as_bytes()).collect::<String>();
                 request = request.basic_auth(encode(&oauth2.client_id), Some(encode(&secret)));
             } else {

@@ -11,22 +11,42 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 use super::config::{TlsConfig, TlsVersion};
 use super::connection::ClientError;
 
-/// A rustls configuration of these settings; reads the files.
+/// A rustls configuration of these settings, for HTTP; reads the files.
 pub(super) fn client_config(tls: &TlsConfig, http2: bool) -> Result<ClientConfig, ClientError> {
     let provider = Arc::new(ring::default_provider());
+    let mut config = tls_client_config(tls, provider.clone(), verifier(tls, provider)?)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if http2 {
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+    }
+    Ok(config)
+}
+
+/// A rustls configuration of these settings with a verifier of the caller's, without protocols in its ALPN; reads the files.
+///
+/// # Errors
+/// When a file cannot be read or does not hold what it should.
+pub fn tls_client_config(
+    tls: &TlsConfig,
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<ClientConfig, ClientError> {
+    if let Some((name, _)) = tls.references().into_iter().find(|(_, value)| !value.is_empty()) {
+        return Err(ClientError::NoSecretManager(name));
+    }
     let min = tls.min_version.unwrap_or(TlsVersion::Tls12);
     let max = tls.max_version.unwrap_or(TlsVersion::Tls13);
     let all = [(TlsVersion::Tls12, &rustls::version::TLS12), (TlsVersion::Tls13, &rustls::version::TLS13)];
     let versions: Vec<_> = all.into_iter().filter(|(v, _)| (min..=max).contains(v)).map(|(_, v)| v).collect();
     let wrong = |what: &str, error: &dyn std::fmt::Display| ClientError::Tls(format!("{what}: {error}"));
-    let builder = ClientConfig::builder_with_provider(provider.clone())
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)
         .map_err(|e| wrong("TLS versions", &e))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier(tls, provider)?);
+        .with_custom_certificate_verifier(verifier);
     let cert = pem(&tls.cert, &tls.cert_file, "certificate")?;
     let key = pem(tls.key.expose(), &tls.key_file, "key")?;
-    let mut config = match (cert, key) {
+    let config = match (cert, key) {
         (Some(cert), Some(key)) => {
             let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&cert).collect();
             let certs = certs.map_err(|e| wrong("client certificate", &e))?;
@@ -35,10 +55,6 @@ pub(super) fn client_config(tls: &TlsConfig, http2: bool) -> Result<ClientConfig
         }
         _ => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if http2 {
-        config.alpn_protocols.insert(0, b"h2".to_vec());
-    }
     Ok(config)
 }
 
@@ -52,26 +68,43 @@ fn pem(inline: &str, file: &Path, what: &str) -> Result<Option<Vec<u8>>, ClientE
     std::fs::read(file).map(Some).map_err(|error| ClientError::File { what: what.to_owned(), path: file.into(), error })
 }
 
+/// The authorities that servers are checked against.
+#[derive(Debug)]
+pub struct Authorities {
+    /// Their certificates.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// Whether they come from the configuration; else they are the system's.
+    pub configured: bool,
+}
+
+/// The authorities of these settings, or the system's.
+///
+/// # Errors
+/// When the file cannot be read or holds no certificate.
+pub fn authorities(tls: &TlsConfig) -> Result<Authorities, ClientError> {
+    let Some(pem) = pem(&tls.ca, &tls.ca_file, "CA")? else {
+        let certificates = rustls_native_certs::load_native_certs().certs;
+        return Ok(Authorities { certificates, configured: false });
+    };
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|e| ClientError::Tls(format!("CA: {e}")))?;
+    if certificates.is_empty() {
+        return Err(ClientError::Tls("CA: no certificate found".to_owned()));
+    }
+    Ok(Authorities { certificates, configured: true })
+}
+
 fn verifier(tls: &TlsConfig, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
     if tls.insecure_skip_verify {
         return Ok(Arc::new(AnyServer(provider)));
     }
     let mut roots = RootCertStore::empty();
-    match pem(&tls.ca, &tls.ca_file, "CA")? {
-        Some(pem) => {
-            for cert in CertificateDer::pem_slice_iter(&pem) {
-                let cert = cert.map_err(|e| ClientError::Tls(format!("CA: {e}")))?;
-                roots.add(cert).map_err(|e| ClientError::Tls(format!("CA: {e}")))?;
-            }
-            if roots.is_empty() {
-                return Err(ClientError::Tls("CA: no certificate found".to_owned()));
-            }
-        }
-        None => {
-            for cert in rustls_native_certs::load_native_certs().certs {
-                // a certificate of the system that rustls does not take is one authority less
-                roots.add(cert).ok();
-            }
+    let authorities = authorities(tls)?;
+    for cert in authorities.certificates {
+        match roots.add(cert) {
+            Err(error) if authorities.configured => return Err(ClientError::Tls(format!("CA: {error}"))),
+            // a certificate of the system that rustls does not take is one authority less
+            _ => {}
         }
     }
     if roots.is_empty() {
