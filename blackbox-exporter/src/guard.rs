@@ -35,16 +35,23 @@ impl FromStr for Network {
             Some(bits) => bits.parse().ok().filter(|bits| *bits <= most).ok_or_else(fault)?,
             None => most,
         };
-        Ok(Self { address, bits })
+        match address.to_canonical() {
+            // an IPv4 network in IPv6's clothes
+            canonical @ IpAddr::V4(_) if address.is_ipv6() => {
+                let bits = bits.checked_sub(96).ok_or_else(fault)?;
+                Ok(Self { address: canonical, bits })
+            }
+            canonical => Ok(Self { address: canonical, bits }),
+        }
     }
 }
 
 impl Network {
     /// Whether an address lies within. IPv4 addresses written as IPv6 ones count as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address.to_canonical(), address.to_canonical()) {
+        match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits.min(32))).unwrap_or(0);
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
                 (network.to_bits() ^ address.to_bits()) & mask == 0
             }
             (IpAddr::V6(network), IpAddr::V6(address)) => {
@@ -99,6 +106,8 @@ mod tests {
             (&[], &["127.0.0.0/8"], "::ffff:127.0.0.1", false),
             (&[], &["169.254.169.254"], "169.254.169.254", false),
             (&[], &["169.254.169.254"], "169.254.169.253", true),
+            (&[], &["::ffff:10.0.0.0/104"], "10.1.2.3", false),
+            (&[], &["::ffff:10.0.0.0/104"], "11.1.2.3", true),
             (&["fd00::/8"], &[], "fd12::1", true),
             (&["0.0.0.0/0"], &[], "192.0.2.1", true),
             (&["::/0"], &[], "2001:db8::1", true),
@@ -113,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "10.0.0.0/33", "x/8", "::/129", "10.0.0.0/-1"] {
+        for text in ["", "10.0.0.0/33", "x/8", "::/129", "10.0.0.0/-1", "::ffff:10.0.0.0/8"] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
     }
