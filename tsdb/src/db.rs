@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use model::{Labels, Matcher, Metadata, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
@@ -163,8 +163,8 @@ impl Db {
             return Ok(self.engine.ask_indexes(Ask::Names, min_time, max_time, limit));
         }
         let selection = self.engine.select(matchers, min_time, max_time);
-        let names = selection.labels().iter().flat_map(Labels::iter).map(|(name, _)| name);
-        Ok(answer(names.collect(), limit, selection.warnings()))
+        let names: HashSet<&str> = selection.labels().iter().flat_map(Labels::iter).map(|(name, _)| name).collect();
+        Ok(answer(names.into_iter().collect(), limit, selection.warnings()))
     }
 
     /// Values of a label that series in the range have, and that satisfy all matchers if there are any.
@@ -183,8 +183,8 @@ impl Db {
             return Ok(self.engine.ask_indexes(Ask::Values(name), min_time, max_time, limit));
         }
         let selection = self.engine.select(matchers, min_time, max_time);
-        let values = selection.labels().iter().filter_map(|labels| labels.get(name));
-        Ok(answer(values.collect(), limit, selection.warnings()))
+        let values: HashSet<&str> = selection.labels().iter().filter_map(|labels| labels.get(name)).collect();
+        Ok(answer(values.into_iter().collect(), limit, selection.warnings()))
     }
 
     /// Exemplars in the range of series that satisfy one of the sets of matchers, series in label order.

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -264,7 +264,7 @@ impl Engine {
         limit: Option<usize>,
     ) -> Answer {
         let mut warnings = Vec::new();
-        let mut all: BTreeSet<String> = BTreeSet::new();
+        let mut all: Vec<String> = Vec::new();
         let in_head = {
             let extent = self.groups.lock().extent();
             extent.0 <= max_time && extent.1 >= min_time
@@ -281,7 +281,7 @@ impl Engine {
             }
         }
         self.bound_index_memory(&blocks);
-        answer(all.iter().map(String::as_str).collect(), limit, &warnings)
+        answer(all, limit, &warnings)
     }
 }
 
@@ -302,12 +302,19 @@ impl Ask<'_> {
     }
 }
 
-/// The first `limit` values.
-pub(crate) fn answer(values: BTreeSet<&str>, limit: Option<usize>, warnings: &[String]) -> Answer {
+/// Values in order, each once; the first `limit` of them.
+pub(crate) fn answer<'a, V: Ord + Into<std::borrow::Cow<'a, str>>>(
+    mut values: Vec<V>,
+    limit: Option<usize>,
+    warnings: &[String],
+) -> Answer {
+    // what comes from one index is in order already, which sorting finds out at once
+    values.sort();
+    values.dedup();
     let limit = limit.unwrap_or(usize::MAX);
     Answer {
         truncated: values.len() > limit,
-        values: values.into_iter().take(limit).map(str::to_owned).collect(),
+        values: values.into_iter().take(limit).map(|value| value.into().into_owned()).collect(),
         warnings: warnings.to_vec(),
     }
 }

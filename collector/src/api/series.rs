@@ -1,10 +1,9 @@
 //! Series, label names and label values.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use model::{Labels, Matcher, Timestamp};
+use model::{Matcher, Timestamp};
 use promql::storage::{SelectRequest, Storage, Wanted};
 use tsdb::Answer;
 
@@ -34,14 +33,15 @@ pub(super) async fn series(State(server): State<Arc<Server>>, params: Params) ->
     }
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
     blocking(move || {
-        let (mut found, mut warnings) = (BTreeSet::new(), Vec::new());
+        let (mut series, mut warnings) = (Vec::new(), Vec::new());
         for matchers in &selectors {
             let request = SelectRequest { matchers, mint: range.from, maxt: range.to, wanted: Wanted::Labels };
             let selection = server.store.select(&request).map_err(|e| ApiError::internal(e.to_string()))?;
-            found.extend(selection.labels().iter().cloned());
+            series.extend_from_slice(selection.labels());
             warnings.extend_from_slice(selection.warnings());
         }
-        let mut series: Vec<Labels> = found.into_iter().collect();
+        series.sort();
+        series.dedup();
         if range.limit > 0 && series.len() > range.limit {
             series.truncate(range.limit);
             warnings.push(TRUNCATED.to_owned());
@@ -104,14 +104,15 @@ fn gather(
     limit: usize,
     ask: impl Fn(&[Matcher]) -> Result<Answer, tsdb::ReadError>,
 ) -> ApiResult {
-    let (mut found, mut warnings) = (BTreeSet::new(), Vec::new());
+    let (mut values, mut warnings) = (Vec::new(), Vec::new());
     let everything = [Vec::new()];
     for matchers in if selectors.is_empty() { &everything } else { selectors } {
         let answer = ask(matchers).map_err(|e| ApiError::internal(e.to_string()))?;
-        found.extend(answer.values);
+        values.extend(answer.values);
         warnings.extend(answer.warnings);
     }
-    let mut values: Vec<String> = found.into_iter().collect();
+    values.sort();
+    values.dedup();
     if limit > 0 && values.len() > limit {
         values.truncate(limit);
         warnings.push(TRUNCATED.to_owned());
