@@ -7,6 +7,7 @@ mod client;
 pub mod config;
 mod discovery;
 pub mod flags;
+mod grid;
 pub mod notifier;
 mod query;
 mod query_log;

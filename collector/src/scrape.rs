@@ -15,5 +15,4 @@ pub use ingest::IngestError;
 pub use metrics::{Counter, ScrapeMetrics};
 pub use pool::{PoolView, ScrapeManager};
 pub use target::{ADDRESS, Settled, Target, TargetStatus, settle};
-pub(crate) use target_loop::due_after;
 pub use target_metadata::TargetMetadata;

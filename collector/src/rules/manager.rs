@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Labels, Timestamp, now_millis};
+use model::{Labels, now_millis};
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,7 +14,7 @@ use super::RuleContext;
 use super::file::{self, GroupSpec, RuleOptions};
 use super::group::RuleGroup;
 use crate::config::{Config, expand_pattern};
-use crate::scrape::due_after;
+use crate::grid::{due_after, first_due};
 
 /// All rule groups of the server.
 pub struct RuleManager {
@@ -114,7 +114,7 @@ async fn run(
 ) {
     let interval = group.interval.millis().max(1);
     let mut restored = false;
-    let mut due = next_on_grid(now_millis(), interval, group.hash());
+    let mut due = first_due(now_millis(), interval, group.hash());
     loop {
         let wait = Duration::from_millis((due - now_millis()).clamp(0, interval).unsigned_abs());
         tokio::select! {
@@ -151,10 +151,4 @@ async fn run(
         }
         let _ = tokio::task::spawn_blocking(move || group.end(&context, due)).await;
     }
-}
-
-fn next_on_grid(now: Timestamp, interval: i64, hash: u64) -> Timestamp {
-    let offset = (hash % interval.unsigned_abs()) as i64;
-    let start = now - now.rem_euclid(interval) + offset;
-    if start < now { start + interval } else { start }
 }

@@ -13,6 +13,7 @@ use super::ingest::Ingest;
 use super::metrics::ScrapeMetrics;
 use super::target::Target;
 use crate::config::ScrapeConfig;
+use crate::grid::{due_after, first_due};
 use crate::storage::Store;
 
 /// Scrapes start at most this late without their samples carrying it, so that timestamps compress (upstream's tolerance).
@@ -50,7 +51,7 @@ impl TargetLoop {
     pub(super) async fn run(self) {
         let interval = self.target.interval.millis();
         let mut ingest = Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target));
-        let mut due = first_scrape(now_millis(), interval, self.target.hash() ^ self.seed);
+        let mut due = first_due(now_millis(), interval, self.target.hash() ^ self.seed);
         loop {
             match self.wait_until(due).await {
                 Wake::Stop => return,
@@ -145,49 +146,6 @@ impl TargetLoop {
         let ended = tokio::task::spawn_blocking(move || ingest.end(&store, missed)).await;
         if let Ok(Err(error)) = ended {
             tracing::warn!(target = %self.target.url, %error, "cannot mark the series of a target as ended");
-        }
-    }
-}
-
-/// The place on the grid that counts as due at `now`. After a pause of the machine, or a jump of the clock in either direction, the
-/// grid goes on from there: nothing is caught up with, and nothing waits for a time that was.
-pub(crate) fn due_after(due: Timestamp, now: Timestamp, interval: i64) -> Timestamp {
-    // a millisecond early is rounding, not a jump
-    if (now - due).abs() < interval { due } else { due + (now - due).div_euclid(interval) * interval }
-}
-
-/// When a target is first scraped: at its own place within the interval, the same in every run.
-fn first_scrape(now: Timestamp, interval: i64, hash: u64) -> Timestamp {
-    let offset = (hash % interval.unsigned_abs()) as i64;
-    let start = now - now.rem_euclid(interval) + offset;
-    if start < now { start + interval } else { start }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_grid_follows_jumps_of_the_clock() {
-        let hour = 3_600_000;
-        for (due, now, expected) in [
-            (100_000, 100_001, 100_000),
-            (100_000, 99_999, 100_000),
-            (100_000, 114_000, 100_000),
-            (100_000, 131_000, 130_000),
-            (100_000 + hour, 100_500, 100_000),
-            (100_000, 100_500 + hour, 100_000 + hour),
-        ] {
-            assert_eq!(due_after(due, now, 15_000), expected, "{due} {now}");
-        }
-    }
-
-    #[test]
-    fn first_scrapes_lie_within_one_interval_on_the_targets_grid() {
-        for (now, hash) in [(1_000_000, 0), (1_000_123, 7), (999_999, 14_999), (0, u64::MAX)] {
-            let first = first_scrape(now, 15_000, hash);
-            assert!((now..now + 15_000).contains(&first), "{now} {hash} {first}");
-            assert_eq!(first.rem_euclid(15_000), (hash % 15_000) as i64);
         }
     }
 }
