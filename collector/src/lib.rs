@@ -2,6 +2,7 @@
 //!
 //! [`Collector::start`] takes its settings and a token that ends it; nothing in this crate is global.
 
+mod active_queries;
 pub mod api;
 mod client;
 pub mod config;
@@ -31,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tsdb::{Db, OpenError};
 
+use crate::active_queries::ActiveQueries;
 use api::{ApiMetrics, ApiOptions, ReloadRequest, ReloadState};
 use config::{Config, ConfigError, LoadOptions, Size};
 use notifier::Notifier;
@@ -124,6 +126,9 @@ struct RuleSetup {
     external_url: String,
 }
 
+/// Queries that can be noted as running at least, those of rules among them.
+const MIN_ACTIVE_QUERIES: usize = 64;
+
 impl Collector {
     /// Reads the configuration, opens the store, listens, and begins to scrape. Ends with `shutdown`, after [`Collector::run`].
     ///
@@ -148,7 +153,13 @@ impl Collector {
             ..options.engine.clone()
         };
         let features = engine.features;
-        let querier = Querier::new(store.clone(), engine, options.query_concurrency);
+        let folder = options.storage_path.join(tsdb::FOLDER);
+        let (active, unfinished) = ActiveQueries::open(&folder, options.query_concurrency.max(MIN_ACTIVE_QUERIES));
+        if !unfinished.is_empty() {
+            let queries = serde_json::to_string(&unfinished).unwrap_or_default();
+            tracing::warn!(%queries, "These queries didn't finish in the last run");
+        }
+        let querier = Querier::new(store.clone(), engine, options.query_concurrency, active);
         let (reload, reloads) = mpsc::channel(1);
         let rule_options = rules::file::RuleOptions { features, ..Default::default() };
         let seed = xxhash_rust::xxh3::xxh3_64(external_url.as_bytes());

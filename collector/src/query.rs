@@ -12,6 +12,7 @@ use promql::storage::{SelectRequest, Storage, Wanted};
 use promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::active_queries::ActiveQueries;
 use crate::query_log::{EndedQuery, Origin, QueryLog, QueryTimings};
 use crate::storage::Store;
 
@@ -29,6 +30,7 @@ struct Inner {
     slots: Semaphore,
     concurrency: usize,
     log: QueryLog,
+    active: ActiveQueries,
     /// Samples that queries have loaded, and read.
     loaded: AtomicU64,
     read: AtomicU64,
@@ -87,8 +89,9 @@ impl QueryValue {
 }
 
 impl Querier {
-    /// Answers over `store` with these settings; at most `concurrency` queries of the API at once.
-    pub fn new(store: Store, options: EngineOptions, concurrency: usize) -> Self {
+    /// Answers over `store` with these settings; at most `concurrency` queries of the API at once. Those that run are noted in
+    /// `active`.
+    pub(crate) fn new(store: Store, options: EngineOptions, concurrency: usize, active: ActiveQueries) -> Self {
         let concurrency = concurrency.max(1);
         let inner = Inner {
             engine: Engine::new(options),
@@ -96,6 +99,7 @@ impl Querier {
             slots: Semaphore::new(concurrency),
             concurrency,
             log: QueryLog::default(),
+            active,
             loaded: AtomicU64::new(0),
             read: AtomicU64::new(0),
         };
@@ -134,6 +138,7 @@ impl Querier {
     pub fn query(&self, asked: &AskedQuery<'_>, options: &QueryOptions) -> Result<QueryResult, QueryError> {
         let Inner { engine, store, .. } = &*self.inner;
         let AskedQuery { expr, text, at, origin, waited } = *asked;
+        let _running = self.inner.active.note(text);
         let started = Instant::now();
         let (result, range) = match at {
             QueryTime::Instant(time) => (engine.instant_expr(store, expr, text, time, options), (time, time, 0)),

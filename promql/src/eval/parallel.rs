@@ -62,6 +62,7 @@ impl Evaluator<'_> {
             let samples = selection.read(range.clone(), mint, maxt)?;
             let mut done = Chunk { items: Vec::with_capacity(range.len()), notes: Annotations::default() };
             for (labels, samples) in selection.labels()[range].iter().zip(samples) {
+                self.query.check()?;
                 done.items.extend(work(state, labels, samples, &mut done.notes)?);
             }
             Ok(done)

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use harness::{Daemon, Reply, Series, Target, api, binary, eventually, free_port, get, post, query, send, value};
+use harness::{
+    Daemon, Reply, Series, Target, api, binary, encode, eventually, free_port, get, post, query, send, value,
+};
 
 fn start(folder: &Path, config: &str, more: &[&str]) -> (Daemon, String) {
     std::fs::write(folder.join("prometheus.yml"), config).unwrap();
@@ -69,6 +71,30 @@ fn queries_are_logged() {
     assert_eq!(post(&format!("{base}/-/reload"), &[], b"").status, 200);
     assert!(get(&format!("{base}/metrics")).body.contains("\nprometheus_engine_query_log_enabled 0\n"));
     assert_eq!(daemon.stop(), Some(0));
+}
+
+/// A query that ran when the process was killed is named at the next start, once.
+#[test]
+fn queries_that_were_running_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut daemon, base) = start(folder.path(), "", &[]);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    // a billion additions take long enough to be met
+    let slow = encode("sum_over_time(vector(1)[1d:1s])");
+    let url = format!("{base}/api/v1/query_range?query={slow}&start=0&end=109000&step=10");
+    std::thread::spawn(move || std::panic::catch_unwind(|| get(&url)));
+    let file = folder.path().join("data/firewatch/queries.active");
+    eventually("the running query in the file", 20, || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("1d:1s")).then_some(())
+    });
+    daemon.kill();
+    for expected in [true, false] {
+        let (mut daemon, base) = start(folder.path(), "", &[]);
+        daemon.wait_for(&format!("{base}/-/ready"));
+        let output = daemon.output();
+        assert_eq!(output.contains("These queries didn't finish") && output.contains("1d:1s"), expected, "{output}");
+        assert_eq!(daemon.stop(), Some(0));
+    }
 }
 
 #[test]
