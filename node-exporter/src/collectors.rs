@@ -31,6 +31,7 @@ mod diskstats;
 mod dmi;
 mod dmmultipath;
 mod drbd;
+mod drm;
 mod edac;
 mod entropy;
 mod fibrechannel;
@@ -57,6 +58,7 @@ mod netstat;
 mod nfs;
 mod nfsd;
 mod nvme;
+mod nvmesubsystem;
 mod os;
 mod pci_ids;
 mod pcidevice;
@@ -66,6 +68,7 @@ mod processes;
 mod qdisc;
 mod rapl;
 mod rtnetlink;
+mod runit;
 mod schedstat;
 mod selinux;
 mod slabinfo;
@@ -108,6 +111,7 @@ pub(crate) const ALL: &[Registration] = &[
     dmi::REGISTRATION,
     dmmultipath::REGISTRATION,
     drbd::REGISTRATION,
+    drm::REGISTRATION,
     edac::REGISTRATION,
     entropy::REGISTRATION,
     fibrechannel::REGISTRATION,
@@ -131,6 +135,7 @@ pub(crate) const ALL: &[Registration] = &[
     nfs::REGISTRATION,
     nfsd::REGISTRATION,
     nvme::REGISTRATION,
+    nvmesubsystem::REGISTRATION,
     os::REGISTRATION,
     pcidevice::REGISTRATION,
     powersupplyclass::REGISTRATION,
@@ -138,6 +143,7 @@ pub(crate) const ALL: &[Registration] = &[
     processes::REGISTRATION,
     qdisc::REGISTRATION,
     rapl::REGISTRATION,
+    runit::REGISTRATION,
     schedstat::REGISTRATION,
     selinux::REGISTRATION,
     slabinfo::REGISTRATION,
