@@ -57,6 +57,7 @@ mod netdev;
 mod netstat;
 mod nfs;
 mod nfsd;
+mod ntp;
 mod nvme;
 mod nvmesubsystem;
 mod os;
@@ -72,10 +73,12 @@ mod runit;
 mod schedstat;
 mod selinux;
 mod slabinfo;
+mod sntp;
 mod sockstat;
 mod softirqs;
 mod softnet;
 mod stat;
+mod supervisord;
 mod swap;
 mod sysctl;
 mod tapestats;
@@ -91,6 +94,7 @@ mod watchdog;
 mod wifi;
 mod xfrm;
 mod xfs;
+mod xmlrpc;
 mod zfs;
 mod zoneinfo;
 
@@ -134,6 +138,7 @@ pub(crate) const ALL: &[Registration] = &[
     netstat::REGISTRATION,
     nfs::REGISTRATION,
     nfsd::REGISTRATION,
+    ntp::REGISTRATION,
     nvme::REGISTRATION,
     nvmesubsystem::REGISTRATION,
     os::REGISTRATION,
@@ -151,6 +156,7 @@ pub(crate) const ALL: &[Registration] = &[
     softirqs::REGISTRATION,
     softnet::REGISTRATION,
     stat::REGISTRATION,
+    supervisord::REGISTRATION,
     swap::REGISTRATION,
     sysctl::REGISTRATION,
     tapestats::REGISTRATION,
