@@ -55,6 +55,7 @@ mod mountstats;
 mod netclass;
 mod netdev;
 mod netstat;
+mod network_route;
 mod nfs;
 mod nfsd;
 mod ntp;
@@ -136,6 +137,7 @@ pub(crate) const ALL: &[Registration] = &[
     netclass::REGISTRATION,
     netdev::REGISTRATION,
     netstat::REGISTRATION,
+    network_route::REGISTRATION,
     nfs::REGISTRATION,
     nfsd::REGISTRATION,
     ntp::REGISTRATION,

@@ -17,7 +17,7 @@ pub const PROGRAM: Program =
     Program { name: "node_exporter", version: "1.12.0", firewatch_version: env!("CARGO_PKG_VERSION") };
 
 /// Collectors of node_exporter that are not here; each one's flags are an error that says so.
-const MISSING: [&str; 5] = ["ethtool", "logind", "network_route", "perf", "systemd"];
+const MISSING: [&str; 4] = ["ethtool", "logind", "perf", "systemd"];
 
 /// A parsed command line.
 pub struct Config {
