@@ -27,6 +27,7 @@ mod conntrack;
 mod cpu;
 mod cpu_vulnerabilities;
 mod cpufreq;
+mod dbus;
 mod diskstats;
 mod dmi;
 mod dmmultipath;
@@ -48,6 +49,7 @@ mod kernel_hung;
 mod ksmd;
 mod lnstat;
 mod loadavg;
+mod logind;
 mod mdadm;
 mod meminfo;
 mod meminfo_numa;
@@ -82,6 +84,7 @@ mod stat;
 mod supervisord;
 mod swap;
 mod sysctl;
+mod systemd;
 mod tapestats;
 mod tcpstat;
 mod textfile;
@@ -90,6 +93,7 @@ mod time;
 mod timex;
 mod udp_queues;
 mod uname;
+mod unix_socket;
 mod vmstat;
 mod watchdog;
 mod wifi;
@@ -130,6 +134,7 @@ pub(crate) const ALL: &[Registration] = &[
     ksmd::REGISTRATION,
     lnstat::REGISTRATION,
     loadavg::REGISTRATION,
+    logind::REGISTRATION,
     mdadm::REGISTRATION,
     meminfo::REGISTRATION,
     meminfo_numa::REGISTRATION,
@@ -161,6 +166,7 @@ pub(crate) const ALL: &[Registration] = &[
     supervisord::REGISTRATION,
     swap::REGISTRATION,
     sysctl::REGISTRATION,
+    systemd::REGISTRATION,
     tapestats::REGISTRATION,
     tcpstat::REGISTRATION,
     textfile::REGISTRATION,

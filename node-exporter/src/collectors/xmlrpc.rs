@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
+
+use super::unix_socket;
 
 /// A longer answer is not read.
 const LONGEST_ANSWER: usize = 16 << 20;
@@ -98,7 +99,7 @@ impl Endpoint {
                     s.set_write_timeout(left)
                 })?
             }
-            Target::Unix(path) => exchange(UnixStream::connect(path)?, &request, deadline, |s, left| {
+            Target::Unix(path) => exchange(unix_socket::connect(path, timeout)?, &request, deadline, |s, left| {
                 s.set_read_timeout(left)?;
                 s.set_write_timeout(left)
             })?,
