@@ -233,6 +233,19 @@ mod tests {
         check(&answer(0x24, 1_699_999_900, 1_700_000_003, 1_700_000_002), "server clock ticked backwards");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_datagram_is_a_panic(mut bytes in proptest::collection::vec(0u8..=255, 48..60), len in 0..60usize) {
+            bytes[0] = bytes[0] & !7 | MODE_SERVER;
+            bytes[24..32].copy_from_slice(&COOKIE);
+            bytes.truncate(len);
+            if let Ok(reply) = read(&bytes, COOKIE, T * SECOND, (T + 4) * SECOND) {
+                reply.keeps_rules();
+                reply.root_distance();
+            }
+        }
+    }
+
     #[test]
     fn times_without_an_era_are_taken_after_1970() {
         assert_eq!(time(EPOCH << 32), 0);

@@ -396,6 +396,19 @@ mod tests {
         assert_eq!(refused.to_string(), "the server answers with status \"401 Unauthorized\"");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_answer_is_a_panic(parts in proptest::collection::vec(
+            "(<|>|</|&|;|#x|value|struct|member|name|array|data|int|string|param|params|fault|methodResponse|\\PC){1,3}",
+            0..40,
+        )) {
+            let content = parts.concat();
+            parse_answer(format!("HTTP/1.0 200 OK\r\n\r\n{content}").as_bytes()).ok();
+            parse_answer(format!("HTTP/1.0 200 OK\r\n\r\n{}", params(&content)).as_bytes()).ok();
+            parse_answer(content.as_bytes()).ok();
+        }
+    }
+
     #[test]
     fn addresses_are_of_http_and_unix() {
         let head = |text: &str| Endpoint::parse(text).map(|e| e.head);

@@ -89,6 +89,20 @@ fn malformed_messages_are_refused() {
     assert_eq!(message("v", &[1, b'v', 0].repeat(100)), fault("values are nested too deeply"));
 }
 
+proptest::proptest! {
+    #[test]
+    fn no_message_is_a_panic(bytes in proptest::collection::vec(0u8..=255, HEADER..200), end in HEADER..200usize) {
+        super::fake::read(&bytes, end.min(bytes.len())).ok();
+    }
+
+    #[test]
+    fn no_body_is_a_panic(signature in "[a(){}svuyotdgbn]{0,12}", body in proptest::collection::vec(0u8..8, 0..64)) {
+        let mut reader = Reader { bytes: &body, at: 0, big: false };
+        let mut types = signature.as_bytes();
+        while !types.is_empty() && reader.value(&mut types, 0).is_ok() {}
+    }
+}
+
 #[test]
 fn both_orders_of_bytes_are_read() {
     let mut reader = Reader { bytes: &[0, 0, 0, 2, b'h', b'i', 0, 0, 0xff, 0xff, 0xff, 0xfe], at: 0, big: true };
