@@ -18,8 +18,9 @@ struct Logind<C> {
     connect: C,
 }
 
-/// A bus that has not answered by then fails the collector, well before a scrape's usual end.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// A bus that has not answered by then fails the collector. All that wait for other programs end together within the usual
+/// ten seconds of a scrape.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 const SERVICE: &str = "org.freedesktop.login1";
 const PATH: &str = "/org/freedesktop/login1";

@@ -417,7 +417,6 @@ mod tests {
 
     #[test]
     fn the_kernel_tells_its_routes() {
-        // there is always a way to the own addresses
         let names = link_names().unwrap();
         assert!(names.iter().any(|(_, name)| name == "lo"), "{names:?}");
         assert!(routes().unwrap().iter().all(|r| !r.hops.is_empty()));

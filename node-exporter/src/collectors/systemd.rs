@@ -83,8 +83,9 @@ struct Systemd<C> {
     start_times: bool,
 }
 
-/// A bus that has not answered by then fails the collector, well before a scrape's usual end.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// A bus that has not answered by then fails the collector. All that wait for other programs end together within the usual
+/// ten seconds of a scrape.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 const PRIVATE: &str = "/run/systemd/private";
 const SERVICE: &str = "org.freedesktop.systemd1";
