@@ -27,10 +27,12 @@ mod conntrack;
 mod cpu;
 mod cpu_vulnerabilities;
 mod cpufreq;
+mod dbus;
 mod diskstats;
 mod dmi;
 mod dmmultipath;
 mod drbd;
+mod drm;
 mod edac;
 mod entropy;
 mod fibrechannel;
@@ -47,6 +49,7 @@ mod kernel_hung;
 mod ksmd;
 mod lnstat;
 mod loadavg;
+mod logind;
 mod mdadm;
 mod meminfo;
 mod meminfo_numa;
@@ -54,9 +57,12 @@ mod mountstats;
 mod netclass;
 mod netdev;
 mod netstat;
+mod network_route;
 mod nfs;
 mod nfsd;
+mod ntp;
 mod nvme;
+mod nvmesubsystem;
 mod os;
 mod pci_ids;
 mod pcidevice;
@@ -66,15 +72,19 @@ mod processes;
 mod qdisc;
 mod rapl;
 mod rtnetlink;
+mod runit;
 mod schedstat;
 mod selinux;
 mod slabinfo;
+mod sntp;
 mod sockstat;
 mod softirqs;
 mod softnet;
 mod stat;
+mod supervisord;
 mod swap;
 mod sysctl;
+mod systemd;
 mod tapestats;
 mod tcpstat;
 mod textfile;
@@ -83,11 +93,13 @@ mod time;
 mod timex;
 mod udp_queues;
 mod uname;
+mod unix_socket;
 mod vmstat;
 mod watchdog;
 mod wifi;
 mod xfrm;
 mod xfs;
+mod xmlrpc;
 mod zfs;
 mod zoneinfo;
 
@@ -108,6 +120,7 @@ pub(crate) const ALL: &[Registration] = &[
     dmi::REGISTRATION,
     dmmultipath::REGISTRATION,
     drbd::REGISTRATION,
+    drm::REGISTRATION,
     edac::REGISTRATION,
     entropy::REGISTRATION,
     fibrechannel::REGISTRATION,
@@ -121,6 +134,7 @@ pub(crate) const ALL: &[Registration] = &[
     ksmd::REGISTRATION,
     lnstat::REGISTRATION,
     loadavg::REGISTRATION,
+    logind::REGISTRATION,
     mdadm::REGISTRATION,
     meminfo::REGISTRATION,
     meminfo_numa::REGISTRATION,
@@ -128,9 +142,12 @@ pub(crate) const ALL: &[Registration] = &[
     netclass::REGISTRATION,
     netdev::REGISTRATION,
     netstat::REGISTRATION,
+    network_route::REGISTRATION,
     nfs::REGISTRATION,
     nfsd::REGISTRATION,
+    ntp::REGISTRATION,
     nvme::REGISTRATION,
+    nvmesubsystem::REGISTRATION,
     os::REGISTRATION,
     pcidevice::REGISTRATION,
     powersupplyclass::REGISTRATION,
@@ -138,6 +155,7 @@ pub(crate) const ALL: &[Registration] = &[
     processes::REGISTRATION,
     qdisc::REGISTRATION,
     rapl::REGISTRATION,
+    runit::REGISTRATION,
     schedstat::REGISTRATION,
     selinux::REGISTRATION,
     slabinfo::REGISTRATION,
@@ -145,8 +163,10 @@ pub(crate) const ALL: &[Registration] = &[
     softirqs::REGISTRATION,
     softnet::REGISTRATION,
     stat::REGISTRATION,
+    supervisord::REGISTRATION,
     swap::REGISTRATION,
     sysctl::REGISTRATION,
+    systemd::REGISTRATION,
     tapestats::REGISTRATION,
     tcpstat::REGISTRATION,
     textfile::REGISTRATION,

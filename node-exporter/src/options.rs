@@ -87,6 +87,18 @@ impl Settings<'_> {
         }
     }
 
+    /// A whole number.
+    pub(crate) fn integer(&self, name: &str) -> Result<i64, String> {
+        let text = self.text(name);
+        text.parse().map_err(|_| format!("--{name}: expected a whole number but got {text:?}"))
+    }
+
+    /// A span of time in nanoseconds, written as Go does: `1.5s`, `-2m3s`, `100us`.
+    pub(crate) fn nanoseconds(&self, name: &str) -> Result<i64, String> {
+        let text = self.text(name);
+        go_nanoseconds(text).ok_or_else(|| format!("--{name}: {text:?} is not a duration such as 1.5s or 100ms"))
+    }
+
     /// A filter of two flags that exclude each other, the second of which may be given by an old name as well.
     pub(crate) fn filter(&self, include: [&str; 2], exclude: [&str; 2]) -> Result<Filter, String> {
         let given = |names: [&str; 2]| -> Result<Option<Regex>, String> {
@@ -114,6 +126,37 @@ impl Settings<'_> {
     }
 }
 
+/// Parses a span of time as Go's `time.ParseDuration`, but for rounding to the nearest nanosecond.
+fn go_nanoseconds(text: &str) -> Option<i64> {
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    let mut sum = None;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let after = &rest[digits..];
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len()));
+        let scale = match unit {
+            "ns" => 1.0,
+            "us" | "µs" | "μs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        sum = Some(sum.unwrap_or(0.0) + number * scale);
+        rest = after;
+    }
+    let nanoseconds = (sign * sum?).round();
+    (nanoseconds.abs() < i64::MAX as f64).then_some(nanoseconds as i64)
+}
+
 /// Which names are looked at.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
@@ -126,5 +169,31 @@ impl Filter {
     pub(crate) fn ignores(&self, name: &str) -> bool {
         self.exclude.as_ref().is_some_and(|e| e.is_match(name))
             || self.include.as_ref().is_some_and(|i| !i.is_match(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_time_are_written_as_in_go() {
+        for (text, expected) in [
+            ("3.46608s", Some(3_466_080_000)),
+            ("1ms", Some(1_000_000)),
+            ("-1m1.5s", Some(-61_500_000_000)),
+            ("1h100us7ns", Some(3_600_000_100_007)),
+            (".5s", Some(500_000_000)),
+            ("0", Some(0)),
+            ("", None),
+            ("-", None),
+            ("1", None),
+            ("s", None),
+            ("1.2.3s", None),
+            ("3x", None),
+            ("3000000h", None),
+        ] {
+            assert_eq!(go_nanoseconds(text), expected, "{text:?}");
+        }
     }
 }

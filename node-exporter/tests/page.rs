@@ -171,11 +171,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn the_recorded_page_is_met() {
+/// The folder of references with a copy of its fixture trees, unpacked; `None`, with a line that says so, if there is none.
+fn reference() -> Option<(PathBuf, tempfile::TempDir)> {
     let Ok(reference) = std::env::var("FIREWATCH_CONFORMANCE") else {
         println!("skipped: FIREWATCH_CONFORMANCE names no folder with a recorded page");
-        return;
+        return None;
     };
     let base = Path::new(&reference).join("node-exporter");
     let folder = tempfile::tempdir().expect("a folder");
@@ -184,6 +184,29 @@ fn the_recorded_page_is_met() {
     for name in ["sys", "udev"] {
         unpack(&base.join(format!("fixtures/{name}.ttar")), &fixtures);
     }
+    Some((base, folder))
+}
+
+#[test]
+fn subsystems_of_the_reference_tree_are_counted() {
+    let Some((_, folder)) = reference() else { return };
+    let flags = ["--collector.disable-defaults", "--collector.nvmesubsystem", "--path.sysfs=collector/fixtures/sys"];
+    let page = Exporter::start(folder.path(), &flags).get("/metrics").1;
+    for line in [
+        "node_nvmesubsystem_info{iopolicy=\"round-robin\",model=\"Dell PowerStore\",nqn=\"nqn.2014-08.org.nvmexpress:uuid:a34c4f3a-0d6f-5cec-dead-beefcafebabe\",serial=\"SN12345678\",subsystem=\"nvme-subsys0\"} 1",
+        "node_nvmesubsystem_path_state{controller=\"nvme3\",state=\"dead\",subsystem=\"nvme-subsys0\",transport=\"fc\"} 1",
+        "node_nvmesubsystem_path_state{controller=\"nvme3\",state=\"deleting\",subsystem=\"nvme-subsys0\",transport=\"fc\"} 0",
+        "node_nvmesubsystem_paths{subsystem=\"nvme-subsys0\"} 4",
+        "node_nvmesubsystem_paths_live{subsystem=\"nvme-subsys0\"} 3",
+        "node_scrape_collector_success{collector=\"nvmesubsystem\"} 1",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} in {page}");
+    }
+}
+
+#[test]
+fn the_recorded_page_is_met() {
+    let Some((base, folder)) = reference() else { return };
     let read = |name: &str| std::fs::read(base.join(name)).expect("a reference file");
     let flags = String::from_utf8(read("flags.txt")).expect("text").replace("=fixtures", "=collector/fixtures");
     let exporter = Exporter::start(folder.path(), &flags.lines().collect::<Vec<_>>());

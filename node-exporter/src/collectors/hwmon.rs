@@ -250,7 +250,8 @@ fn chip_name(path: &Path) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-fn clean(name: &str) -> String {
+/// A name as labels show it: lower case, with an underscore for what is neither letter, digit nor colon.
+pub(super) fn clean(name: &str) -> String {
     let allowed = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == ':' { c } else { '_' };
     let cleaned: String = name.to_lowercase().chars().map(allowed).collect();
     cleaned.trim_matches('_').to_owned()

@@ -1,6 +1,7 @@
-//! Links and queueing disciplines with their statistics, over a netlink socket.
+//! Links and queueing disciplines with their statistics, and routes, over a netlink socket.
 
 use std::io;
+use std::net::IpAddr;
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
@@ -57,8 +58,36 @@ pub(super) struct Qdisc {
     pub(super) backlog: u64,
 }
 
+/// A route of any table.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// `RTN_UNICAST` or another `RTN_` number.
+    pub(super) kind: u8,
+    /// `RTPROT_` number: who made the route.
+    pub(super) protocol: u8,
+    /// Where it leads; `None` for everywhere.
+    pub(super) destination: Option<IpAddr>,
+    pub(super) destination_length: u8,
+    /// The address packets get that have none.
+    pub(super) source: Option<IpAddr>,
+    pub(super) priority: u32,
+    /// One, or several where packets are spread.
+    pub(super) hops: Vec<Hop>,
+}
+
+/// Where packets go next.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Hop {
+    pub(super) interface: u32,
+    pub(super) gateway: Option<IpAddr>,
+    /// Its share; `None` where it is the only hop and none is said.
+    pub(super) weight: Option<u32>,
+}
+
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_GETQDISC: u16 = 38;
 const NLMSG_ERROR: u16 = 2;
@@ -66,6 +95,12 @@ const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_STATS64: u16 = 23;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_MULTIPATH: u16 = 9;
 const TCA_KIND: u16 = 1;
 const TCA_STATS2: u16 = 7;
 const TCA_STATS_BASIC: u16 = 1;
@@ -78,6 +113,10 @@ const HEADER: usize = 16;
 const INTERFACE: usize = 16;
 /// `struct tcmsg`.
 const TRAFFIC: usize = 20;
+/// `struct rtmsg`.
+const ROUTE: usize = 12;
+/// `struct rtnexthop`.
+const NEXT_HOP: usize = 8;
 
 /// Asks the kernel for all links.
 pub(super) fn links() -> io::Result<Vec<Link>> {
@@ -91,8 +130,8 @@ pub(super) fn links() -> io::Result<Vec<Link>> {
     Ok(links)
 }
 
-/// Asks the kernel for all queueing disciplines.
-pub(super) fn qdiscs() -> io::Result<Vec<Qdisc>> {
+/// Asks the kernel for the numbers and names of all links.
+pub(super) fn link_names() -> io::Result<Vec<(u32, String)>> {
     let mut names = Vec::new();
     dump(RTM_GETLINK, INTERFACE, &mut |kind, message| {
         if kind == RTM_NEWLINK {
@@ -101,6 +140,24 @@ pub(super) fn qdiscs() -> io::Result<Vec<Qdisc>> {
         }
         Some(())
     })?;
+    Ok(names)
+}
+
+/// Asks the kernel for the routes of all tables and address families.
+pub(super) fn routes() -> io::Result<Vec<Route>> {
+    let mut routes = Vec::new();
+    dump(RTM_GETROUTE, ROUTE, &mut |kind, message| {
+        if kind == RTM_NEWROUTE {
+            routes.push(route(message)?);
+        }
+        Some(())
+    })?;
+    Ok(routes)
+}
+
+/// Asks the kernel for all queueing disciplines.
+pub(super) fn qdiscs() -> io::Result<Vec<Qdisc>> {
+    let names = link_names()?;
     let mut qdiscs = Vec::new();
     dump(RTM_GETQDISC, TRAFFIC, &mut |kind, message| {
         if kind == RTM_NEWQDISC {
@@ -220,6 +277,57 @@ fn qdisc(bytes: &[u8], mut qdisc: Qdisc) -> Option<Qdisc> {
     (!qdisc.kind.is_empty()).then_some(qdisc)
 }
 
+/// A route's message; `None` if it is cut off.
+fn route(message: &[u8]) -> Option<Route> {
+    let header = message.get(..ROUTE)?;
+    let mut route = Route {
+        kind: header[7],
+        protocol: header[5],
+        destination: None,
+        destination_length: header[1],
+        source: None,
+        priority: 0,
+        hops: Vec::new(),
+    };
+    let mut only = Hop::default();
+    for (kind, value) in attributes(&message[ROUTE..]) {
+        let number = || value.get(..4).map_or(0, |_| u32::from_ne_bytes(word(value, 0)));
+        match kind {
+            RTA_DST => route.destination = address(value),
+            RTA_PREFSRC => route.source = address(value),
+            RTA_PRIORITY => route.priority = number(),
+            RTA_OIF => only.interface = number(),
+            RTA_GATEWAY => only.gateway = address(value),
+            RTA_MULTIPATH => route.hops = next_hops(value),
+            _ => {}
+        }
+    }
+    if route.hops.is_empty() {
+        route.hops.push(only);
+    }
+    Some(route)
+}
+
+/// The hops packets are spread over; ends where one is cut off.
+fn next_hops(mut bytes: &[u8]) -> Vec<Hop> {
+    let mut hops = Vec::new();
+    while let Some(header) = bytes.get(..NEXT_HOP) {
+        let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let Some(nested) = bytes.get(NEXT_HOP..len) else { break };
+        let gateway = attributes(nested).find(|(kind, _)| *kind == RTA_GATEWAY).and_then(|(_, value)| address(value));
+        // the kernel counts from 0
+        let weight = Some(u32::from(header[3]) + 1);
+        hops.push(Hop { interface: u32::from_ne_bytes(word(header, 4)), gateway, weight });
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    hops
+}
+
+/// An address of 4 or 16 bytes.
+fn address(value: &[u8]) -> Option<IpAddr> {
+    <[u8; 4]>::try_from(value).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok()
+}
+
 /// Older kernels have fewer counters; those missing are 0.
 fn counters(bytes: &[u8]) -> LinkStatistics {
     let mut numbers = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_ne_bytes(*b));
@@ -260,6 +368,58 @@ mod tests {
     fn the_kernel_knows_the_loopback_link() {
         let links = links().unwrap();
         assert!(links.iter().any(|l| l.name == "lo"), "{links:?}");
+    }
+
+    /// An attribute, filled up to a multiple of four bytes.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_route_has_one_hop_or_several() {
+        let header = |length: u8| vec![2, length, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0];
+        let mut one = header(24);
+        one.extend(attribute(RTA_DST, &[192, 0, 2, 0]));
+        one.extend(attribute(RTA_PREFSRC, &[192, 0, 2, 2]));
+        one.extend(attribute(RTA_OIF, &3u32.to_ne_bytes()));
+        one.extend(attribute(RTA_PRIORITY, &100u32.to_ne_bytes()));
+        let expected = Route {
+            kind: 1,
+            protocol: 2,
+            destination: Some([192, 0, 2, 0].into()),
+            destination_length: 24,
+            source: Some([192, 0, 2, 2].into()),
+            priority: 100,
+            hops: vec![Hop { interface: 3, gateway: None, weight: None }],
+        };
+        assert_eq!(route(&one), Some(expected));
+        let gateway = attribute(RTA_GATEWAY, &[192, 0, 2, 9]);
+        let mut hops = vec![(8 + gateway.len()) as u8, 0, 0, 4, 7, 0, 0, 0];
+        hops.extend(gateway);
+        hops.extend([8, 0, 0, 0, 9, 0, 0, 0]);
+        let mut several = header(0);
+        several.extend(attribute(RTA_MULTIPATH, &hops));
+        let expected = vec![
+            Hop { interface: 7, gateway: Some([192, 0, 2, 9].into()), weight: Some(5) },
+            Hop { interface: 9, gateway: None, weight: Some(1) },
+        ];
+        assert_eq!(route(&several).map(|r| (r.destination, r.hops)), Some((None, expected)));
+        assert_eq!(route(&header(0)[..11]), None);
+        // a hop that says it is longer than what is there
+        assert_eq!(next_hops(&[200, 0, 0, 0, 9, 0, 0, 0]), []);
+        // or shorter than its own header
+        assert_eq!(next_hops(&[0, 0, 0, 0, 9, 0, 0, 0]), []);
+    }
+
+    #[test]
+    fn the_kernel_tells_its_routes() {
+        let names = link_names().unwrap();
+        assert!(names.iter().any(|(_, name)| name == "lo"), "{names:?}");
+        assert!(routes().unwrap().iter().all(|r| !r.hops.is_empty()));
     }
 
     #[test]
