@@ -46,7 +46,7 @@ fn a_person_sees_targets_values_chart_and_alerts() {
         .expect("the browser starts");
     let page = String::from_utf8_lossy(&output.stdout);
     for expected in [
-        "2 of 2 targets up, 1 alert firing",
+        "3 of 3 targets up, 1 alert firing",
         "<title>(1) Firewatch</title>",
         "{mode=\"idle\"}",
         "SeenByAPerson",
