@@ -31,7 +31,7 @@ impl FromStr for Network {
         let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
         let address: IpAddr = address.parse().map_err(|_| fault())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
+        let bits: u8 = match bits {
             Some(bits) => bits.parse().ok().filter(|bits| *bits <= most).ok_or_else(fault)?,
             None => most,
         };
