@@ -202,11 +202,11 @@ impl Query<'_> {
         self.budget.held().saturating_sub(mark.held)
     }
 
-    /// A node goes on to hold what its operands held.
-    pub(super) fn keep_operands(&self, mark: Mark) {
+    /// A node goes on to hold what its operands held; gives how much that is.
+    pub(super) fn keep_operands(&self, mark: Mark) -> usize {
         let mut ledger = self.budget.ledger();
-        ledger.operands.truncate(mark.operands);
         ledger.latest = None;
+        ledger.operands.drain(mark.operands..).map(|operand| operand.total()).sum()
     }
 
     /// Evaluates what a subquery asks for: it does not count as queryable, only the windows over its value do. Gives how much

@@ -6,7 +6,7 @@ use model::{CounterResetHint, FloatHistogram, IncompatibleSchemas, Labels, Times
 
 use super::frame::Hist;
 use super::range_functions::{Output, RangeCall, Window};
-use super::windows::RateStep;
+use super::windows::{RateStep, Reach};
 use crate::annotations::{Annotations, HistogramOp};
 
 /// Tells where in a series values go down, so that windows without such places need not be searched.
@@ -93,7 +93,7 @@ pub(super) fn extrapolated(
     let (times, starts) =
         if window.floats.is_empty() { (window.hist_times, window.hist_starts) } else { (window.times, window.starts) };
     let starts = starts.filter(|_| counter);
-    let (range_start, range_end) = window.range;
+    let (range_start, _) = window.range;
     let known_start = known_start(starts, times, range_start);
     if times.len() < 2 && known_start.is_none() {
         return Output::None;
@@ -119,41 +119,13 @@ pub(super) fn extrapolated(
             None => return Output::None,
         }
     }
-    let (first_time, last_time) = (times[0], times[times.len() - 1]);
-    let seconds = |from: i64, to: i64| (to - from) as f64 / 1000.0;
-    let mut to_end = seconds(last_time, range_end);
-    let average = if times.len() > 1 { seconds(first_time, last_time) / (times.len() - 1) as f64 } else { 0.0 };
-    let threshold = average * 1.1;
-    let sampled = seconds(known_start.unwrap_or(first_time), last_time);
-    let to_start = if known_start.is_some() {
-        0.0
-    } else {
-        let mut to_start = seconds(range_start, first_time);
-        if to_start >= threshold {
-            to_start = average / 2.0;
-        }
-        if counter {
-            // a counter was not below zero, so it cannot have started earlier than its slope says
-            let to_zero = match (&histogram, window.floats.first(), window.hists.first()) {
-                (None, Some(first), _) if float > 0.0 && *first >= 0.0 => sampled * (first / float),
-                (Some(increase), _, Some(first)) if increase.count > 0.0 && first.count >= 0.0 => {
-                    sampled * (first.count / increase.count)
-                }
-                _ => to_start,
-            };
-            if to_zero < to_start {
-                to_start = to_zero;
-            }
-        }
-        to_start
+    let first_and_increase = match (&histogram, window.floats.first(), window.hists.first()) {
+        (None, Some(first), _) => Some((*first, float)),
+        (Some(increase), _, Some(first)) => Some((first.count, increase.count)),
+        _ => None,
     };
-    if to_end >= threshold {
-        to_end = average / 2.0;
-    }
-    let mut factor = (sampled + to_start + to_end) / sampled;
-    if per_second {
-        factor /= call.range_secs;
-    }
+    let reach = Reach::new(times, window.range, known_start);
+    let factor = reach.factor(first_and_increase.filter(|_| counter), per_second.then_some(call.range_secs));
     match histogram {
         None => Output::Float(float * factor),
         Some(mut increase) => {
@@ -163,8 +135,7 @@ pub(super) fn extrapolated(
     }
 }
 
-/// As [`extrapolated`] for a window of floats without start timestamps, of which all that lies in the times is known. Gives the
-/// same bits.
+/// As [`extrapolated`] for a window of floats without start timestamps, of which all that lies in the times is known.
 #[inline]
 pub(super) fn of_floats(
     call: &RangeCall<'_>,
@@ -176,26 +147,16 @@ pub(super) fn of_floats(
     let (from, to) = (step.from as usize, step.to as usize);
     let [first, .., last] = values[from..to] else { return None };
     let mut increase = last - first;
-    let mut to_start = step.to_start;
-    if let Some(resets) = resets {
-        if resets.any_in(from, to) {
-            for pair in values[from..to].windows(2) {
-                if pair[1] < pair[0] {
-                    increase += pair[0];
-                }
-            }
-        }
-        if increase > 0.0 && first >= 0.0 {
-            let to_zero = step.sampled * (first / increase);
-            if to_zero < to_start {
-                to_start = to_zero;
+    if let Some(resets) = resets
+        && resets.any_in(from, to)
+    {
+        for pair in values[from..to].windows(2) {
+            if pair[1] < pair[0] {
+                increase += pair[0];
             }
         }
     }
-    let mut factor = (step.sampled + to_start + step.to_end) / step.sampled;
-    if per_second {
-        factor /= call.range_secs;
-    }
+    let factor = step.reach.factor(resets.map(|_| (first, increase)), per_second.then_some(call.range_secs));
     Some(increase * factor)
 }
 

@@ -36,9 +36,9 @@ impl Evaluator<'_> {
         if selector.extended == Some(Extended::Smoothed) {
             return self.smoothed_rows(selector, look, pos, each);
         }
-        let span = Latest::new(self, look).span();
+        let shape = self.latest_shape(look);
         let stats_only = self.query.stats_only.contains(&stats_only::key(selector));
-        let state = || Latest::new(self, look);
+        let state = || Latest::new(shape, self.steps);
         let work = |latest: &mut Latest, labels: &Labels, mut samples: Samples, _: &mut Annotations| {
             if stats_only {
                 stats_only::resolve_hints(&mut samples);
@@ -73,7 +73,14 @@ impl Evaluator<'_> {
         };
         let present = self.query.presence_only.contains(&stats_only::key(selector));
         let wanted = if present { Wanted::Presence } else { Wanted::Samples };
-        self.work_on_series(&selector.matchers, span, wanted, state, work, &mut |row| self.keep(row, each))
+        self.work_on_series(&selector.matchers, shape.span(self.steps), wanted, state, work, &mut |row| {
+            self.keep(row, each)
+        })
+    }
+
+    /// The window in which the latest sample counts.
+    fn latest_shape(&self, look: LookAt) -> WindowShape {
+        WindowShape { look, range: self.query.lookback, before: 0, after: 0 }
     }
 
     /// Holds a row and passes it on.
@@ -95,9 +102,9 @@ impl Evaluator<'_> {
     /// The series of a selector with a function of the times of their latest samples.
     pub(super) fn select_times(&self, selector: &VectorSelector, value: SampleTimeFn) -> Result<Frame, QueryError> {
         let look = self.look_at(&selector.shift)?;
-        let span = Latest::new(self, look).span();
+        let shape = self.latest_shape(look);
         let mut frame = Frame::default();
-        let state = || Latest::new(self, look);
+        let state = || Latest::new(shape, self.steps);
         let work = |latest: &mut Latest, labels: &Labels, samples: Samples, _: &mut Annotations| {
             let mut row = Row::new(labels.clone(), false, self.steps.count);
             let mut times: Vec<Option<Timestamp>> = vec![None; self.steps.count];
@@ -128,7 +135,7 @@ impl Evaluator<'_> {
             frame.rows.push(row);
             Ok(())
         };
-        self.work_on_series(&selector.matchers, span, Wanted::Samples, state, work, &mut |row| {
+        self.work_on_series(&selector.matchers, shape.span(self.steps), Wanted::Samples, state, work, &mut |row| {
             self.keep(row, &mut push)
         })?;
         Ok(frame)
@@ -148,21 +155,13 @@ const NONE: u32 = u32::MAX;
 
 /// Finds the latest sample within the lookback of each step, once per column.
 struct Latest {
-    shape: WindowShape,
-    steps: super::Steps,
     windows: WindowCache,
     last: Option<(Arc<[Timestamp]>, Picks)>,
 }
 
 impl Latest {
-    fn new(evaluator: &Evaluator<'_>, look: LookAt) -> Self {
-        let shape = WindowShape { look, range: evaluator.query.lookback, before: 0, after: 0 };
-        let steps = evaluator.steps;
-        Self { shape, steps, windows: WindowCache::new(shape, steps), last: None }
-    }
-
-    fn span(&self) -> (Timestamp, Timestamp) {
-        self.shape.span(self.steps)
+    fn new(shape: WindowShape, steps: super::Steps) -> Self {
+        Self { windows: WindowCache::new(shape, steps), last: None }
     }
 
     fn picks(&mut self, timestamps: &Arc<[Timestamp]>) -> Picks {

@@ -14,6 +14,8 @@ use crate::storage::{Column, Samples};
 pub(super) struct SubqueryValue {
     frame: Frame,
     steps: Steps,
+    /// Samples it holds.
+    samples: usize,
     /// Samples that were queryable for it.
     pub(super) queryable: u64,
 }
@@ -38,7 +40,7 @@ impl Evaluator<'_> {
         let start = if start < first { start + step } else { start };
         if start > last {
             let steps = Steps { start, interval: step, count: 0 };
-            return Ok(SubqueryValue { frame: Frame::default(), steps, queryable: 0 });
+            return Ok(SubqueryValue { frame: Frame::default(), steps, samples: 0, queryable: 0 });
         }
         let count = usize::try_from((last - start) / step + 1).unwrap_or(usize::MAX);
         self.query.check_steps(count)?;
@@ -46,8 +48,8 @@ impl Evaluator<'_> {
         let inner = Evaluator { query: self.query, steps };
         let mark = self.query.mark();
         let (frame, queryable) = self.query.within_subquery(|| inner.vector(&subquery.expr))?;
-        self.query.keep_operands(mark);
-        Ok(SubqueryValue { frame, steps, queryable })
+        let samples = self.query.keep_operands(mark);
+        Ok(SubqueryValue { frame, steps, samples, queryable })
     }
 
     /// Hands the value of a subquery on as series.
@@ -56,9 +58,8 @@ impl Evaluator<'_> {
         value: SubqueryValue,
         each: &mut dyn FnMut(RangeSeries) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let samples = value.frame.samples();
         self.hand_on(value.frame, value.steps, each)?;
-        self.query.release(samples);
+        self.query.release(value.samples);
         Ok(())
     }
 

@@ -66,6 +66,53 @@ fn advance(timestamps: &[Timestamp], at: usize, time: Timestamp) -> usize {
     }
 }
 
+/// How far a rate reaches in time: from the first to the last sample, and beyond them to the bounds of the range. In seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    sampled: f64,
+    /// Before the first sample, unless the counter would be below zero then.
+    to_start: f64,
+    /// Behind the last one.
+    to_end: f64,
+}
+
+impl Reach {
+    /// Of a window with samples at these times, at least one, and a range. A counter with a known start begins there.
+    pub(super) fn new(
+        times: &[Timestamp],
+        (range_start, range_end): (Timestamp, Timestamp),
+        known_start: Option<Timestamp>,
+    ) -> Self {
+        let (Some(first), Some(last)) = (times.first(), times.last()) else { return Self::default() };
+        let seconds = |from: Timestamp, to: Timestamp| (to - from) as f64 / 1000.0;
+        let average = if times.len() > 1 { seconds(*first, *last) / (times.len() - 1) as f64 } else { 0.0 };
+        let within = |seconds: f64| if seconds >= average * 1.1 { average / 2.0 } else { seconds };
+        Self {
+            sampled: seconds(known_start.unwrap_or(*first), *last),
+            to_start: if known_start.is_some() { 0.0 } else { within(seconds(range_start, *first)) },
+            to_end: within(seconds(*last, range_end)),
+        }
+    }
+
+    /// By what an increase is multiplied. `counter` is the first value of a counter and its increase: it was not below zero, so it
+    /// cannot have started earlier than its slope says.
+    #[inline]
+    pub(super) fn factor(&self, counter: Option<(f64, f64)>, per_seconds: Option<f64>) -> f64 {
+        let mut to_start = self.to_start;
+        if let Some((first, increase)) = counter
+            && increase > 0.0
+            && first >= 0.0
+        {
+            let to_zero = self.sampled * (first / increase);
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+        let factor = (self.sampled + to_start + self.to_end) / self.sampled;
+        per_seconds.map_or(factor, |seconds| factor / seconds)
+    }
+}
+
 /// What a rate needs to know of the window of a step, beside the values in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateStep {
@@ -73,25 +120,7 @@ pub(super) struct RateStep {
     pub(super) from: u32,
     /// Behind the last sample.
     pub(super) to: u32,
-    /// From the first to the last sample, in seconds.
-    pub(super) sampled: f64,
-    /// How far the rate is extrapolated before the first sample, unless the counter would be below zero then.
-    pub(super) to_start: f64,
-    /// How far it is extrapolated behind the last one.
-    pub(super) to_end: f64,
-}
-
-impl RateStep {
-    fn new(times: &[Timestamp], (from, to): (u32, u32), (range_start, range_end): (Timestamp, Timestamp)) -> Self {
-        let none = Self { from, to, sampled: 0.0, to_start: 0.0, to_end: 0.0 };
-        let [first, .., last] = times[from as usize..to as usize] else { return none };
-        let seconds = |from: Timestamp, to: Timestamp| (to - from) as f64 / 1000.0;
-        let sampled = seconds(first, last);
-        let average = sampled / f64::from(to - from - 1);
-        let within = |seconds: f64| if seconds >= average * 1.1 { average / 2.0 } else { seconds };
-        let (to_start, to_end) = (within(seconds(range_start, first)), within(seconds(last, range_end)));
-        Self { sampled, to_start, to_end, ..none }
-    }
+    pub(super) reach: Reach,
 }
 
 /// Remembers the bounds of the last few columns.
@@ -127,8 +156,9 @@ impl WindowCache {
             return rates.clone();
         }
         let bounds = self.bounds(timestamps);
-        let step = |(step, bounds): (usize, &(u32, u32))| {
-            RateStep::new(timestamps, *bounds, self.shape.range_at(self.steps.time(step)))
+        let step = |(step, &(from, to)): (usize, &(u32, u32))| {
+            let (times, range) = (&timestamps[from as usize..to as usize], self.shape.range_at(self.steps.time(step)));
+            RateStep { from, to, reach: Reach::new(times, range, None) }
         };
         let rates: RateSteps = bounds.iter().enumerate().map(step).collect();
         self.rates = Some((timestamps.clone(), rates.clone()));
