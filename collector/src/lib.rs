@@ -275,13 +275,14 @@ impl RuleSetup {
     /// Puts a configuration in force: everything, or nothing.
     fn apply(&self, server: &Arc<api::Server>, config: Config) -> Result<(), String> {
         let groups = server.rules.load(&config).map_err(|faults| faults.join("\n"))?;
-        server.notifier.apply(&config.alerting, &config.global.external_labels)?;
-        server.querier.log().apply(&config.global.query_log_file)?;
-        if let Err(fault) = server.scrapes.apply(&config.scrape_configs) {
-            // the sets of Alertmanagers go back to those in force, whose clients could be built before
+        let before_scrapes = |config: &Config| {
+            server.querier.log().apply(&config.global.query_log_file)?;
+            server.notifier.apply(&config.alerting, &config.global.external_labels)
+        };
+        if let Err(fault) = before_scrapes(&config).and_then(|()| server.scrapes.apply(&config.scrape_configs)) {
+            // what is in force already goes back to what could be put in force before
             let old = server.config.read().clone();
-            server.notifier.apply(&old.alerting, &old.global.external_labels)?;
-            server.querier.log().apply(&old.global.query_log_file)?;
+            before_scrapes(&old)?;
             return Err(fault);
         }
         let context = Arc::new(RuleContext {

@@ -67,6 +67,14 @@ fn queries_are_logged() {
     assert!(asked[1]["stats"]["samples"]["peakSamples"].as_u64() > Some(0), "{}", asked[1]);
     let page = get(&format!("{base}/metrics")).body;
     assert!(page.contains("\nprometheus_engine_query_log_enabled 1\n"), "{page}");
+    // a log that cannot be opened refuses the whole configuration
+    let managers = "alerting: {alertmanagers: [{static_configs: [{targets: ['127.0.0.1:1']}]}]}\n";
+    let wrong = config(", query_log_file: /nowhere/queries.log") + managers;
+    std::fs::write(folder.path().join("prometheus.yml"), wrong).unwrap();
+    let answer = post(&format!("{base}/-/reload"), &[], b"");
+    assert!(answer.status == 500 && answer.body.contains("query_log_file"), "{}", answer.body);
+    assert_eq!(api(&base, "alertmanagers")["activeAlertmanagers"], serde_json::json!([]));
+    assert!(get(&format!("{base}/metrics")).body.contains("\nprometheus_engine_query_log_enabled 1\n"));
     std::fs::write(folder.path().join("prometheus.yml"), config("")).unwrap();
     assert_eq!(post(&format!("{base}/-/reload"), &[], b"").status, 200);
     assert!(get(&format!("{base}/metrics")).body.contains("\nprometheus_engine_query_log_enabled 0\n"));
