@@ -60,17 +60,17 @@ impl ActiveQueries {
     pub(crate) fn note(&self, query: &str) -> Running<'_> {
         let place = self.file.as_ref().and_then(|_| self.free.lock().pop());
         if let Some(place) = place {
-            let mut end = query.len().min(MAX_TEXT);
-            while !query.is_char_boundary(end) {
-                end -= 1;
-            }
-            let (mut query, timestamp_sec) = (query[..end].to_owned(), now_millis() / 1000);
-            let mut line = serde_json::to_vec(&ActiveQuery { query: query.clone(), timestamp_sec }).unwrap_or_default();
-            // every character can take six bytes
-            while line.len() >= ENTRY {
-                query.truncate(query.floor_char_boundary(query.len() / 2));
-                line = serde_json::to_vec(&ActiveQuery { query: query.clone(), timestamp_sec }).unwrap_or_default();
-            }
+            let timestamp_sec = now_millis() / 1000;
+            let mut end = MAX_TEXT;
+            let line = loop {
+                let query = query[..query.floor_char_boundary(end)].to_owned();
+                let line = serde_json::to_vec(&ActiveQuery { query, timestamp_sec }).unwrap_or_default();
+                if line.len() < ENTRY {
+                    break line;
+                }
+                // every character can take six bytes
+                end /= 2;
+            };
             self.write(place, &line);
         }
         Running { queries: self, place }

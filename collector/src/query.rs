@@ -38,22 +38,22 @@ struct Inner {
 
 /// A query as it is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct AskedQuery<'a> {
+pub(crate) struct AskedQuery<'a> {
     /// The expression.
-    pub expr: &'a Expr,
+    pub(crate) expr: &'a Expr,
     /// Its text, as the user has written it.
-    pub text: &'a str,
+    pub(crate) text: &'a str,
     /// When it is to be evaluated.
-    pub at: QueryTime,
+    pub(crate) at: QueryTime,
     /// Who asks.
-    pub origin: &'a Origin,
+    pub(crate) origin: &'a Origin,
     /// How long it has waited for its turn.
-    pub waited: Duration,
+    pub(crate) waited: Duration,
 }
 
 /// When a query is to be evaluated, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueryTime {
+pub(crate) enum QueryTime {
     /// At one time.
     Instant(Timestamp),
     /// From, to and step.
@@ -131,11 +131,15 @@ impl Querier {
         (self.inner.loaded.load(Ordering::Relaxed), self.inner.read.load(Ordering::Relaxed))
     }
 
-    /// Evaluates. Blocks.
+    /// Evaluates; tells how long that took. Blocks.
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub fn query(&self, asked: &AskedQuery<'_>, options: &QueryOptions) -> Result<QueryResult, QueryError> {
+    pub(crate) fn query(
+        &self,
+        asked: &AskedQuery<'_>,
+        options: &QueryOptions,
+    ) -> Result<(QueryResult, QueryTimings), QueryError> {
         let Inner { engine, store, .. } = &*self.inner;
         let AskedQuery { expr, text, at, origin, waited } = *asked;
         let _running = self.inner.active.note(text);
@@ -144,16 +148,16 @@ impl Querier {
             QueryTime::Instant(time) => (engine.instant_expr(store, expr, text, time, options), (time, time, 0)),
             QueryTime::Range(range) => (engine.range_expr(store, expr, text, range, options), range),
         };
+        let timings = QueryTimings { waited, evaluated: started.elapsed() };
         if let Ok(result) = &result {
             self.inner.loaded.fetch_add(result.stats.total_queryable_samples, Ordering::Relaxed);
             self.inner.read.fetch_add(result.stats.samples_read, Ordering::Relaxed);
         }
         if *origin != Origin::Internal {
-            let timings = QueryTimings { waited, evaluated: started.elapsed() };
             let outcome = result.as_ref().map(|result| &result.stats).map_err(ToString::to_string);
             self.inner.log.note(&EndedQuery { text, range, origin, timings, outcome });
         }
-        result
+        Ok((result?, timings))
     }
 
     /// A rule's expression at one time. Blocks.
@@ -168,7 +172,7 @@ impl Querier {
     ) -> Result<Vec<QuerySample>, QueryError> {
         let text = expr.to_string();
         let asked = AskedQuery { expr, text: &text, at: QueryTime::Instant(time), origin, waited: Duration::ZERO };
-        let value = self.query(&asked, &QueryOptions::default())?.value;
+        let value = self.query(&asked, &QueryOptions::default())?.0.value;
         match value {
             Value::Vector(samples) => Ok(samples
                 .into_iter()

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A request to the API.
     Http {
         /// The client's address, if it is known.

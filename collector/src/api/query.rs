@@ -15,7 +15,7 @@ use super::params::{MAX_TIME, MIN_TIME, Params, now};
 use super::query_json::encode_data;
 use super::response::{ApiError, ApiResult, ErrorType, success, success_raw};
 use crate::query::{AskedQuery, CancelOnDrop, QueryTime};
-use crate::query_log::{Origin, QueryTimings};
+use crate::query_log::Origin;
 
 /// A range query gives at most this many points per series.
 const MAX_POINTS: i64 = 11_000;
@@ -126,16 +126,13 @@ async fn run(
     let waited = queued.elapsed();
     server.metrics.queries.inc();
     let work = tokio::task::spawn_blocking(move || {
-        let started = Instant::now();
         let query = AskedQuery { expr: &expr, text: &text, at, origin: &origin, waited };
-        let mut result = server.querier.query(&query, &options)?;
-        let evaluated = started.elapsed();
+        let (mut result, timings) = server.querier.query(&query, &options)?;
         if truncate(&mut result, asked.limit) {
             result.warnings.push("results truncated due to limit".to_owned());
         }
-        server.metrics.query_nanos.add(evaluated.as_nanos() as u64);
-        let timings = asked.stats.then_some(QueryTimings { waited, evaluated });
-        let data = encode_data(&result, timings);
+        server.metrics.query_nanos.add(timings.evaluated.as_nanos() as u64);
+        let data = encode_data(&result, asked.stats.then_some(timings));
         Ok::<Response, ApiError>(success_raw(&data, &result.warnings, &result.infos))
     });
     let answer = work.await;
