@@ -5,6 +5,7 @@ pub mod client;
 mod pages;
 mod server;
 mod server_tls;
+mod tls_signatures;
 mod web_config;
 
 pub use pages::{

@@ -2,11 +2,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, Error, RootCertStore};
 
 use super::config::{TlsConfig, TlsVersion};
 use super::connection::ClientError;
@@ -122,32 +122,6 @@ fn verifier(tls: &TlsConfig, provider: Arc<CryptoProvider>) -> Result<Arc<dyn Se
     Ok(Arc::new(NamedServer { inner, name }))
 }
 
-macro_rules! signatures_by {
-    ($self:ident, $algorithms:expr) => {
-        fn verify_tls12_signature(
-            &$self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            rustls::crypto::verify_tls12_signature(message, cert, dss, &$algorithms.signature_verification_algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &$self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            rustls::crypto::verify_tls13_signature(message, cert, dss, &$algorithms.signature_verification_algorithms)
-        }
-
-        fn supported_verify_schemes(&$self) -> Vec<SignatureScheme> {
-            $algorithms.signature_verification_algorithms.supported_schemes()
-        }
-    };
-}
-
 /// Takes any certificate (`insecure_skip_verify`).
 #[derive(Debug)]
 struct AnyServer(Arc<CryptoProvider>);
@@ -164,7 +138,7 @@ impl ServerCertVerifier for AnyServer {
         Ok(ServerCertVerified::assertion())
     }
 
-    signatures_by!(self, self.0);
+    crate::tls_signatures!(self by self.0.signature_verification_algorithms);
 }
 
 /// Takes none: there is no authority to check against.
@@ -183,7 +157,7 @@ impl ServerCertVerifier for NoAuthorities {
         Err(rustls::CertificateError::UnknownIssuer.into())
     }
 
-    signatures_by!(self, self.0);
+    crate::tls_signatures!(self by self.0.signature_verification_algorithms);
 }
 
 /// Asks for the configured name instead of the host's.
@@ -205,25 +179,5 @@ impl ServerCertVerifier for NamedServer {
         self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
+    crate::tls_signatures!(self as self.inner);
 }
