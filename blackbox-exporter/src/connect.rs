@@ -61,8 +61,14 @@ impl Probe<'_> {
         let begin = Instant::now();
         let found = self.lookup(host).await;
         self.metrics.set(&metrics::LOOKUP_TIME, begin.elapsed().as_secs_f64());
-        let addresses = match found {
-            Ok(addresses) => addresses,
+        let preferred = |a: &&SocketAddr| a.ip().to_canonical().is_ipv6() == (choice.preferred == IpProtocol::V6);
+        let chosen = found.map_err(|error| error.to_string()).and_then(|addresses| {
+            let fallback = || addresses.last().filter(|_| choice.fallback);
+            let chosen = addresses.iter().find(preferred).or_else(fallback);
+            chosen.copied().ok_or_else(|| format!("address {host}: no suitable address found"))
+        });
+        let mut address = match chosen {
+            Ok(address) => address,
             Err(error) => {
                 note!(
                     self.log,
@@ -75,21 +81,6 @@ impl Probe<'_> {
                 return Err(Failure::Resolve);
             }
         };
-        let preferred = |a: &&SocketAddr| a.ip().to_canonical().is_ipv6() == (choice.preferred == IpProtocol::V6);
-        let fallback = || addresses.last().filter(|_| choice.fallback);
-        let Some(address) = addresses.iter().find(preferred).or_else(fallback) else {
-            let error = format!("address {host}: no suitable address found");
-            note!(
-                self.log,
-                Error,
-                "Resolution with IP protocol failed",
-                "target" = host,
-                "ip_protocol" = name,
-                "err" = error
-            );
-            return Err(Failure::Resolve);
-        };
-        let mut address = *address;
         address.set_ip(address.ip().to_canonical());
         self.metrics.set(&metrics::IP_PROTOCOL, if address.is_ipv4() { 4.0 } else { 6.0 });
         self.metrics.set(&metrics::IP_ADDR_HASH, f64::from(hash(address.ip())));

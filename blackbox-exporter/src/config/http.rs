@@ -120,22 +120,6 @@ impl Compression {
     }
 }
 
-const CLIENT_KEYS: [&str; 13] = [
-    "basic_auth",
-    "authorization",
-    "oauth2",
-    "bearer_token",
-    "bearer_token_file",
-    "tls_config",
-    "follow_redirects",
-    "enable_http2",
-    "proxy_url",
-    "no_proxy",
-    "proxy_from_environment",
-    "proxy_connect_header",
-    "http_headers",
-];
-
 #[derive(Deserialize)]
 #[serde(rename = "config.HTTPProbe", deny_unknown_fields, default)]
 struct Section {
@@ -192,7 +176,7 @@ impl Default for Section {
 
 impl HttpOptions {
     pub(super) fn read(node: &yaml::Node) -> Result<Self, yaml::Error> {
-        let (client_node, own) = node.split(|key| CLIENT_KEYS.contains(&key))?;
+        let (client_node, own) = node.split(|key| HttpClientConfig::KEYS.contains(&key))?;
         let section: Section = own.read()?;
         let mut client: HttpClientConfig = client_node.read()?;
         let at = |key: &str| node.get(key).unwrap_or(node);

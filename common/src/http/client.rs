@@ -9,6 +9,6 @@ mod tls;
 pub use config::{
     Authorization, BasicAuth, ClientConfigError, HeaderValues, HttpClientConfig, OAuth2, TlsConfig, TlsVersion,
 };
-pub use connection::{Client, ClientError, ClientOptions};
+pub use connection::{Client, ClientError, ClientOptions, error_chain};
 pub use credentials::Credentials;
 pub use tls::{Authorities, authorities, tls_client_config};

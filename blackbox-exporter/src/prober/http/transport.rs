@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use common::http::client::error_chain;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
@@ -146,27 +147,14 @@ pub(super) async fn round_trip(
     let (response, connection) = match sent {
         Ok(sent) => sent,
         Err(error) => {
-            note!(probe.log, Error, "Error for HTTP request", "err" = chain(&error));
+            note!(probe.log, Error, "Error for HTTP request", "err" = error_chain(&error));
             return Err(if error.is_parse() || error.is_user() { Failure::Protocol } else { Failure::Connection });
         }
     };
     probe.metrics.add(&metrics::HTTP_DURATION, "phase", "processing", begin.elapsed().as_secs_f64());
-    let connection = AbortOnDropHandle::new(connection);
     let (head, body) = response.into_parts();
     let body = AnswerBody::Stream(body);
     Ok(Answer { head, body, handshake, begun: Instant::now(), _connection: connection })
-}
-
-/// The causes of an error in one line.
-fn chain(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// A proxy looks names up itself, so that they could mean anything: where networks are guarded only addresses may go through one.
@@ -423,7 +411,8 @@ pub(super) fn request(hop: &Hop, http2: bool, proxy: Option<&Url>) -> Result<Req
     Ok(request)
 }
 
-type Sent = Result<(http::Response<Incoming>, tokio::task::JoinHandle<()>), hyper::Error>;
+/// The answer, and the task that drives its connection and ends with what is dropped.
+type Sent = Result<(http::Response<Incoming>, AbortOnDropHandle<()>), hyper::Error>;
 
 async fn send_http1(stream: Stream, request: Request<Full<Bytes>>) -> Sent {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
@@ -432,14 +421,8 @@ async fn send_http1(stream: Stream, request: Request<Full<Bytes>>) -> Sent {
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
         .await?;
-    let connection = tokio::spawn(async move { drop(connection.await) });
-    match sender.send_request(request).await {
-        Ok(response) => Ok((response, connection)),
-        Err(error) => {
-            connection.abort();
-            Err(error)
-        }
-    }
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+    Ok((sender.send_request(request).await?, connection))
 }
 
 async fn send_http2(stream: Stream, request: Request<Full<Bytes>>) -> Sent {
@@ -447,12 +430,6 @@ async fn send_http2(stream: Stream, request: Request<Full<Bytes>>) -> Sent {
         .max_header_list_size(MAX_HEAD as u32)
         .handshake(TokioIo::new(stream))
         .await?;
-    let connection = tokio::spawn(async move { drop(connection.await) });
-    match sender.send_request(request).await {
-        Ok(response) => Ok((response, connection)),
-        Err(error) => {
-            connection.abort();
-            Err(error)
-        }
-    }
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+    Ok((sender.send_request(request).await?, connection))
 }

@@ -51,6 +51,25 @@ pub struct HttpClientConfig {
     pub http_headers: Option<BTreeMap<String, HeaderValues>>,
 }
 
+impl HttpClientConfig {
+    /// The keys that sections which take these settings inline have for them.
+    pub const KEYS: [&str; 13] = [
+        "basic_auth",
+        "authorization",
+        "oauth2",
+        "bearer_token",
+        "bearer_token_file",
+        "tls_config",
+        "follow_redirects",
+        "enable_http2",
+        "proxy_url",
+        "no_proxy",
+        "proxy_from_environment",
+        "proxy_connect_header",
+        "http_headers",
+    ];
+}
+
 impl Default for HttpClientConfig {
     fn default() -> Self {
         Self {

@@ -45,14 +45,14 @@ pub enum ClientError {
         reason: String,
     },
     /// The request failed.
-    #[error("{}", chain(.0))]
+    #[error("{}", error_chain(.0))]
     Request(#[from] reqwest::Error),
 }
 
-/// The causes of an error in one line: reqwest's own text holds the first only.
-fn chain(error: &reqwest::Error) -> String {
+/// An error and its causes in one line: the text of an HTTP library's error holds the first only.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());
