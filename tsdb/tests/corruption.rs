@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use model::{Labels, Matcher};
 use tsdb::{Db, Options};
 
+#[path = "shared/folders.rs"]
+mod folders;
+use folders::{copy, scratch};
+
 const HOUR: i64 = 3_600_000;
 
 fn options() -> Options {
@@ -42,20 +46,6 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-/// A folder in memory if there is one: every start of a database fsyncs.
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for path in files(from) {
-        let target = to.join(path.strip_prefix(from).unwrap());
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::copy(path, target).unwrap();
-    }
 }
 
 /// Samples of series `c`, which no deletion concerns, and whether anything was amiss.

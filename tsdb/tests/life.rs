@@ -7,6 +7,10 @@ use std::sync::Arc;
 use model::{FloatHistogram, Labels, MatchOp, Matcher, Metadata, MetricType};
 use tsdb::{AppendError, Db, Exemplar, HistogramSample, OpenError, Options, SeriesRef};
 
+#[path = "shared/folders.rs"]
+mod folders;
+use folders::{copy, scratch};
+
 const HOUR: i64 = 3_600_000;
 
 fn options() -> Options {
@@ -58,22 +62,9 @@ fn all(db: &Db) -> Vec<String> {
     dump(db, &[], i64::MIN, i64::MAX)
 }
 
-/// What a kill leaves: the folder as it is now, opened elsewhere.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
-}
-
 #[test]
 fn commits_are_visible_whole_or_not_at_all() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     let mut appender = db.appender();
     let a = appender.series(&labels("a", "1")).unwrap();
@@ -89,7 +80,7 @@ fn commits_are_visible_whole_or_not_at_all() {
 
 #[test]
 fn acknowledged_samples_survive_a_kill() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(&dir.path().join("a"));
     let names: Vec<String> = (0..50).map(|i| i.to_string()).collect();
     let mut refs: Vec<SeriesRef> = Vec::new();
@@ -125,7 +116,7 @@ fn acknowledged_samples_survive_a_kill() {
 
 #[test]
 fn series_of_one_scrape_share_their_timestamps() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     let mut refs = Vec::new();
     for round in 0..150i64 {
@@ -148,7 +139,7 @@ fn series_of_one_scrape_share_their_timestamps() {
 
 #[test]
 fn only_one_writer() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     assert!(matches!(Db::open(dir.path(), options()), Err(OpenError::Locked(_))));
     drop(db);
@@ -159,7 +150,7 @@ fn only_one_writer() {
 #[test]
 fn samples_are_refused_by_the_rules() {
     let check = |window: i64, t: i64, v: f64, expected: Result<(), &str>| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let db = Db::open(dir.path(), Options { out_of_order_window: window, ..options() }).unwrap();
         append(&db, "a", "1", &[(100 * HOUR, 1.0)]);
         append(&db, "b", "1", &[(101 * HOUR, 1.0)]);
@@ -175,7 +166,7 @@ fn samples_are_refused_by_the_rules() {
     check(0, 100 * HOUR, 1.0, Ok(()));
     let mut appender_error = String::new();
     {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let db = open(dir.path());
         append(&db, "a", "1", &[(100, 1.0)]);
         let mut appender = db.appender();
@@ -192,7 +183,7 @@ fn samples_are_refused_by_the_rules() {
         "{appender_error}"
     );
     check(0, 100 * HOUR - 1, 2.0, Err("out of bounds"));
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     append(&db, "a", "1", &[(100 * HOUR, 1.0), (100 * HOUR + 10, 1.0)]);
     let mut appender = db.appender();
@@ -205,7 +196,7 @@ fn samples_are_refused_by_the_rules() {
 
 #[test]
 fn a_changing_page_keeps_its_series() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     let mut expected: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
     for round in 0..400i64 {
@@ -240,7 +231,7 @@ fn fill(db: &Db, hours: std::ops::Range<i64>) {
 
 #[test]
 fn blocks_are_cut_merged_and_deleted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = Options { retention_duration: Some(24 * HOUR), ..options() };
     let db = Db::open(dir.path(), options.clone()).unwrap();
     fill(&db, 0..3);
@@ -277,7 +268,7 @@ fn blocks_are_cut_merged_and_deleted() {
 
 #[test]
 fn series_that_end_leave_the_head_and_come_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     let mut appender = db.appender();
     let old = appender.series(&labels("old", "1")).unwrap();
@@ -304,7 +295,7 @@ fn series_that_end_leave_the_head_and_come_back() {
 
 #[test]
 fn deleted_samples_are_gone_from_queries_then_from_disk() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     fill(&db, 0..4);
     db.maintain().unwrap();
@@ -333,7 +324,7 @@ fn deleted_samples_are_gone_from_queries_then_from_disk() {
 
 #[test]
 fn late_samples_are_merged_wherever_they_are() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = Options { out_of_order_window: 24 * HOUR, ..options() };
     let db = Db::open(dir.path().join("live"), options.clone()).unwrap();
     fill(&db, 10..12);
@@ -365,7 +356,7 @@ fn late_samples_are_merged_wherever_they_are() {
 
 #[test]
 fn names_and_values_come_from_head_and_blocks() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     append(&db, "gone", "x", &[(0, 1.0)]);
     fill(&db, 0..4);
@@ -384,7 +375,7 @@ fn names_and_values_come_from_head_and_blocks() {
 
 #[test]
 fn a_snapshot_is_a_database() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     fill(&db, 0..4);
     db.maintain().unwrap();
@@ -396,7 +387,7 @@ fn a_snapshot_is_a_database() {
 
 #[test]
 fn after_close_nothing_is_taken() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     fill(&db, 0..1);
     db.close().unwrap();
@@ -409,7 +400,7 @@ fn after_close_nothing_is_taken() {
 
 #[test]
 fn start_timestamps_exemplars_and_metadata_are_kept() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "t")]), value: 0.5, timestamp: 7 };
     let metadata = Metadata { metric_type: MetricType::Counter, help: "What.".into(), unit: "".into() };
@@ -453,7 +444,7 @@ fn start_timestamps_exemplars_and_metadata_are_kept() {
 
 #[test]
 fn size_retention_deletes_the_oldest_blocks() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = Options { retention_size: Some(1), compaction: false, ..options() };
     let db = Db::open(dir.path(), options).unwrap();
     fill(&db, 0..8);
@@ -466,7 +457,7 @@ fn size_retention_deletes_the_oldest_blocks() {
 
 #[test]
 fn a_series_of_two_scrapes_is_one() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     for round in 0..200i64 {
         for (offset, names) in [(0, ["a", "both"]), (500, ["both", "z"])] {
@@ -489,7 +480,7 @@ fn databases_and_selections_go_to_any_thread() {
     shared::<Db>();
     shared::<tsdb::Selection>();
     sent::<tsdb::Appender>();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     std::thread::scope(|scope| {
         for writer in 0..4 {
@@ -524,7 +515,7 @@ fn databases_and_selections_go_to_any_thread() {
 
 #[test]
 fn a_series_twice_in_each_row_has_the_first_value() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     let names = ["a", "b", "a", "c"];
     for row in 0..3000i64 {
@@ -547,7 +538,7 @@ fn a_series_twice_in_each_row_has_the_first_value() {
 
 #[test]
 fn a_late_first_sample_survives_a_kill_between_a_block_and_its_note_in_the_log() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = Options { out_of_order_window: 24 * HOUR, compaction: false, ..options() };
     let db = Db::open(dir.path(), options.clone()).unwrap();
     append(&db, "a", "1", &[(20 * HOUR, 1.0)]);
@@ -556,7 +547,7 @@ fn a_late_first_sample_survives_a_kill_between_a_block_and_its_note_in_the_log()
     // to the replay it is in order, so that the next cut begins there
     let db = Db::open(dir.path(), options.clone()).unwrap();
     append(&db, "c", "1", &[(10 * HOUR, 3.0)]);
-    let killed = tempfile::tempdir().unwrap();
+    let killed = scratch();
     copy(dir.path(), killed.path());
     db.maintain().unwrap();
     let before = all(&db);

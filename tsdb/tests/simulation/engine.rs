@@ -1,7 +1,6 @@
 //! The engine, its disk and the model of both, and the steps that are taken at random.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use model::{FloatHistogram, Histogram, Labels, MatchOp, Matcher};
 use tsdb::{Appender, Db, HistogramSample, Options, SeriesRef};
 
 use crate::disk::{Disk, Kind, Plan};
+use crate::folders::copy;
 use crate::random::Random;
 
 const RANGE: i64 = 1000;
@@ -66,23 +66,6 @@ fn labels(metric: u64, instance: u64) -> Labels {
         pairs.push(("zone", "z"));
     }
     Labels::from_pairs(pairs)
-}
-
-/// A folder in memory if there is one: every start of a database fsyncs.
-pub(crate) fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
 }
 
 /// Samples of a transaction, to be told to the model when it commits.

@@ -7,7 +7,7 @@ use model::{Labels, Matcher};
 use tsdb::{CommitError, Db, Options};
 
 use crate::disk::{Disk, Kind, Plan};
-use crate::engine::scratch;
+use crate::folders::scratch;
 use crate::random::Random;
 
 const ENOSPC: i32 = 28;

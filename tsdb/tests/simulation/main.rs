@@ -7,9 +7,12 @@
 mod disk;
 mod engine;
 mod faults;
+#[path = "../shared/folders.rs"]
+mod folders;
 mod random;
 
-use engine::{Simulation, scratch};
+use engine::Simulation;
+use folders::scratch;
 
 fn run(seed: u64, steps: usize) {
     let dir = scratch();
