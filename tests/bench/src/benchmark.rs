@@ -9,7 +9,7 @@ use conformance::kube_prometheus;
 use crate::benchmarks::{blackbox, disk, ingest, node, query, restart, startup};
 use crate::datasets::DiskData;
 use crate::peers::Peers;
-use crate::report::Report;
+use crate::report::{Report, Row};
 
 /// All benchmarks.
 pub const BENCHMARKS: &[Benchmark] = &[
@@ -170,6 +170,19 @@ pub(crate) struct Found {
     pub(crate) version: String,
 }
 
+impl Found {
+    /// What was measured of it.
+    pub(crate) fn row(&self, group: &str, values: Vec<Option<f64>>) -> Row {
+        Row {
+            group: group.to_owned(),
+            program: self.name.to_owned(),
+            ours: self.maker == Maker::Us,
+            version: self.version.clone(),
+            values,
+        }
+    }
+}
+
 /// The contestants that are there, and those that are left out with the reason.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
@@ -180,6 +193,13 @@ pub(crate) struct Roster {
 }
 
 impl Settings {
+    /// The contestants of [`Settings::roster`]; the report says who does not take part.
+    pub(crate) fn enlist(&self, contestants: &[Contestant], report: &mut Report) -> Result<Vec<Found>, BenchError> {
+        let roster = self.roster(contestants)?;
+        (report.left_out, report.notes) = (roster.left_out, roster.notes);
+        Ok(roster.found)
+    }
+
     /// Looks for the contestants that are asked for, and fetches the peers among them that are not on this machine yet.
     pub(crate) fn roster(&self, contestants: &[Contestant]) -> Result<Roster, BenchError> {
         for asked in &self.only {

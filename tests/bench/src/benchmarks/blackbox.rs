@@ -12,7 +12,7 @@ use harness::encode;
 
 use crate::benchmark::{BenchError, Benchmark, Contestant, Found, Maker, Settings};
 use crate::process::{Running, free_address};
-use crate::report::{Column, Report, Row, Unit};
+use crate::report::{Column, Report, Unit};
 
 pub(crate) const BENCHMARK: Benchmark =
     Benchmark { name: "blackbox", about: "Processor time and memory of probes over HTTP and HTTPS.", run };
@@ -46,21 +46,16 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         "{probes} probes one after another of a local server over HTTP/1.1 and over HTTPS, after {WARM_UP} to warm up; then \
          {IN_FLIGHT} probes at once of a server that does not answer"
     );
-    let roster = settings.roster(&CONTESTANTS)?;
-    report.left_out = roster.left_out;
-    report.notes = roster.notes;
-    let Some(server) = roster.found.first() else { return Ok(report) };
+    let contestants = settings.enlist(&CONTESTANTS, &mut report)?;
+    let Some(server) = contestants.first() else { return Ok(report) };
     let targets = Targets::start(settings, server)?;
-    for found in &roster.found {
+    for found in &contestants {
         eprintln!("{} {}: {probes} probes", found.name, found.version);
         match measure(settings, found, &targets, probes) {
-            Ok(rows) => report.rows.extend(rows.into_iter().map(|(group, values)| Row {
-                group: group.to_owned(),
-                program: found.name.to_owned(),
-                ours: found.maker == Maker::Us,
-                version: found.version.clone(),
-                values: values.map(Some).to_vec(),
-            })),
+            Ok(rows) => {
+                let rows = rows.into_iter().map(|(group, values)| found.row(group, values.map(Some).to_vec()));
+                report.rows.extend(rows);
+            }
             Err(error) => report.problems.push(error.to_string()),
         }
     }

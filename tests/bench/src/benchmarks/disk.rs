@@ -1,9 +1,9 @@
 //! `disk`: how many bytes a day of history takes after all merging, and what it cost to get there.
 
-use crate::benchmark::{BenchError, Benchmark, Maker, Settings};
+use crate::benchmark::{BenchError, Benchmark, Settings};
 use crate::datasets::{DataSet, Which, now};
 use crate::filled::{self, Figures};
-use crate::report::{Column, Report, Row, Unit};
+use crate::report::{Column, Report, Unit};
 use crate::store::STORES;
 
 pub(crate) const BENCHMARK: Benchmark =
@@ -26,19 +26,11 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
     let set = DataSet::new(settings, Which::Disk, now()?)?;
     let mut report = Report::new(&set.name, settings.quick, &COLUMNS);
     report.work = format!("{}, by remote write in order of time, after compaction", set.about);
-    let roster = settings.roster(&STORES)?;
-    report.left_out = roster.left_out;
-    report.notes = roster.notes;
-    for found in &roster.found {
+    let contestants = settings.enlist(&STORES, &mut report)?;
+    for found in &contestants {
         eprintln!("{} {}: {}", found.name, found.version, set.about);
         match filled::fill(settings, &set, found) {
-            Ok(figures) => report.rows.push(Row {
-                group: "store".to_owned(),
-                program: found.name.to_owned(),
-                ours: found.maker == Maker::Us,
-                version: found.version.clone(),
-                values: values(&figures),
-            }),
+            Ok(figures) => report.rows.push(found.row("store", values(&figures))),
             Err(error) => report.problems.push(error.to_string()),
         }
     }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::benchmark::{BenchError, Benchmark, Found, Maker, Settings};
+use crate::benchmark::{BenchError, Benchmark, Found, Settings};
 use crate::datasets;
 use crate::farm::{self, FarmSpec};
 use crate::history::Live;
 use crate::pages::Kind;
 use crate::proc_files;
 use crate::process::{FarmCount, FarmProcess, Running, free_address};
-use crate::report::{Column, Report, Row, Unit};
+use crate::report::{Column, Report, Unit};
 use crate::store::{STORES, StoreKind, allocated_bytes};
 use harness::client as http;
 
@@ -130,21 +130,13 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
     };
     let mut report = Report::new(name, settings.quick, &COLUMNS);
     report.work = plan.work();
-    let roster = settings.roster(&STORES)?;
-    report.left_out = roster.left_out;
-    report.notes = roster.notes;
-    for found in &roster.found {
+    let contestants = settings.enlist(&STORES, &mut report)?;
+    for found in &contestants {
         let seconds = (plan.warm_up + plan.steady).as_secs();
         eprintln!("{} {}: {seconds} s", found.name, found.version);
         match measure(settings, &plan, found) {
             Ok(measured) => {
-                report.rows.push(Row {
-                    group: "collector".to_owned(),
-                    program: found.name.to_owned(),
-                    ours: found.maker == Maker::Us,
-                    version: found.version.clone(),
-                    values: measured.values,
-                });
+                report.rows.push(found.row("collector", measured.values));
                 report.notes.push(format!("{}: {}", found.name, measured.note));
                 report.problems.extend(measured.problems.iter().map(|p| format!("{}: {p}", found.name)));
             }

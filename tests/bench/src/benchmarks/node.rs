@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::benchmark::{BenchError, Benchmark, Contestant, Found, Maker, Settings};
 use crate::process::{Running, free_address};
-use crate::report::{Column, Report, Row, Unit};
+use crate::report::{Column, Report, Unit};
 use harness::client::Connection;
 
 pub(crate) const BENCHMARK: Benchmark =
@@ -42,19 +42,11 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
     report.work = format!(
         "{scrapes} scrapes of the default collectors on one connection, 10 ms apart, gzip, after {WARM_UP} to warm up"
     );
-    let roster = settings.roster(&CONTESTANTS)?;
-    report.left_out = roster.left_out;
-    report.notes = roster.notes;
-    for found in &roster.found {
+    let contestants = settings.enlist(&CONTESTANTS, &mut report)?;
+    for found in &contestants {
         eprintln!("{} {}: {scrapes} scrapes", found.name, found.version);
         match measure(settings, found, scrapes) {
-            Ok(values) => report.rows.push(Row {
-                group: "node".to_owned(),
-                program: found.name.to_owned(),
-                ours: found.maker == Maker::Us,
-                version: found.version.clone(),
-                values,
-            }),
+            Ok(values) => report.rows.push(found.row("node", values)),
             Err(error) => report.problems.push(error.to_string()),
         }
     }

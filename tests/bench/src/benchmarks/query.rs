@@ -69,9 +69,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
     let mut report = Report::new(name, settings.quick, &COLUMNS);
     report.by_group = true;
     report.work = "the stores of `disk` and others with more series; time and processor time of one query".to_owned();
-    let roster = settings.roster(&STORES)?;
-    report.left_out = roster.left_out;
-    report.notes = roster.notes;
+    let contestants = settings.enlist(&STORES, &mut report)?;
     let mut sets = vec![Which::Disk, Which::Wide];
     match settings.kube_prometheus() {
         Some(_) => sets.push(Which::KubePrometheus),
@@ -81,7 +79,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         }
     }
     for which in sets {
-        let (set, failures) = filled::ready(settings, which, &roster.found)?;
+        let (set, failures) = filled::ready(settings, which, &contestants)?;
         report.problems.extend(failures);
         report.notes.push(format!("{}: {}", set.name, set.about));
         let queries: Vec<Query> = match which {
@@ -90,7 +88,7 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         };
         let mut answers = Answers::new();
         let mut askers = Vec::new();
-        for found in &roster.found {
+        for found in &contestants {
             eprintln!("{} {}: {} queries on {}", found.name, found.version, queries.len(), set.name);
             let folder = filled::folder(settings, &set, found);
             let program = Program { settings, found, folder: &folder, window: set.window };

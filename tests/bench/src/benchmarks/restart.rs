@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::benchmark::{BenchError, Benchmark, Found, Maker, Settings};
+use crate::benchmark::{BenchError, Benchmark, Found, Settings};
 use crate::datasets::{self, Restart};
 use crate::history;
-use crate::report::{Column, Report, Row, Unit};
+use crate::report::{Column, Report, Unit};
 use crate::store::{RunningStore, STORES, StoreKind, file_bytes};
 use harness::client::Connection;
 use harness::encode;
@@ -42,19 +42,11 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
     let requests = if settings.bulk { "10 min of a target" } else { "one scrape" };
     report.work = format!("{}; {requests} in a request", plan.about());
     // VictoriaMetrics has no log: it loses what it had in memory
-    let roster = settings.roster(&STORES[..2])?;
-    report.left_out = roster.left_out;
-    report.notes = roster.notes;
-    for found in &roster.found {
+    let contestants = settings.enlist(&STORES[..2], &mut report)?;
+    for found in &contestants {
         eprintln!("{} {}: {}", found.name, found.version, report.work);
         match measure(settings, &plan, found) {
-            Ok(values) => report.rows.push(Row {
-                group: "store".to_owned(),
-                program: found.name.to_owned(),
-                ours: found.maker == Maker::Us,
-                version: found.version.clone(),
-                values,
-            }),
+            Ok(values) => report.rows.push(found.row("store", values)),
             Err(error) => report.problems.push(error.to_string()),
         }
     }

@@ -135,25 +135,17 @@ fn run(settings: &Settings) -> Result<Report, BenchError> {
         "empty data folder, next to no configuration; the median of {starts} starts; memory {rest} s after the last"
     );
     let contestants = DAEMONS.map(|daemon| Contestant { name: daemon.name, maker: daemon.maker });
-    let roster = settings.roster(&contestants)?;
-    report.left_out = roster.left_out;
-    report.notes = roster.notes;
+    let contestants = settings.enlist(&contestants, &mut report)?;
     // the package's Alertmanager reads its templates from where the package would install them
     let templates = Path::new("/usr/share/prometheus/alertmanager/default.tmpl");
-    for (found, daemon) in roster.found.iter().flat_map(|f| DAEMONS.iter().find(|d| d.name == f.name).map(|d| (f, d))) {
+    for (found, daemon) in contestants.iter().flat_map(|f| DAEMONS.iter().find(|d| d.name == f.name).map(|d| (f, d))) {
         if found.name == "prometheus-alertmanager" && !templates.exists() {
             report.left_out.push((found.name.to_owned(), format!("it needs {}", templates.display())));
             continue;
         }
         eprintln!("{} {}", found.name, found.version);
         match measure(settings, found, daemon, starts, Duration::from_secs(rest)) {
-            Ok(values) => report.rows.push(Row {
-                group: daemon.group.to_owned(),
-                program: found.name.to_owned(),
-                ours: found.maker == Maker::Us,
-                version: found.version.clone(),
-                values,
-            }),
+            Ok(values) => report.rows.push(found.row(daemon.group, values)),
             Err(error) => report.problems.push(error.to_string()),
         }
     }
