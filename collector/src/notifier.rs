@@ -187,9 +187,7 @@ impl Notifier {
         for mut alert in alerts {
             let mut labels = alert.labels.to_builder();
             for (name, value) in &settings.external_labels {
-                if labels.get(name).is_empty() {
-                    labels.set(name, value);
-                }
+                labels.set_missing(name, value);
             }
             if relabel::apply(&mut labels, &settings.alert_relabel, names) {
                 alert.labels = labels.build();
@@ -256,9 +254,7 @@ impl SetTask {
             for target in &group.targets {
                 let mut labels = target.to_builder();
                 for (name, value) in &group.labels {
-                    if labels.get(name).is_empty() {
-                        labels.set(name, value);
-                    }
+                    labels.set_missing(name, value);
                 }
                 labels.set("__scheme__", &self.config.scheme);
                 let path = format!("{}/api/v2/alerts", self.config.path_prefix.trim_end_matches('/'));

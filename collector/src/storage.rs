@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use model::{Labels, Timestamp};
-use promql::storage::{Column, Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
+use promql::storage::{Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
 use tsdb::{AppendError, Appender, Db, Exemplar, HistogramSample, SeriesRef};
 
 /// The store of the collector.
@@ -132,18 +132,10 @@ impl Selection for Selected {
 
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError> {
         let samples = self.0.read(range, mint, maxt).map_err(|e| StorageError(e.to_string()))?;
-        Ok(samples
-            .into_iter()
-            .map(|series| Samples { floats: column(series.floats), histograms: column(series.histograms) })
-            .collect())
+        Ok(samples.into_iter().map(|series| Samples { floats: series.floats, histograms: series.histograms }).collect())
     }
 
     fn warnings(&self) -> &[String] {
         self.0.warnings()
     }
-}
-
-/// The same column in PromQL's type; nothing is copied.
-fn column<V>(column: tsdb::Column<V>) -> Column<V> {
-    Column { timestamps: column.timestamps, values: column.values, start_timestamps: column.start_timestamps }
 }

@@ -286,6 +286,11 @@ impl LabelsBuilder {
         self
     }
 
+    /// Sets a label where there is none of this name.
+    pub fn set_missing(&mut self, name: &str, value: &str) -> &mut Self {
+        if self.get(name).is_empty() { self.set(name, value) } else { self }
+    }
+
     /// Removes a label.
     pub fn remove(&mut self, name: &str) -> &mut Self {
         self.set(name, "")
@@ -322,6 +327,13 @@ mod tests {
         let labels = Labels::from_pairs([("b", "2"), ("a", "0"), ("c", ""), ("a", "1")]);
         assert_eq!(labels.to_string(), r#"{a="1", b="2"}"#);
         assert_eq!((labels.get("a"), labels.get("c"), labels.value("c"), labels.len()), (Some("1"), None, "", 2));
+    }
+
+    #[test]
+    fn what_is_there_is_not_set_again() {
+        let mut builder = Labels::from_pairs([("a", "1")]).to_builder();
+        builder.set_missing("a", "2").set_missing("b", "3").set_missing("c", "");
+        assert_eq!(builder.build().to_string(), r#"{a="1", b="3"}"#);
     }
 
     #[test]

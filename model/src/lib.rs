@@ -3,6 +3,7 @@
 //!
 //! This crate knows nothing of exposition formats, storage, queries or daemons, and does no I/O.
 
+mod column;
 mod duration;
 mod histogram;
 mod label_regex;
@@ -14,6 +15,7 @@ mod number;
 mod timestamp;
 mod value;
 
+pub use column::Column;
 pub use duration::{Duration, DurationError};
 pub use histogram::{
     Bucket, CUSTOM_BUCKETS_SCHEMA, Combined, CounterResetHint, FloatHistogram, Histogram, HistogramError,

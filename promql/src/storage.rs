@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use model::Column;
 use model::{FloatHistogram, Labels, Matcher, Timestamp};
 
 /// What a query asks of the storage.
@@ -67,35 +68,6 @@ pub struct Samples {
     pub floats: Column<f64>,
     /// Histogram samples, staleness markers included.
     pub histograms: Column<Arc<FloatHistogram>>,
-}
-
-/// Timestamps in ascending order and a value for each.
-#[derive(Clone, Debug)]
-pub struct Column<V> {
-    /// Timestamps in milliseconds, shared between series that were sampled together.
-    pub timestamps: Arc<[Timestamp]>,
-    /// As many values.
-    pub values: Vec<V>,
-    /// As many start timestamps (0 where unknown), if any is known.
-    pub start_timestamps: Option<Arc<[Timestamp]>>,
-}
-
-impl<V> Default for Column<V> {
-    fn default() -> Self {
-        Self { timestamps: Arc::from([]), values: Vec::new(), start_timestamps: None }
-    }
-}
-
-impl<V> Column<V> {
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// Whether there is no sample.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
 }
 
 /// The storage could not answer.

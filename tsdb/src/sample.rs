@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use model::{FloatHistogram, Histogram, Labels, Timestamp};
+use model::{Column, FloatHistogram, Histogram, Labels, Timestamp};
 
 /// A cheap handle of a series in the head, to be kept across scrapes. It stays valid until the series has had no samples
 /// in the head for a while; then appending to it fails with [`crate::AppendError::UnknownSeries`].
@@ -95,35 +95,6 @@ pub struct SeriesSamples<H = Arc<FloatHistogram>> {
 
 /// Samples with histograms in the form they were sent.
 pub type RawSamples = SeriesSamples<HistogramSample>;
-
-/// Timestamps in ascending order and a value for each.
-#[derive(Clone, Debug)]
-pub struct Column<V> {
-    /// Timestamps in milliseconds: the same `Arc` in series of one answer that were sampled together.
-    pub timestamps: Arc<[Timestamp]>,
-    /// As many values.
-    pub values: Vec<V>,
-    /// As many start timestamps (0 where unknown), if any is known.
-    pub start_timestamps: Option<Arc<[Timestamp]>>,
-}
-
-impl<V> Default for Column<V> {
-    fn default() -> Self {
-        Self { timestamps: Arc::from([]), values: Vec::new(), start_timestamps: None }
-    }
-}
-
-impl<V> Column<V> {
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// Whether there is no sample.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-}
 
 /// A trace of one observation that went into a sample.
 #[derive(Clone, Debug, PartialEq)]

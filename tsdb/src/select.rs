@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::{HashMap, HashSet};
-use model::{Labels, Timestamp};
+use model::{Column, Labels, Timestamp};
 use parking_lot::Mutex;
 
 use crate::block::{BlockSelection, PageBuffer};
@@ -12,7 +12,7 @@ use crate::error::ReadError;
 use crate::head::{Entry, HeadSnapshot};
 use crate::metrics::Counters;
 use crate::piece::Piece;
-use crate::sample::{Column, RawSamples, SeriesSamples};
+use crate::sample::{RawSamples, SeriesSamples};
 use crate::tombstones::Interval;
 
 /// Series that match a request, in label order, and their samples at the moment of the request.

@@ -94,9 +94,7 @@ pub fn settle(group: &TargetGroup, config: &ScrapeConfig) -> Vec<Result<Settled,
 fn settle_one(target: &Labels, group: &Labels, config: &ScrapeConfig) -> Result<Settled, String> {
     let mut labels = target.to_builder();
     for (name, value) in group {
-        if labels.get(name).is_empty() {
-            labels.set(name, value);
-        }
+        labels.set_missing(name, value);
     }
     let defaults = [
         (JOB, config.job_name.clone()),
@@ -106,9 +104,7 @@ fn settle_one(target: &Labels, group: &Labels, config: &ScrapeConfig) -> Result<
         (SCHEME, config.scheme.clone()),
     ];
     for (name, value) in &defaults {
-        if labels.get(name).is_empty() {
-            labels.set(name, value);
-        }
+        labels.set_missing(name, value);
     }
     for (name, values) in &config.params {
         if let Some(first) = values.first() {
@@ -137,9 +133,7 @@ fn settle_one(target: &Labels, group: &Labels, config: &ScrapeConfig) -> Result<
     }
     let url = url_of(&labels.build(), config);
     labels.retain(|name, _| !name.starts_with(META_PREFIX));
-    if labels.get(INSTANCE).is_empty() {
-        labels.set(INSTANCE, &address);
-    }
+    labels.set_missing(INSTANCE, &address);
     let labels = labels.build().filter(|name| !name.starts_with("__"));
     Ok(Settled::Kept(Box::new(Target {
         discovered,

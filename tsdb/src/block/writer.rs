@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::Timestamp;
+use model::{Column, Timestamp};
 
 use crate::HistogramSample;
 use crate::block::Ulid;
@@ -14,7 +14,7 @@ use crate::encoding::{floats, histogram, timestamps};
 use crate::error::{FileError, MaintainError};
 use crate::files::Files;
 use crate::head::put_starts;
-use crate::sample::{Column, RawSamples};
+use crate::sample::RawSamples;
 use crate::select::Selection;
 
 /// What the folder of a block is called while it is written; found later, it is removed.
