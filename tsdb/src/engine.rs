@@ -191,36 +191,36 @@ impl Engine {
         ids
     }
 
-    /// The head's series that match, in label order.
-    pub(crate) fn head_sorted(&self, matchers: &[Matcher]) -> (Vec<u32>, Vec<Labels>) {
+    /// What the head's series that match have now, with their labels in order, and what `beside` finds at that moment. No series is
+    /// created between the look at the index and the look at the samples: of a commit that is seen every series is known.
+    pub(crate) fn head_snapshot<T>(
+        &self,
+        matchers: &[Matcher],
+        beside: impl FnOnce(&Groups) -> T,
+    ) -> (HeadSnapshot, Vec<Labels>, T) {
         if !self.index.read().sortable() {
             self.index.write().prepare_sort();
         }
         loop {
             let index = self.index.read();
             let Ok(ids) = postings::select(&*index, matchers);
-            if ids.is_empty() {
-                return (Vec::new(), Vec::new());
+            if !ids.is_empty() && !index.sortable() {
+                // a series came in between
+                drop(index);
+                self.index.write().prepare_sort();
+                continue;
             }
-            if index.sortable() {
-                let ids = index.sort(&ids);
-                let labels = ids.iter().map(|id| index.labels(*id)).collect();
-                return (ids, labels);
-            }
-            // a series came in between
-            drop(index);
-            self.index.write().prepare_sort();
+            let ids = if ids.is_empty() { ids } else { index.sort(&ids) };
+            let labels = ids.iter().map(|id| index.labels(*id)).collect();
+            let groups = self.groups.lock();
+            return (HeadSnapshot::take(&groups, &ids), labels, beside(&groups));
         }
     }
 
     pub(crate) fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
-        let (ids, labels) = self.head_sorted(matchers);
+        // blocks take over from the head under the lock of the groups
+        let (mut head, labels, blocks) = self.head_snapshot(matchers, |_| self.blocks.read().clone());
         let mut warnings = Vec::new();
-        let (mut head, blocks) = {
-            // blocks take over from the head under this lock
-            let groups = self.groups.lock();
-            (HeadSnapshot::take(&groups, &ids), self.blocks.read().clone())
-        };
         head.prepare(min_time, max_time);
         let (kept, labels) = head.retain(labels, min_time, max_time);
         let mut parts = Vec::new();

@@ -14,7 +14,7 @@ use crate::db::FOLDER;
 use crate::engine::{DamagedRange, Engine};
 use crate::error::{FileError, MaintainError, ReadError};
 use crate::files::{Files, dir_size};
-use crate::head::{Groups, HeadSnapshot};
+use crate::head::Groups;
 use crate::retention::{self, Sized};
 use crate::select::{Selection, Source};
 use crate::wal::RecordBuilder;
@@ -130,8 +130,7 @@ fn due_cut(db: &Engine) -> Option<(Timestamp, Timestamp)> {
 
 /// Writes `min_time..max_time` of the head as a block and removes it from the head.
 fn cut(db: &Engine, min_time: Timestamp, max_time: Timestamp) -> Result<(), MaintainError> {
-    let (ids, labels) = db.head_sorted(&[]);
-    let mut head = HeadSnapshot::take(&db.groups.lock(), &ids);
+    let (mut head, labels, ()) = db.head_snapshot(&[], |_| ());
     head.prepare(min_time, max_time - 1);
     let late = head.late();
     let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
@@ -168,8 +167,8 @@ fn flush_late(db: &Engine) -> Result<(), MaintainError> {
         let Some(oldest) = oldest.filter(|t| *t < min_valid) else { return Ok(()) };
         let start = oldest.div_euclid(range) * range;
         let end = (start + range).min(min_valid);
-        let (ids, labels) = db.head_sorted(&[]);
-        let head = HeadSnapshot::take(&db.groups.lock(), &ids).only_late();
+        let (head, labels, ()) = db.head_snapshot(&[], |_| ());
+        let head = head.only_late();
         let late = head.late();
         let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
         let block = write_block(db, &selection, start, end, Compaction { level: 1, ..Compaction::default() });
@@ -407,11 +406,7 @@ pub(crate) fn snapshot(db: &Engine, dir: &Path, with_head: bool) -> Result<(), M
         files.link_dir(&block.dir, &target.join(block.meta.ulid.to_string()))?;
     }
     if with_head {
-        let (ids, labels) = db.head_sorted(&[]);
-        let (mut head, (min_time, newest)) = {
-            let groups = db.groups.lock();
-            (HeadSnapshot::take(&groups, &ids), groups.extent())
-        };
+        let (mut head, labels, (min_time, newest)) = db.head_snapshot(&[], Groups::extent);
         if min_time <= newest {
             head.prepare(min_time, newest);
             let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());

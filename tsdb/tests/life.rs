@@ -514,6 +514,36 @@ fn databases_and_selections_go_to_any_thread() {
 }
 
 #[test]
+fn series_that_a_commit_creates_are_seen_together() {
+    // small databases, many times: where much is there already, a look takes longer than the moment that matters
+    for _ in 0..40 {
+        let dir = scratch();
+        let db = open(dir.path());
+        std::thread::scope(|scope| {
+            let writers = [0, 1, 2, 3].map(|writer| {
+                let db = &db;
+                scope.spawn(move || {
+                    for commit in 0..50 {
+                        let mut appender = db.appender();
+                        for series in 0..10 {
+                            let series = labels("new", &format!("{writer}-{commit}-{series}"));
+                            let series = appender.series(&series).unwrap();
+                            appender.append(series, 1000, 1.0).unwrap();
+                        }
+                        appender.commit().unwrap();
+                    }
+                })
+            });
+            while writers.iter().any(|writer| !writer.is_finished()) {
+                let seen = db.select(&[Matcher::equal("__name__", "new")], 0, i64::MAX).unwrap().labels().len();
+                assert!(seen.is_multiple_of(10), "{seen} series");
+            }
+        });
+        assert_eq!(all(&db).len(), 2000);
+    }
+}
+
+#[test]
 fn a_series_twice_in_each_row_has_the_first_value() {
     let dir = scratch();
     let db = open(dir.path());
