@@ -306,7 +306,12 @@ impl RuleSetup {
 fn db_options(options: &CollectorOptions, config: &Config) -> (tsdb::Options, String) {
     let size = config.storage.retention_size.or(options.retention_size);
     let time = config.storage.retention_time.or(options.retention_time);
-    let time = if time.is_none() && size.is_none() { Some(DEFAULT_RETENTION) } else { time.filter(|t| !t.is_zero()) };
+    let share = config.storage.retention_percentage;
+    let time = if time.is_none() && size.is_none() && share == 0.0 {
+        Some(DEFAULT_RETENTION)
+    } else {
+        time.filter(|t| !t.is_zero())
+    };
     let month = Duration::from_secs(31 * 86_400);
     let tenth = time.map_or(month, |t| Duration::from_millis(t.millis() / 10).min(month));
     let longest = options.max_block_duration.unwrap_or(tenth).max(options.min_block_duration);
@@ -315,6 +320,7 @@ fn db_options(options: &CollectorOptions, config: &Config) -> (tsdb::Options, St
         max_block_duration: longest.millis(),
         retention_duration: time.map(Duration::millis),
         retention_size: size.map(|s| s.0),
+        retention_percentage: share,
         wal_fsync_interval: StdDuration::from(options.wal_fsync_interval),
         out_of_order_window: config.storage.out_of_order_time_window.millis(),
         // as often as upstream looks at its blocks; oftener for the short blocks of tests
@@ -330,7 +336,8 @@ fn db_options(options: &CollectorOptions, config: &Config) -> (tsdb::Options, St
     if let Some(exemplars) = config.storage.max_exemplars {
         db.max_exemplars = usize::try_from(exemplars).unwrap_or(usize::MAX);
     }
-    let text = [time.map(|t| t.to_string()), size.map(|s| format!("{}B", s.0))].into_iter().flatten();
+    let share = (share > 0.0).then(|| format!("{share}%"));
+    let text = [time.map(|t| t.to_string()), size.map(|s| format!("{}B", s.0)), share].into_iter().flatten();
     (db, text.collect::<Vec<_>>().join(" or "))
 }
 

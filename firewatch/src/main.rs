@@ -3,6 +3,7 @@
 mod check;
 mod query;
 mod test;
+mod tsdb;
 mod up;
 
 use std::process::ExitCode;
@@ -30,6 +31,9 @@ enum Command {
     /// Ask a server.
     #[command(subcommand)]
     Query(query::What),
+    /// Work on the files of a store.
+    #[command(subcommand)]
+    Tsdb(tsdb::What),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +50,6 @@ fn main() -> ExitCode {
         Command::Check(what) => check::run(&what),
         Command::Test(what) => test::run(&what),
         Command::Query(what) => query::run(&what),
+        Command::Tsdb(what) => tsdb::run(&what),
     }
 }

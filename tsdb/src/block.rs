@@ -12,6 +12,7 @@ mod writer;
 pub use meta::{BlockMeta, BlockStats, Compaction, Parent};
 pub use ulid::{Ulid, UlidError};
 
+pub(crate) use meta::IMPORTED;
 pub(crate) use pages::PageBuffer;
 pub(crate) use reader::{Block, BlockSelection};
 pub(crate) use writer::{BlockWriter, TEMPORARY};

@@ -15,11 +15,12 @@ use crate::error::{CommitError, FileError, MaintainError, OpenError, ReadError};
 use crate::exemplars::ExemplarStore;
 use crate::files::dir_size;
 use crate::head::{Bounds, Groups, SpillArea};
+use crate::image::{self, When};
 use crate::lock::DirLock;
 use crate::maintain;
 use crate::metrics::{Counters, Metrics};
 use crate::options::Options;
-use crate::replay;
+use crate::replay::{self, Replayed};
 use crate::sample::Exemplar;
 use crate::select::Selection;
 use crate::status::{Status, top};
@@ -74,7 +75,6 @@ impl Db {
         counters.damaged_blocks.add(damaged.len() as u64);
 
         let began = Instant::now();
-        let area = SpillArea::open(&files, &dir.join("head"))?;
         let bounds = Bounds {
             min_time: Timestamp::MAX,
             max_time: Timestamp::MIN,
@@ -82,12 +82,26 @@ impl Db {
             window: options.out_of_order_window,
             block_range: options.min_block_duration,
         };
-        let wal_dir = dir.join("wal");
+        let (wal_dir, head_dir) = (dir.join("wal"), dir.join("head"));
         files.create_dir(&wal_dir)?;
-        let exemplars = ExemplarStore::new(options.max_exemplars);
-        let mut replayed = replay::replay(&files, &wal_dir, Groups::new(bounds, area), exemplars, &counters)?;
+        files.create_dir(&head_dir)?;
+        let empty = || {
+            let groups = Groups::new(bounds, SpillArea::open(&files, &head_dir)?);
+            Ok(Replayed::new(groups, ExemplarStore::new(options.max_exemplars)))
+        };
+        // of what was imported the head knows nothing
+        let cut = blocks.iter().filter(|b| !b.meta.compaction.is_imported());
+        let ranges: Vec<_> = cut.map(|b| (b.meta.min_time, b.meta.max_time)).collect();
+        let (state, known) = match image::load(&files, &head_dir, &wal_dir, empty, &ranges, &counters)? {
+            Some((state, known)) => (state, Some(known)),
+            None => {
+                let state = empty()?;
+                state.groups.area.sweep(&HashSet::new());
+                (state, None)
+            }
+        };
+        let mut replayed = replay::replay(&files, &wal_dir, state, known, &counters)?;
         // cut before a crash, but not noted in the log
-        let ranges = blocks.iter().map(|b| (b.meta.min_time, b.meta.max_time)).collect();
         if let Err(error) = replay::forget_blocks(&mut replayed, ranges) {
             tracing::error!(%error, "samples of the log cannot be compared with the blocks");
             counters.reads_failed.add(1);
@@ -115,6 +129,7 @@ impl Db {
             blocks: RwLock::new(blocks),
             damaged: Mutex::new(damaged),
             note_due: AtomicBool::new(false),
+            image: Mutex::default(),
             leftover: Mutex::default(),
             exemplars: Mutex::new(replayed.exemplars),
             metadata: Mutex::new(replayed.metadata),
@@ -167,7 +182,8 @@ impl Db {
         Ok(answer(names.into_iter().collect(), limit, selection.warnings()))
     }
 
-    /// Values of a label that series in the range have, and that satisfy all matchers if there are any.
+    /// Values of a label that series have, and that satisfy all matchers if there are any. As upstream's, it looks at blocks and the
+    /// head as a whole: series are counted in that have samples in one that overlaps the range.
     ///
     /// # Errors
     /// As [`Db::select`].
@@ -179,12 +195,8 @@ impl Db {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
-        if matchers.is_empty() {
-            return Ok(self.engine.ask_indexes(Ask::Values(name), min_time, max_time, limit));
-        }
-        let selection = self.engine.select(matchers, min_time, max_time);
-        let values: HashSet<&str> = selection.labels().iter().filter_map(|labels| labels.get(name)).collect();
-        Ok(answer(values.into_iter().collect(), limit, selection.warnings()))
+        let ask = if matchers.is_empty() { Ask::Values(name) } else { Ask::ValuesOf(name, matchers) };
+        Ok(self.engine.ask_indexes(ask, min_time, max_time, limit))
     }
 
     /// Exemplars in the range of series that satisfy one of the sets of matchers, series in label order.
@@ -282,6 +294,11 @@ impl Db {
         self.engine.blocks.read().iter().map(|b| b.meta()).collect()
     }
 
+    /// How it was opened.
+    pub fn options(&self) -> &Options {
+        &self.engine.options
+    }
+
     /// The folder all files lie in.
     pub fn folder(&self) -> &Path {
         &self.engine.dir
@@ -360,7 +377,15 @@ impl Db {
         self.engine.closed.store(true, Ordering::SeqCst);
         // who is in the middle of a commit comes to its end
         drop(self.engine.groups.lock());
-        self.engine.sync_wal()
+        self.engine.sync_wal()?;
+        if self.engine.options.image_interval_bytes.is_some() {
+            // the log has it all, if this fails
+            if let Err(error) = image::write_if_due(&self.engine, When::Changed) {
+                tracing::warn!(%error, "no image of the head could be written at the end");
+            }
+            self.engine.groups.lock().area.keep();
+        }
+        Ok(())
     }
 }
 

@@ -13,11 +13,12 @@ use crate::db::Answer;
 use crate::error::{AppendError, CommitError, FileError};
 use crate::exemplars::ExemplarStore;
 use crate::head::{Groups, HeadSnapshot, Limits, SeriesIndex};
+use crate::image::LastImage;
 use crate::lock::DirLock;
 use crate::maintain;
 use crate::metrics::Counters;
 use crate::options::Options;
-use crate::postings::{self, LabelIndex};
+use crate::postings::{self, LabelIndex, SeriesSet};
 use crate::select::{Selection, Source};
 use crate::wal::{RecordBuilder, WalWriter};
 
@@ -41,6 +42,8 @@ pub(crate) struct Engine {
     pub(crate) damaged: Mutex<Vec<(DamagedRange, String)>>,
     /// The log has not been told what is in blocks.
     pub(crate) note_due: AtomicBool,
+    /// The last image of the head.
+    pub(crate) image: Mutex<LastImage>,
     /// Folders of blocks that could not be removed.
     pub(crate) leftover: Mutex<Vec<PathBuf>>,
     pub(crate) exemplars: Mutex<ExemplarStore>,
@@ -291,6 +294,8 @@ pub(crate) enum Ask<'a> {
     Names,
     /// Of this label.
     Values(&'a str),
+    /// Of this label, of the series that satisfy all matchers.
+    ValuesOf(&'a str, &'a [Matcher]),
 }
 
 impl Ask<'_> {
@@ -298,6 +303,10 @@ impl Ask<'_> {
         match self {
             Self::Names => index.names(),
             Self::Values(name) => index.values(name),
+            Self::ValuesOf(name, matchers) => {
+                let series = postings::select(index, matchers)?;
+                if series.is_empty() { Ok(Vec::new()) } else { index.values_among(name, &SeriesSet::new(&series)) }
+            }
         }
     }
 }

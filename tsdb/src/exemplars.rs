@@ -56,6 +56,16 @@ impl ExemplarStore {
         true
     }
 
+    /// All exemplars with their series, in the order they came.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (&Labels, &Exemplar)> {
+        let mut taken: HashMap<&Labels, usize> = HashMap::new();
+        self.order.iter().filter_map(move |labels| {
+            let at = taken.entry(labels).or_default();
+            *at += 1;
+            Some((labels, self.series.get(labels)?.get(*at - 1)?))
+        })
+    }
+
     pub(crate) fn select(
         &self,
         matchers: &[Vec<Matcher>],

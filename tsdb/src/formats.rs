@@ -78,6 +78,19 @@ pub fn log_segment(number: u64, payload: &[u8], rest: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// An image of the head with these records, with the right checksums.
+pub fn image(number: u64, records: &[Vec<u8>]) -> Vec<u8> {
+    crate::image::from_records(number, records)
+}
+
+/// The payloads of the records of an image of the head, but for damaged ones.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn image_records(path: &Path) -> Result<Vec<Vec<u8>>, FileError> {
+    crate::image::records(path)
+}
+
 /// Writes a file in checksummed pages, as a block's `index` and `data` are.
 ///
 /// # Errors

@@ -13,9 +13,10 @@ mod symbols;
 mod tail;
 
 pub(crate) use chunk::{put_starts, take_starts};
+pub(crate) use group::Group;
 pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome};
-pub(crate) use histograms::Entry;
+pub(crate) use histograms::{Entry, HistogramSeries};
 pub(crate) use series_index::SeriesIndex;
 pub(crate) use snapshot::HeadSnapshot;
-pub(crate) use spill::SpillArea;
+pub(crate) use spill::{ImageFiles, SpillArea};
 pub(crate) use tail::{put_change, take_change};

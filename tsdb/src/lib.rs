@@ -9,6 +9,7 @@
 
 mod appender;
 mod block;
+mod bulk;
 mod compact;
 mod db;
 mod encoding;
@@ -18,6 +19,7 @@ mod exemplars;
 mod files;
 pub mod formats;
 mod head;
+mod image;
 mod lock;
 mod maintain;
 mod metrics;
@@ -35,6 +37,7 @@ mod worker;
 
 pub use appender::{Appender, CommitReport, RowReport};
 pub use block::{BlockMeta, BlockStats, Compaction, Parent, Ulid, UlidError};
+pub use bulk::{BulkLoader, BulkReport, BulkSeries, ImportError};
 pub use db::{Answer, Db, FOLDER};
 pub use error::{AppendError, CommitError, Conflict, FileError, MaintainError, OpenError, ReadError};
 pub use files::{FileFault, FileObserver, FileOperation, Files};

@@ -15,6 +15,7 @@ use crate::engine::{DamagedRange, Engine};
 use crate::error::{FileError, MaintainError, ReadError};
 use crate::files::{Files, dir_size};
 use crate::head::Groups;
+use crate::image::{self, When};
 use crate::retention::{self, Sized};
 use crate::select::{Selection, Source};
 use crate::wal::RecordBuilder;
@@ -60,7 +61,7 @@ pub(crate) fn open_blocks(files: &Files, dir: &Path) -> Result<(Vec<Arc<Block>>,
 }
 
 /// Removes a block's folder, so that a crash in between leaves no block that looks whole.
-fn remove_dir(files: &Files, dir: &Path) -> bool {
+pub(crate) fn remove_dir(files: &Files, dir: &Path) -> bool {
     let remove = || -> io::Result<()> {
         let temporary = dir.with_extension("tmp");
         match files.rename(dir, &temporary) {
@@ -99,6 +100,7 @@ pub(crate) fn maintain(db: &Engine) -> Result<(), MaintainError> {
     let noted = if db.note_due.load(Ordering::Relaxed) { log_flushed(db, &db.groups.lock()) } else { Ok(()) };
     // a step that fails does not keep the others from theirs: on a full disk, retention is what makes room
     let mut outcome = noted.map_err(MaintainError::from);
+    let truncations = db.counters.head_truncations.get();
     outcome = outcome.and(cut_due(db));
     outcome = outcome.and(flush_late(db));
     retain(db);
@@ -106,6 +108,9 @@ pub(crate) fn maintain(db: &Engine) -> Result<(), MaintainError> {
         outcome = outcome.and(merge(db));
         retain(db);
     }
+    // before the log loses what the last one stands on
+    let cut = db.counters.head_truncations.get() > truncations;
+    outcome = outcome.and(image::write_if_due(db, if cut { When::Always } else { When::Grown }));
     outcome.and(shorten_log(db))
 }
 
@@ -223,7 +228,8 @@ pub(crate) fn put_flushed(record: &mut RecordBuilder, groups: &Groups, min_valid
     put_late(record, groups, min_valid);
 }
 
-fn put_late(record: &mut RecordBuilder, groups: &Groups, before: Timestamp) {
+/// Repeats the out-of-order samples before a time.
+pub(crate) fn put_late(record: &mut RecordBuilder, groups: &Groups, before: Timestamp) {
     let (floats, histograms) = groups.out_of_order.before(before);
     for row in floats.chunk_by(|a, b| a.0 == b.0) {
         let series: Vec<u32> = row.iter().map(|s| s.1).collect();
@@ -303,7 +309,9 @@ fn retain(db: &Engine) {
     };
     let blocks = sized(&db.blocks.read());
     let by_time = db.options.retention_duration.map(|d| retention::beyond_time(&blocks, d)).unwrap_or_default();
-    let by_size = match db.options.retention_size {
+    let share = (db.options.retention_percentage > 0.0).then(|| file_system_share(db)).flatten();
+    let limit = db.options.retention_size.into_iter().chain(share).min();
+    let by_size = match limit {
         Some(limit) => {
             let head = db.groups.lock().file_bytes();
             retention::beyond_size(&blocks, dir_size(&db.dir.join("wal")) + head, limit)
@@ -318,6 +326,20 @@ fn retain(db: &Engine) {
     }
     tracing::info!(blocks = gone.len(), "deleting blocks beyond the retention");
     remove_blocks(db, None, &gone);
+}
+
+/// The bytes that the configured percentage of the file system is; `None` if the system does not say how large it is.
+fn file_system_share(db: &Engine) -> Option<u64> {
+    match rustix::fs::statvfs(&db.dir) {
+        Ok(stat) => {
+            let bytes = stat.f_blocks.saturating_mul(stat.f_frsize) as f64;
+            Some((bytes * db.options.retention_percentage / 100.0) as u64)
+        }
+        Err(error) => {
+            tracing::error!(%error, path = %db.dir.display(), "cannot find out how large the file system is");
+            None
+        }
+    }
 }
 
 /// Puts a block in the place of others and deletes those. Who reads them has them open.
@@ -354,35 +376,49 @@ fn merge(db: &Engine) -> Result<(), MaintainError> {
 
 fn merge_blocks(db: &Engine, plan: &[Ulid]) -> Result<(), MaintainError> {
     let blocks: Vec<Arc<Block>> = db.blocks.read().iter().filter(|b| plan.contains(&b.meta.ulid)).cloned().collect();
-    let min_time = blocks.iter().map(|b| b.meta.min_time).min().unwrap_or(0);
-    let max_time = blocks.iter().map(|b| b.meta.max_time).max().unwrap_or(0);
     if blocks.windows(2).any(|w| w[0].meta.max_time > w[1].meta.min_time) {
         db.counters.vertical_compactions.add(1);
     }
-    let mut sources: Vec<Ulid> = blocks.iter().flat_map(|b| b.meta.compaction.sources.clone()).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    let compaction = Compaction {
-        level: blocks.iter().map(|b| b.meta.compaction.level).max().unwrap_or(0) + 1,
-        sources,
-        parents: blocks.iter().map(|b| b.meta.parent()).collect(),
-    };
-    let selection = select_blocks(&blocks, min_time, max_time)?;
+    let Merge { selection, min_time, max_time, compaction } = Merge::of(&blocks)?;
     let block = write_block(db, &selection, min_time, max_time, compaction)?;
     drop(selection);
     remove_blocks(db, block, plan);
     Ok(())
 }
 
-fn select_blocks(blocks: &[Arc<Block>], min_time: Timestamp, max_time: Timestamp) -> Result<Selection, ReadError> {
-    let mut parts = Vec::new();
-    let mut blocks: Vec<&Arc<Block>> = blocks.iter().collect();
-    blocks.sort_by_key(|b| b.meta.ulid);
-    for block in blocks {
-        let (selection, labels) = block.select(&[], min_time, max_time - 1)?;
-        parts.push((Source::Block(selection), labels));
+/// All that some blocks have, for one that is to replace them.
+pub(crate) struct Merge {
+    pub(crate) selection: Selection,
+    pub(crate) min_time: Timestamp,
+    pub(crate) max_time: Timestamp,
+    pub(crate) compaction: Compaction,
+}
+
+impl Merge {
+    pub(crate) fn of(blocks: &[Arc<Block>]) -> Result<Self, ReadError> {
+        let min_time = blocks.iter().map(|b| b.meta.min_time).min().unwrap_or(0);
+        let max_time = blocks.iter().map(|b| b.meta.max_time).max().unwrap_or(0);
+        let mut sources: Vec<Ulid> = blocks.iter().flat_map(|b| b.meta.compaction.sources.clone()).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        let mut hints: Vec<String> = blocks.iter().flat_map(|b| b.meta.compaction.hints.clone()).collect();
+        hints.sort_unstable();
+        hints.dedup();
+        let compaction = Compaction {
+            level: blocks.iter().map(|b| b.meta.compaction.level).max().unwrap_or(0) + 1,
+            sources,
+            parents: blocks.iter().map(|b| b.meta.parent()).collect(),
+            hints,
+        };
+        let mut parts = Vec::new();
+        let mut blocks: Vec<&Arc<Block>> = blocks.iter().collect();
+        blocks.sort_by_key(|b| b.meta.ulid);
+        for block in blocks {
+            let (selection, labels) = block.select(&[], min_time, max_time - 1)?;
+            parts.push((Source::Block(selection), labels));
+        }
+        Ok(Self { selection: Selection::join(parts, Vec::new()), min_time, max_time, compaction })
     }
-    Ok(Selection::join(parts, Vec::new()))
 }
 
 /// Rewrites blocks that have deleted ranges.

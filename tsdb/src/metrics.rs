@@ -92,6 +92,12 @@ counters! {
     wal_unknown_series,
     /// Milliseconds the replay of the log took.
     replay_millis,
+    /// Images of the head written.
+    images,
+    /// Images of the head that could not be written; the log has all that they would have.
+    images_failed,
+    /// Images of the head that could not be used at the start, so that the whole log was read: `snapshot_replay_error_total`.
+    images_refused,
     /// Checkpoints written: `checkpoint_creations_total`.
     checkpoints,
     /// Checkpoints that failed: `checkpoint_creations_failed_total`.

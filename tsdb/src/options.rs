@@ -17,10 +17,16 @@ pub struct Options {
     pub retention_duration: Option<i64>,
     /// The oldest blocks are deleted while blocks, log and head files take more bytes than this; `None` keeps them.
     pub retention_size: Option<u64>,
+    /// The oldest blocks are deleted while blocks, log and head files take more than this share (0 to 100) of the file system; 0 keeps
+    /// them.
+    pub retention_percentage: f64,
     /// The log is fsynced this often; zero means before each commit returns (5 s).
     pub wal_fsync_interval: Duration,
     /// A log segment is closed when it has this many bytes (128 MiB).
     pub wal_segment_bytes: u64,
+    /// When the log has grown by this many bytes since the last one (and by half of that one's size), an image of the head is written, and
+    /// at the close: a start reads it and the log behind it only. `None` writes none (4 MiB).
+    pub image_interval_bytes: Option<u64>,
     /// Samples this much older than the newest sample of the head are still taken out of order; 0 takes none.
     pub out_of_order_window: i64,
     /// Exemplars kept in memory, the oldest forgotten first; 0 keeps none (100,000).
@@ -45,8 +51,10 @@ impl Default for Options {
             max_block_duration: 31 * 24 * HOUR,
             retention_duration: Some(15 * 24 * HOUR),
             retention_size: None,
+            retention_percentage: 0.0,
             wal_fsync_interval: Duration::from_secs(5),
             wal_segment_bytes: 128 << 20,
+            image_interval_bytes: Some(4 << 20),
             out_of_order_window: 0,
             max_exemplars: 100_000,
             background: true,

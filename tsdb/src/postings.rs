@@ -22,6 +22,27 @@ pub(crate) trait LabelIndex {
     fn names(&self) -> Result<Vec<String>, Self::Error>;
     /// All values of a label, in any order.
     fn values(&self, name: &str) -> Result<Vec<String>, Self::Error>;
+    /// The values of a label that one of the series in the set has, in any order.
+    fn values_among(&self, name: &str, series: &SeriesSet) -> Result<Vec<String>, Self::Error>;
+}
+
+/// A set of series numbers, asked whether it has one without a search.
+#[derive(Debug)]
+pub(crate) struct SeriesSet {
+    words: Vec<u64>,
+}
+
+impl SeriesSet {
+    /// The set of some ascending numbers.
+    pub(crate) fn new(ids: &[u32]) -> Self {
+        let mut words = vec![0; ids.last().map_or(0, |last| *last as usize / 64 + 1)];
+        ids.iter().for_each(|id| words[*id as usize / 64] |= 1 << (id % 64));
+        Self { words }
+    }
+
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        self.words.get(id as usize / 64).is_some_and(|word| word & 1 << (id % 64) != 0)
+    }
 }
 
 /// Series that satisfy all matchers, ascending.
@@ -139,11 +160,32 @@ mod tests {
     use crate::head::SeriesIndex;
     use model::Labels;
 
-    fn check(matchers: &[Matcher], expected: &[u32]) {
+    fn index() -> SeriesIndex {
         let mut index = SeriesIndex::new();
         for (a, b) in [("1", ""), ("2", "x"), ("10", "y"), ("", "x"), ("1", "x")] {
             index.get_or_create(&Labels::from_pairs([("n", "m"), ("a", a), ("b", b)])).unwrap();
         }
+        index
+    }
+
+    #[test]
+    fn values_of_some_series() {
+        let index = index();
+        let values = |ids: &[u32]| {
+            let Ok(mut values) = index.values_among("a", &SeriesSet::new(ids));
+            values.sort();
+            values
+        };
+        assert_eq!(values(&[1, 3, 5]), ["1", "10"]);
+        assert_eq!(values(&[4]), [""; 0]);
+        assert_eq!(values(&[]), [""; 0]);
+        assert_eq!(values(&[2, 70_000]), ["2"]);
+        let Ok(none) = index.values_among("nope", &SeriesSet::new(&[1]));
+        assert!(none.is_empty());
+    }
+
+    fn check(matchers: &[Matcher], expected: &[u32]) {
+        let index = index();
         let Ok(found) = select(&index, matchers);
         assert_eq!(found, expected, "{matchers:?}");
         // what the index answers is what each series by itself answers

@@ -9,7 +9,7 @@ use crate::files::Files;
 use crate::head::{Entry, Groups, HeadSnapshot, Limits, SeriesIndex};
 use crate::metrics::Counters;
 use crate::select::{Selection, Source};
-use crate::wal::{self, ReplayStats, Section};
+use crate::wal::{self, Known, ReplayStats, Section};
 
 /// The head as the log tells it.
 pub(crate) struct Replayed {
@@ -23,25 +23,18 @@ pub(crate) struct Replayed {
     unknown: u64,
 }
 
-/// Reads the log into an empty head. The rules that let a sample in are applied again, in the same order, with the same
-/// outcome.
+/// Reads the log, but for what is `known`, into a head that has what is known. The rules that let a sample in are applied again, in
+/// the same order, with the same outcome.
 pub(crate) fn replay(
     files: &Files,
     dir: &Path,
-    groups: Groups,
-    exemplars: ExemplarStore,
+    mut state: Replayed,
+    known: Option<Known>,
     counters: &Counters,
 ) -> Result<Replayed, FileError> {
-    let mut state = Replayed {
-        index: SeriesIndex::new(),
-        groups,
-        exemplars,
-        metadata: HashMap::new(),
-        aliases: HashMap::new(),
-        stats: ReplayStats::default(),
-        unknown: 0,
-    };
-    state.stats = wal::replay(files, dir, |section| state.apply(section))?;
+    state.groups.late_came_before = known.is_some();
+    state.stats = wal::replay(files, dir, known, |section| state.apply(section))?;
+    state.groups.late_came_before = true;
     state.index.post_all();
     counters.wal_corruptions.add(state.stats.damaged);
     counters.wal_unknown_series.add(state.unknown);
@@ -103,6 +96,19 @@ fn forget_before(state: &mut Replayed, time: Timestamp) {
 }
 
 impl Replayed {
+    /// An empty head.
+    pub(crate) fn new(groups: Groups, exemplars: ExemplarStore) -> Self {
+        Self {
+            index: SeriesIndex::new(),
+            groups,
+            exemplars,
+            metadata: HashMap::new(),
+            aliases: HashMap::new(),
+            stats: ReplayStats::default(),
+            unknown: 0,
+        }
+    }
+
     fn known(&mut self, id: u32, time: Timestamp) -> Option<u32> {
         let id = self.aliases.get(&id).copied().unwrap_or(id);
         if self.groups.contains(id) {
@@ -115,7 +121,8 @@ impl Replayed {
         None
     }
 
-    fn apply(&mut self, section: Section) {
+    /// Takes a part of the log.
+    pub(crate) fn apply(&mut self, section: Section) {
         match section {
             Section::Series(all) => {
                 for (id, labels) in all {
@@ -217,7 +224,8 @@ mod tests {
         };
         let area = SpillArea::open(&files, &dir.path().join("head")).unwrap();
         let counters = Counters::default();
-        let mut state = replay(&files, &wal, Groups::new(bounds, area), ExemplarStore::new(0), &counters).unwrap();
+        let state = Replayed::new(Groups::new(bounds, area), ExemplarStore::new(0));
+        let mut state = replay(&files, &wal, state, None, &counters).unwrap();
         assert_eq!(counters.wal_unknown_series.get(), 1);
         let labels = model::Labels::from_pairs([("__name__", "new")]);
         assert_eq!(state.index.get_or_create(&labels), Some((8, true)));

@@ -11,7 +11,7 @@ use crate::block::{BlockSelection, PageBuffer};
 use crate::error::ReadError;
 use crate::head::{Entry, HeadSnapshot};
 use crate::metrics::Counters;
-use crate::piece::Piece;
+use crate::piece::{Piece, Values};
 use crate::sample::{RawSamples, SeriesSamples};
 use crate::tombstones::Interval;
 
@@ -46,6 +46,8 @@ type Identity = (usize, usize, usize);
 pub(crate) enum Source {
     Head(HeadSnapshot),
     Block(BlockSelection),
+    /// Floats in memory.
+    Loaded(Vec<Column<f64>>),
 }
 
 impl Source {
@@ -53,6 +55,7 @@ impl Source {
         match self {
             Self::Head(head) => head.tombstones(at),
             Self::Block(block) => block.tombstones(at),
+            Self::Loaded(_) => &[],
         }
     }
 
@@ -67,6 +70,12 @@ impl Source {
         match self {
             Self::Head(head) => head.pieces(at, min, max, out),
             Self::Block(block) => block.pieces(at, min, max, pages, out),
+            Self::Loaded(columns) => {
+                let Column { timestamps, values, start_timestamps } = &columns[at];
+                let starts = start_timestamps.as_deref().map(<[_]>::to_vec);
+                out.extend(Piece::new(Arc::clone(timestamps), Values::Borrowed(values), starts, min, max));
+                Ok(())
+            }
         }
     }
 
@@ -74,6 +83,7 @@ impl Source {
         match self {
             Self::Head(head) => head.histograms(at, min, max, out),
             Self::Block(block) => block.histograms(at, min, max, out),
+            Self::Loaded(_) => Ok(()),
         }
     }
 
@@ -81,6 +91,7 @@ impl Source {
         match self {
             Self::Head(_) => Path::new("head"),
             Self::Block(block) => block.path(),
+            Self::Loaded(_) => Path::new("(memory)"),
         }
     }
 }

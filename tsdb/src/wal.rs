@@ -4,9 +4,9 @@ mod reader;
 pub(crate) mod record;
 mod writer;
 
-pub(crate) use reader::{ReplayStats, list, replay};
+pub(crate) use reader::{Frame, Frames, Known, ReplayStats, list, replay};
 pub(crate) use record::{RecordBuilder, Section};
-pub(crate) use writer::{WalOptions, WalWriter};
+pub(crate) use writer::{Segment, WalOptions, WalWriter};
 
 use std::path::{Path, PathBuf};
 

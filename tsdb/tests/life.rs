@@ -569,7 +569,9 @@ fn a_series_twice_in_each_row_has_the_first_value() {
 #[test]
 fn a_late_first_sample_survives_a_kill_between_a_block_and_its_note_in_the_log() {
     let dir = scratch();
-    let options = Options { out_of_order_window: 24 * HOUR, compaction: false, ..options() };
+    // an image would say that it was late
+    let options =
+        Options { out_of_order_window: 24 * HOUR, compaction: false, image_interval_bytes: None, ..options() };
     let db = Db::open(dir.path(), options.clone()).unwrap();
     append(&db, "a", "1", &[(20 * HOUR, 1.0)]);
     append(&db, "b", "1", &[(11 * HOUR, 2.0)]);
@@ -588,4 +590,99 @@ fn a_late_first_sample_survives_a_kill_between_a_block_and_its_note_in_the_log()
     copy(&blocks(dir.path()), &blocks(killed.path()));
     let db = Db::open(killed.path(), options).unwrap();
     assert_eq!(all(&db), before);
+}
+
+#[test]
+fn a_share_of_the_file_system_limits_the_blocks() {
+    let dir = scratch();
+    let open = |share: f64| {
+        let options = Options { retention_percentage: share, retention_duration: None, compaction: false, ..options() };
+        Db::open(dir.path(), options).unwrap()
+    };
+    let db = open(100.0);
+    append(&db, "a", "1", &(0..10).map(|i| (i * HOUR, 1.0)).collect::<Vec<_>>());
+    db.maintain().unwrap();
+    let blocks = db.blocks().len();
+    assert!(blocks > 2 && db.metrics().size_retentions == 0);
+    drop(db);
+    // less than a byte of any disk
+    let db = open(1e-12);
+    db.maintain().unwrap();
+    assert_eq!((db.blocks().len(), db.metrics().size_retentions), (0, blocks as u64));
+}
+
+#[test]
+fn after_a_kill_an_image_spares_the_log_before_it_and_a_damaged_one_costs_nothing() {
+    let dir = scratch();
+    let options = Options { image_interval_bytes: Some(1), wal_segment_bytes: 1 << 10, ..options() };
+    let db = Db::open(dir.path(), options.clone()).unwrap();
+    let series = ["a", "b", "c"].map(|name| labels(name, "1"));
+    for row in 0..300i64 {
+        let mut appender = db.appender();
+        let refs: Vec<_> = series.iter().map(|l| appender.series(l).unwrap()).collect();
+        appender.append_row(row * 10_000, &refs, &[row as f64, -0.0, 1.0 / row as f64]);
+        appender.commit().unwrap();
+        if row % 70 == 69 {
+            db.maintain().unwrap();
+        }
+    }
+    assert_eq!((db.metrics().images, db.metrics().images_refused), (4, 0));
+    let before = all(&db);
+    let head = |dir: &Path| {
+        let files = std::fs::read_dir(dir.join("firewatch/head")).unwrap().map(|f| f.unwrap().path());
+        files.collect::<Vec<_>>()
+    };
+    let wal = dir.path().join("firewatch/wal");
+    // the log before the image is not asked for: without it all is there
+    let image = head(dir.path()).into_iter().find(|p| p.to_str().unwrap().contains("image.")).unwrap();
+    let number: u64 = image.extension().unwrap().to_str().unwrap().parse().unwrap();
+    let killed = scratch();
+    copy(dir.path(), killed.path());
+    for segment in std::fs::read_dir(&wal).unwrap().map(|f| f.unwrap().file_name()) {
+        if segment.to_str().unwrap().parse::<u64>().unwrap() < number {
+            std::fs::remove_file(killed.path().join("firewatch/wal").join(segment)).unwrap();
+        }
+    }
+    assert_eq!(all(&Db::open(killed.path(), options.clone()).unwrap()), before);
+    // each file of the head damaged or gone: the log has it all
+    for file in head(dir.path()) {
+        for gone in [false, true] {
+            let killed = scratch();
+            copy(dir.path(), killed.path());
+            let path = killed.path().join("firewatch/head").join(file.file_name().unwrap());
+            if gone {
+                std::fs::remove_file(&path).unwrap();
+            } else {
+                let mut bytes = std::fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+            }
+            let db = Db::open(killed.path(), options.clone()).unwrap();
+            assert_eq!(all(&db), before, "{} gone: {gone}", path.display());
+            let was_image = path.to_str().unwrap().contains("image.");
+            assert_eq!(db.metrics().images_refused, u64::from(!(gone && was_image)));
+        }
+    }
+}
+
+#[test]
+fn label_values_of_matching_series_come_from_head_and_blocks() {
+    let dir = scratch();
+    let db = Db::open(dir.path(), Options { compaction: false, ..options() }).unwrap();
+    for (at, instance) in ["1", "2", "3"].into_iter().enumerate() {
+        append(&db, "a", instance, &[(at as i64 * 4 * HOUR, 1.0)]);
+        append(&db, "b", "9", &[(at as i64 * 4 * HOUR, 1.0)]);
+    }
+    db.maintain().unwrap();
+    assert!(!db.blocks().is_empty());
+    let values = |name: &str, min: i64, max: i64| {
+        db.label_values("instance", &[Matcher::equal("__name__", name)], min, max, None).unwrap().values
+    };
+    assert_eq!(values("a", 0, i64::MAX), ["1", "2", "3"]);
+    assert_eq!(values("b", 0, i64::MAX), ["9"]);
+    assert_eq!(values("a", 0, HOUR), ["1"]);
+    assert_eq!(values("none", 0, i64::MAX), [""; 0]);
+    let limited = db.label_values("instance", &[Matcher::equal("__name__", "a")], 0, i64::MAX, Some(2)).unwrap();
+    assert_eq!((limited.values, limited.truncated), (vec!["1".to_owned(), "2".to_owned()], true));
 }

@@ -201,7 +201,23 @@ fn rules_and_alerts(server: &Server, page: &mut Page) {
 
 fn storage(server: &Server, page: &mut Page) {
     let m = server.store.db().metrics();
+    let kept = server.store.db().options();
     let gauges = [
+        (
+            "prometheus_tsdb_retention_limit_seconds",
+            "How long to retain samples in storage.",
+            kept.retention_duration.unwrap_or(0) as f64 / 1000.0,
+        ),
+        (
+            "prometheus_tsdb_retention_limit_bytes",
+            "Max number of bytes to be retained in the tsdb blocks, configured 0 means disabled",
+            kept.retention_size.unwrap_or(0) as f64,
+        ),
+        (
+            "prometheus_tsdb_retention_limit_percentage",
+            "Max percent of total storage space to be retained in the tsdb blocks, configured 0 means disabled",
+            kept.retention_percentage,
+        ),
         ("prometheus_tsdb_head_series", "Total number of series in the head block.", m.head_series as f64),
         ("prometheus_tsdb_head_chunks", "Total number of chunks in the head block.", m.head_chunks as f64),
         (
@@ -298,6 +314,13 @@ fn storage(server: &Server, page: &mut Page) {
             "prometheus_tsdb_checkpoint_creations_failed_total",
             "Total number of checkpoint creations that failed.",
             m.checkpoints_failed,
+        ),
+        ("prometheus_tsdb_snapshot_replay_error_total", "Total number snapshot replays that failed.", m.images_refused),
+        ("firewatch_tsdb_head_images_total", "Images of the head written.", m.images),
+        (
+            "firewatch_tsdb_head_images_failed_total",
+            "Images of the head that could not be written; the log has what they would have.",
+            m.images_failed,
         ),
         (
             "prometheus_tsdb_time_retentions_total",

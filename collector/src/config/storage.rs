@@ -12,6 +12,8 @@ pub struct StorageConfig {
     pub retention_time: Option<Duration>,
     /// Bytes that the store may take, if the file says so.
     pub retention_size: Option<Size>,
+    /// Share of the file system that the store may take, in percent; 0 for no limit.
+    pub retention_percentage: f64,
     /// Exemplars kept, if the file says so.
     pub max_exemplars: Option<u64>,
     /// Settings of the file that this version does not have.
@@ -79,15 +81,13 @@ impl StorageConfig {
             Some(text) => Some(text.parse::<Size>().map_err(|m| node.error(m))?),
         };
         let mut unsupported = Vec::new();
-        if retention.percentage > 0.0 {
-            unsupported.push("storage.tsdb.retention.percentage");
-        }
         if w.tsdb.stale_series_compaction_threshold > 0.0 {
             unsupported.push("storage.tsdb.stale_series_compaction_threshold");
         }
         Ok(Self {
             out_of_order_time_window: w.tsdb.out_of_order_time_window,
             retention_time: retention.time,
+            retention_percentage: retention.percentage,
             retention_size: retention_size.filter(|s| s.0 > 0),
             max_exemplars: w.exemplars.max_exemplars,
             unsupported,

@@ -35,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     settings::WEB_CONFIG,
     storage::LOG_RECORD,
     storage::LOG_SEGMENT,
+    storage::HEAD_IMAGE,
     storage::COLUMNS,
     storage::BLOCK,
     storage::BLOCK_META,

@@ -15,6 +15,7 @@ pub(crate) const LOG_RECORD: Target = Target {
     seeds: records,
 };
 pub(crate) const LOG_SEGMENT: Target = Target { name: "log_segment", run: log_segment, words: &[], seeds: records };
+pub(crate) const HEAD_IMAGE: Target = Target { name: "head_image", run: head_image, words: &[], seeds: images };
 pub(crate) const COLUMNS: Target = Target { name: "columns", run: columns, words: &[], seeds: column_seeds };
 pub(crate) const BLOCK: Target = Target { name: "block", run: block, words: &[], seeds: || vec![built().pages] };
 pub(crate) const BLOCK_META: Target = Target {
@@ -110,6 +111,58 @@ fn log_segment(input: &[u8]) -> u64 {
     fs::create_dir_all(&wal).expect("a folder");
     fs::write(wal.join("00000001"), formats::log_segment(1, input, input)).expect("a file");
     use_folder(dir.path())
+}
+
+/// The input is the records of an image, each behind its length; checksums are right. The chunks it refers to are there.
+fn head_image(input: &[u8]) -> u64 {
+    thread_local! {
+        static CHUNKS: Vec<u8> = head().1;
+    }
+    let mut records = Vec::new();
+    let mut rest = input;
+    while let Some((len, more)) = rest.split_first_chunk::<2>() {
+        let (record, more) = more.split_at(usize::from(u16::from_le_bytes(*len)).min(more.len()));
+        records.push(record.to_vec());
+        rest = more;
+    }
+    let dir = scratch();
+    let folder = dir.path().join("firewatch");
+    fs::create_dir_all(folder.join("head")).expect("a folder");
+    fs::create_dir_all(folder.join("wal")).expect("a folder");
+    fs::write(folder.join("wal/00000001"), formats::log_segment(1, &[], &[])).expect("a file");
+    fs::write(folder.join("head/image.00000001"), formats::image(1, &records)).expect("a file");
+    CHUNKS.with(|chunks| fs::write(folder.join("head/00000001"), chunks)).expect("a file");
+    use_folder(dir.path())
+}
+
+/// The records of an image of a small head with all that a head can have, and the chunks it refers to.
+fn head() -> (Vec<Vec<u8>>, Vec<u8>) {
+    let dir = scratch();
+    let db = Db::open(dir.path(), Options { out_of_order_window: 3_600_000, ..options() }).expect("a database");
+    for row in 0..150i64 {
+        let mut appender = db.appender();
+        let series = |name: &str| Labels::from_pairs([("__name__", name), ("instance", "a:1")]);
+        let refs = ["up", "requests_total"].map(|name| appender.series(&series(name)).expect("a series"));
+        appender.append_row(row * 1000, &refs, &[1.0, row as f64 * 1.5]);
+        let latency = appender.series(&series("latency")).expect("a series");
+        let histogram = Histogram { count: 3, sum: row as f64, ..Histogram::default() };
+        let _ = appender.append_histogram(latency, row * 1000, HistogramSample::Integer(histogram.into()));
+        let alone = appender.series(&series("alone")).expect("a series");
+        let _ = appender.append_with_start(alone, 500, row * 1000 + 7 * (row % 3), row as f64);
+        let _ = appender.append(refs[0], row * 1000 - 500, 0.5);
+        appender.commit().expect("a commit");
+    }
+    db.delete(&[Matcher::equal("__name__", "alone")], 0, 9_000).expect("a deletion");
+    db.close().expect("an image");
+    let head = dir.path().join("firewatch/head");
+    let image = fs::read_dir(&head).expect("a folder").flatten().find(|e| e.file_name() != "00000001");
+    let records = formats::image_records(&image.expect("an image").path()).expect("a good file");
+    (records, fs::read(head.join("00000001")).expect("chunks"))
+}
+
+fn images() -> Vec<Vec<u8>> {
+    let record = |record: &Vec<u8>| [&(record.len() as u16).to_le_bytes()[..], record].concat();
+    vec![head().0.iter().flat_map(record).collect()]
 }
 
 struct Built {

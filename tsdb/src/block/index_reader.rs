@@ -8,7 +8,7 @@ use crate::block::index_writer::{DELTAS, FOOTER, MAGIC, RUNS, STRIDE, TimesEntry
 use crate::block::pages::PageReader;
 use crate::encoding::varint::Reader;
 use crate::error::{Damaged, ReadError};
-use crate::postings::LabelIndex;
+use crate::postings::{LabelIndex, SeriesSet};
 
 /// A block's index: a footer in memory, tables that are read when they are first needed and can be dropped again, the
 /// rest read piece by piece.
@@ -265,35 +265,58 @@ impl Tables {
     }
 }
 
+/// Posting lists that are read in one go.
+const LISTS_AT_ONCE: usize = 1024;
+
 /// Reads what `put_postings` wrote; numbers must be below `series`.
 fn take_postings(bytes: &[u8], series: u32) -> Result<Vec<u32>, Damaged> {
-    let mut reader = Reader::new(bytes, "postings");
     let mut ids = Vec::new();
-    let mut next = 0u64;
-    let mut room = |next: &mut u64, gap: u64, len: u64| -> Result<(), Damaged> {
-        let from = next.saturating_add(gap);
-        let to = from.saturating_add(len);
-        if to > u64::from(series) {
+    each_run(bytes, |from, to| {
+        if to > series {
             return Err(Damaged("postings"));
         }
-        ids.extend(from as u32..to as u32);
-        *next = to;
-        Ok(())
+        ids.extend(from..to);
+        Ok(false)
+    })?;
+    Ok(ids)
+}
+
+/// Whether a list has a number of the set.
+fn has_posting(bytes: &[u8], set: &SeriesSet) -> Result<bool, Damaged> {
+    each_run(bytes, |from, to| Ok((from..to).any(|id| set.contains(id))))
+}
+
+/// Calls `each` with the first and the end of each run of numbers in a list until it says that it has seen enough, which is what
+/// this gives then.
+fn each_run(bytes: &[u8], mut each: impl FnMut(u32, u32) -> Result<bool, Damaged>) -> Result<bool, Damaged> {
+    let mut reader = Reader::new(bytes, "postings");
+    let mut next = 0u64;
+    let mut run = |gap: u64, len: u64| -> Result<bool, Damaged> {
+        let from = next.saturating_add(gap);
+        next = from.saturating_add(len);
+        match (u32::try_from(from), u32::try_from(next)) {
+            (Ok(from), Ok(to)) => each(from, to),
+            _ => Err(Damaged("postings")),
+        }
     };
     match reader.byte()? {
         DELTAS => {
             for _ in 0..reader.count(bytes.len())? {
-                room(&mut next, reader.varint()?, 1)?;
+                if run(reader.varint()?, 1)? {
+                    return Ok(true);
+                }
             }
         }
         RUNS => {
             while !reader.is_empty() {
-                room(&mut next, reader.varint()?, reader.varint()?)?;
+                if run(reader.varint()?, reader.varint()?)? {
+                    return Ok(true);
+                }
             }
         }
         _ => return Err(reader.damaged()),
     }
-    Ok(ids)
+    Ok(false)
 }
 
 /// An index whose tables are in memory.
@@ -332,6 +355,25 @@ impl LabelIndex for LoadedIndex<'_> {
         let with_prefix = values[from..].iter().take_while(|v| self.tables.text(v.0).starts_with(prefix));
         let wanted: Vec<(u64, u32)> = with_prefix.filter(|v| keep(self.tables.text(v.0))).map(|v| (v.1, v.2)).collect();
         wanted.into_iter().map(|place| self.reader.list(place)).collect()
+    }
+
+    fn values_among(&self, name: &str, series: &SeriesSet) -> Result<Vec<String>, ReadError> {
+        let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
+        let Some(values) = values else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        // the lists of a name lie side by side: few reads for all of them
+        for values in values.chunks(LISTS_AT_ONCE) {
+            let (from, last) = (values[0].1, values[values.len() - 1]);
+            let bytes = self.reader.file.read(from, (last.1 - from) as usize + last.2 as usize, WHAT)?;
+            for (value, offset, len) in values {
+                let at = (offset - from) as usize;
+                let has = has_posting(&bytes[at..at + *len as usize], series);
+                if has.map_err(|e| e.in_file(self.reader.path()))? {
+                    found.push(self.tables.text(*value).to_owned());
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn names(&self) -> Result<Vec<String>, ReadError> {

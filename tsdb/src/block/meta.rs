@@ -58,6 +58,18 @@ pub struct Compaction {
     pub sources: Vec<Ulid>,
     /// The blocks it was made of and replaces.
     pub parents: Vec<Parent>,
+    /// What else is known: `imported` if it has samples that have never been in the head.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+}
+
+/// The hint of blocks that say nothing about what the head has: they were loaded, or made of such.
+pub(crate) const IMPORTED: &str = "imported";
+
+impl Compaction {
+    pub(crate) fn is_imported(&self) -> bool {
+        self.hints.iter().any(|hint| hint == IMPORTED)
+    }
 }
 
 /// A block that another one replaces.

@@ -2,10 +2,12 @@ use std::sync::Arc;
 
 use model::Timestamp;
 
+use crate::encoding::varint::Reader;
 use crate::encoding::{floats, integers, timestamps, varint};
 use crate::error::{Damaged, ReadError};
-use crate::head::spill::{SpillArea, Stored};
+use crate::head::spill::{ImageFiles, SpillArea, Stored};
 use crate::head::tail::TailColumns;
+use crate::wal::record::{put_ids, take_ids_up_to};
 
 /// Sealed rows of a group: sets of columns, each set with a timestamp column.
 #[derive(Debug)]
@@ -25,6 +27,9 @@ pub(crate) struct ChunkSet {
     /// The series of each column; the same `Arc` as in the chunk before if they are the same.
     pub(crate) series: Arc<[u32]>,
 }
+
+/// More series than any group has.
+const MAX_SERIES: usize = 1 << 24;
 
 impl HeadChunk {
     /// Seals the columns of a tail; `series` names those of the decoded columns, `last` is the series list of the chunk before.
@@ -67,6 +72,54 @@ impl HeadChunk {
             });
         }
         (!sets.is_empty()).then(|| Self { sets: sets.into(), stored: area.store(&bytes) })
+    }
+
+    /// Appends what is known of the chunk, for an image of the head; `last` is the series list of the set before.
+    ///
+    /// ```text
+    /// number of sets, for each: first and last time (zigzag), rows, offset, 0 (u8) for the series of the set before or 1 and a series
+    /// list; where the bytes lie
+    /// ```
+    pub(crate) fn put<'a>(&'a self, last: &mut Option<&'a Arc<[u32]>>, out: &mut Vec<u8>) {
+        varint::put(out, self.sets.len() as u64);
+        for set in &self.sets {
+            varint::put_signed(out, set.min_time);
+            varint::put_signed(out, set.max_time);
+            varint::put(out, u64::from(set.rows));
+            varint::put(out, u64::from(set.offset));
+            if last.is_some_and(|last| Arc::ptr_eq(last, &set.series)) {
+                out.push(0);
+            } else {
+                out.push(1);
+                put_ids(out, &set.series);
+                *last = Some(&set.series);
+            }
+        }
+        self.stored.put(out);
+    }
+
+    /// Reads what [`HeadChunk::put`] wrote; `None` if its file is gone and blocks have what was in it.
+    pub(crate) fn take(
+        reader: &mut Reader<'_>,
+        last: &mut Option<Arc<[u32]>>,
+        files: &mut ImageFiles<'_>,
+    ) -> Result<Option<Self>, Damaged> {
+        let mut sets = Vec::new();
+        for _ in 0..reader.count(reader.rest.len())? {
+            let (min_time, max_time) = (reader.signed()?, reader.signed()?);
+            let (rows, offset) = (reader.u32()?, reader.u32()?);
+            if reader.byte()? != 0 {
+                *last = Some(take_ids_up_to(reader, MAX_SERIES)?.into());
+            }
+            let series = last.clone().ok_or(reader.damaged())?;
+            sets.push(ChunkSet { min_time, max_time, rows, offset, series });
+        }
+        let stored = Stored::take(reader, files)?;
+        let Some(stored) = stored else {
+            let covered = sets.iter().all(|s| files.in_blocks(s.min_time, s.max_time));
+            return if covered { Ok(None) } else { Err(Damaged("a file of head chunks")) };
+        };
+        Ok(Some(Self { sets: sets.into(), stored }))
     }
 
     pub(crate) fn max_time(&self) -> Timestamp {

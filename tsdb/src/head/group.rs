@@ -2,9 +2,12 @@ use std::sync::Arc;
 
 use model::Timestamp;
 
+use crate::encoding::varint::{self, Reader};
+use crate::error::Damaged;
 use crate::head::chunk::HeadChunk;
-use crate::head::spill::SpillArea;
-use crate::head::tail::Tail;
+use crate::head::spill::{ImageFiles, SpillArea};
+use crate::head::tail::{Tail, put_change, take_change};
+use crate::wal::record::{put_ids, take_ids};
 
 /// Rows after which a tail is sealed; narrow groups wait longer, since each chunk has its price.
 const ROWS: u32 = 64;
@@ -225,6 +228,54 @@ impl Group {
         true
     }
 
+    /// Appends the group, for an image of the head:
+    ///
+    /// ```text
+    /// series list, live columns, flags (u8: 1 careful), latest time (zigzag), for each column: latest time - time of its last
+    /// sample (zigzag), value of it as a change from 0; a bit for each column that is in the tail; tail; number of chunks, chunks
+    /// ```
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put_ids(out, &self.series);
+        varint::put(out, self.live as u64);
+        out.push(u8::from(self.careful));
+        varint::put_signed(out, self.max_time);
+        for last in &self.last {
+            varint::put_signed(out, self.max_time.wrapping_sub(last.time));
+            put_change(out, 0.0, last.value);
+        }
+        let bits = self.seen.iter().flat_map(|s| s.to_le_bytes());
+        out.extend(bits.take(self.series.len().div_ceil(8)));
+        self.tail.put(out);
+        varint::put(out, self.chunks.len() as u64);
+        let mut last = None;
+        self.chunks.iter().for_each(|chunk| chunk.put(&mut last, out));
+    }
+
+    /// Reads what [`Group::put`] wrote.
+    pub(crate) fn take(reader: &mut Reader<'_>, files: &mut ImageFiles<'_>) -> Result<Self, Damaged> {
+        let series = take_ids(reader)?;
+        let live = reader.count(series.len())?;
+        let careful = reader.byte()? != 0;
+        let max_time = reader.signed()?;
+        let mut last = Vec::with_capacity(series.len());
+        for _ in 0..series.len() {
+            let time = max_time.wrapping_sub(reader.signed()?);
+            last.push(Last { time, value: take_change(reader, 0.0)? });
+        }
+        let bits = reader.take(series.len().div_ceil(8))?;
+        let mut seen = vec![0; series.len().div_ceil(64)];
+        (0..series.len()).filter(|c| bits[c / 8] & 1 << (c % 8) != 0).for_each(|c| set(&mut seen, c));
+        let tail = Arc::new(Tail::take(reader)?);
+        // a layout that is made later has not been seen
+        let all_seen = tail.rows() > 0 && (0..live).all(|c| is_set(&seen, c));
+        let mut chunks = Vec::new();
+        let mut list = None;
+        for _ in 0..reader.count(reader.rest.len())? {
+            chunks.extend(HeadChunk::take(reader, &mut list, files)?.map(Arc::new));
+        }
+        Ok(Self { series, live, last, seen, max_time, all_seen, careful, tail, chunks, wish: None })
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         self.series.capacity() * 4
             + self.last.capacity() * size_of::<Last>()
@@ -246,6 +297,50 @@ fn set(bits: &mut [u64], at: usize) {
 mod tests {
     use super::*;
     use crate::files::Files;
+    use crate::head::chunk::take_starts;
+
+    #[test]
+    fn a_group_of_an_image_goes_on_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let area = SpillArea::open(&Files::default(), &dir.path().join("spill")).unwrap();
+        let again = |group: &Group| {
+            let mut bytes = Vec::new();
+            group.put(&mut bytes);
+            let mut reader = Reader::new(&bytes, "test");
+            let group = Group::take(&mut reader, &mut ImageFiles::new(&area, Vec::new())).unwrap();
+            assert!(reader.is_empty());
+            group
+        };
+        let mut group = Group::new();
+        for series in [3, 9] {
+            group.add(series, Last { time: 500, value: 7.5 });
+        }
+        // nothing is in the rows, though there are last values
+        let mut group = again(&group);
+        group.lay_out();
+        group.push_row(1000, &[-0.0, f64::NAN], None);
+        group = again(&group);
+        group.push_cells(2000, &[(1, 4.25, 1500)]);
+        group.seal(&area);
+        group = again(&group);
+        group.push_row(3000, &[1.0, 2.0], None);
+        let group = again(&group);
+        assert_eq!((group.series.as_slice(), group.live, group.max_time()), ([3, 9].as_slice(), 2, 3000));
+        let rows = group.tail.decode(2, &[0, 1]).unwrap();
+        assert_eq!((rows.times, rows.columns[1].values.clone()), (vec![3000], vec![2.0]));
+        let chunk = &group.chunks[0];
+        let values = |set: usize, column: usize| {
+            let open = chunk.open_set(set).unwrap();
+            let bytes = chunk.column(set, &open, column).unwrap();
+            let mut values = Vec::new();
+            let (_, bytes) = take_starts(&bytes, open.times.len()).unwrap();
+            crate::encoding::floats::decode(bytes, open.times.len(), &mut values).unwrap();
+            values.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
+        assert_eq!(chunk.sets.len(), 2);
+        assert_eq!(values(0, 0), [(-0.0f64).to_bits()]);
+        assert_eq!(values(1, 0), [f64::NAN.to_bits(), 4.25f64.to_bits()]);
+    }
 
     #[test]
     fn a_row_that_names_a_series_twice_gives_it_one_column() {

@@ -84,6 +84,8 @@ pub(crate) struct Groups {
     homes: Vec<Option<Box<[Home; PAGE]>>>,
     pub(crate) histograms: Histograms,
     pub(crate) out_of_order: OutOfOrder,
+    /// What is out of order came before what comes now; not so while a log is read behind a checkpoint, which has all of it.
+    pub(crate) late_came_before: bool,
     pub(crate) bounds: Bounds,
     /// Series that no record of the log names yet.
     pub(crate) unlogged: HashMap<u32, Labels>,
@@ -91,7 +93,7 @@ pub(crate) struct Groups {
     pins: HashMap<u32, u64>,
     /// Deleted ranges, by series.
     pub(crate) tombstones: crate::tombstones::Tombstones,
-    pub(crate) area: SpillArea,
+    pub(crate) area: Arc<SpillArea>,
 }
 
 impl Groups {
@@ -102,11 +104,12 @@ impl Groups {
             homes: Vec::new(),
             histograms: Histograms::default(),
             out_of_order: OutOfOrder::default(),
+            late_came_before: true,
             bounds,
             unlogged: HashMap::new(),
             pins: HashMap::new(),
             tombstones: crate::tombstones::Tombstones::default(),
-            area,
+            area: Arc::new(area),
         }
     }
 
@@ -131,6 +134,24 @@ impl Groups {
     /// Makes a series known.
     pub(crate) fn create(&mut self, series: u32) {
         self.set_home(series, Home::None);
+    }
+
+    /// All groups.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().flatten()
+    }
+
+    /// Takes a group of an image of the head, whose series are known and in no group; otherwise it is not taken.
+    pub(crate) fn restore(&mut self, group: Group) -> bool {
+        let number = self.groups.len() as u32;
+        for (column, series) in group.series.iter().enumerate() {
+            if self.home(*series) != Home::None {
+                return false;
+            }
+            self.set_home(*series, Home::At(number, column as u32));
+        }
+        self.groups.push(Some(group));
+        true
     }
 
     /// Keeps a series from being removed while the transaction is open.
@@ -165,6 +186,10 @@ impl Groups {
         }
     }
 
+    fn came_late(&self, series: u32, time: Timestamp) -> bool {
+        self.late_came_before && self.out_of_order.has(series, time)
+    }
+
     /// Upstream's `memSeries.appendable`.
     fn judge(&self, series: u32, time: Timestamp, value: Option<f64>, limits: Limits) -> Result<Verdict, AppendError> {
         let home = self.home(series);
@@ -175,6 +200,10 @@ impl Groups {
         let min_valid = limits.min_valid.max(self.bounds.min_valid);
         if time >= min_valid {
             match self.last(series, home) {
+                // it came late by the limits of another transaction: the first one counts
+                last if last.is_none_or(|l| time > l.0) && self.came_late(series, time) => {
+                    return Ok(Verdict::OutOfOrder);
+                }
                 None => return Ok(Verdict::InOrder),
                 Some((last, _)) if time > last => return Ok(Verdict::InOrder),
                 Some((last, stored)) if time == last => {
@@ -202,7 +231,9 @@ impl Groups {
     /// Whether a row takes the fast path.
     fn next_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<u32> {
         let Home::At(group, 0) = self.home(*series.first()?) else { return None };
-        let fits = time >= limits.min_valid.max(self.bounds.min_valid) && self.group(group)?.is_next_row(time, series);
+        let fits = time >= limits.min_valid.max(self.bounds.min_valid)
+            && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late))
+            && self.group(group)?.is_next_row(time, series);
         fits.then_some(group)
     }
 

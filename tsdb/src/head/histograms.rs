@@ -4,10 +4,11 @@ use hashbrown::HashMap;
 use model::Timestamp;
 
 use crate::HistogramSample;
+use crate::encoding::varint::Reader;
 use crate::encoding::{histogram, timestamps, varint};
 use crate::error::{Damaged, ReadError};
 use crate::head::chunk::{put_starts, take_starts};
-use crate::head::spill::{SpillArea, Stored};
+use crate::head::spill::{ImageFiles, SpillArea, Stored};
 
 /// Histograms of one series that are kept as they came before they are sealed.
 const OPEN: usize = 32;
@@ -65,6 +66,18 @@ impl Histograms {
         }
     }
 
+    /// Each series with its samples, by number.
+    pub(crate) fn sorted(&self) -> Vec<(u32, &HistogramSeries)> {
+        let mut all: Vec<(u32, &HistogramSeries)> = self.series.iter().map(|(id, s)| (*id, s)).collect();
+        all.sort_unstable_by_key(|s| s.0);
+        all
+    }
+
+    /// Puts a series' samples in the place of what there is.
+    pub(crate) fn restore(&mut self, series: u32, samples: HistogramSeries) {
+        self.series.insert(series, samples);
+    }
+
     /// Drops what is older than `min_time`.
     pub(crate) fn truncate(&mut self, min_time: Timestamp) {
         self.series.retain(|_, s| {
@@ -85,6 +98,47 @@ impl Histograms {
 }
 
 impl HistogramSeries {
+    /// Appends the samples, for an image of the head:
+    ///
+    /// ```text
+    /// number of sealed chunks, for each: first and last time (zigzag), samples, bytes, where they lie; number of open samples, and
+    /// those as a sealed chunk has them (bytes)
+    /// ```
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        varint::put(out, self.sealed.len() as u64);
+        for chunk in &self.sealed {
+            varint::put_signed(out, chunk.min_time);
+            varint::put_signed(out, chunk.max_time);
+            varint::put(out, u64::from(chunk.count));
+            varint::put(out, u64::from(chunk.len));
+            chunk.stored.put(out);
+        }
+        varint::put(out, self.open.len() as u64);
+        let mut bytes = Vec::new();
+        put_entries(&self.open, &mut bytes);
+        varint::put_bytes(out, &bytes);
+    }
+
+    /// Reads what [`HistogramSeries::put`] wrote, without what blocks have and no file has any more.
+    pub(crate) fn take(reader: &mut Reader<'_>, files: &mut ImageFiles<'_>) -> Result<Self, Damaged> {
+        let mut sealed = Vec::new();
+        for _ in 0..reader.count(reader.rest.len())? {
+            let (min_time, max_time) = (reader.signed()?, reader.signed()?);
+            let (count, len) = (reader.u32()?, reader.u32()?);
+            match Stored::take(reader, files)? {
+                Some(stored) => sealed.push(Arc::new(HistogramChunk { min_time, max_time, count, len, stored })),
+                None if files.in_blocks(min_time, max_time) => {}
+                None => return Err(Damaged("a file of head chunks")),
+            }
+        }
+        let count = reader.count(OPEN + 1)?;
+        let open = take_entries(reader.bytes()?, count)?;
+        if open.is_empty() {
+            return Err(reader.damaged());
+        }
+        Ok(Self { open: Arc::new(open), sealed })
+    }
+
     /// The newest sample; there is always one.
     pub(crate) fn last(&self) -> Option<&Entry> {
         self.open.last()

@@ -33,6 +33,15 @@ impl OutOfOrder {
         self.series.contains_key(&series)
     }
 
+    /// Whether a series has a sample at this time.
+    pub(crate) fn has(&self, series: u32, time: Timestamp) -> bool {
+        !self.series.is_empty()
+            && self
+                .series
+                .get(&series)
+                .is_some_and(|s| s.floats.binary_search_by_key(&time, |f| f.0).is_ok() || s.has_histogram(time))
+    }
+
     /// Takes a float; the first one at a timestamp stays. Returns whether it was taken.
     pub(crate) fn push_float(&mut self, series: u32, time: Timestamp, value: f64) -> bool {
         let column = Arc::make_mut(self.series.entry(series).or_default());

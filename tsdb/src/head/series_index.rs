@@ -2,10 +2,11 @@ use hashbrown::{HashMap, HashTable};
 use model::Labels;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::encoding::varint;
+use crate::encoding::varint::{self, Reader};
+use crate::error::Damaged;
 use crate::head::posting_list::PostingList;
 use crate::head::symbols::Symbols;
-use crate::postings::LabelIndex;
+use crate::postings::{LabelIndex, SeriesSet};
 
 /// Entries in one page of the series table, which is freed when all its series are gone.
 const PAGE: usize = 256;
@@ -75,19 +76,65 @@ impl SeriesIndex {
             varint::put(&mut key, u64::from(pair.0));
             varint::put(&mut key, u64::from(pair.1));
         }
-        let place = self.store_labels(&key);
+        self.insert_key(id, &key);
+        self.scratch = key;
+    }
+
+    fn insert_key(&mut self, id: u32, key: &[u8]) {
+        let place = self.store_labels(key);
         let page = id as usize / PAGE;
         if self.places.len() <= page {
             self.places.resize_with(page + 1, || None);
         }
         self.places[page].get_or_insert_with(|| Box::new([0; PAGE]))[id as usize % PAGE] = place;
         let Self { by_labels, places, label_pages, .. } = self;
-        by_labels.insert_unique(xxh3_64(&key), id, |id| {
+        by_labels.insert_unique(xxh3_64(key), id, |id| {
             xxh3_64(key_at(label_pages, place_of(places, *id).unwrap_or(1)).unwrap_or_default())
         });
         self.count += 1;
         self.next = self.next.max(id.saturating_add(1));
-        self.scratch = key;
+    }
+
+    /// The number the next series gets.
+    pub(crate) fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// All label names and values, as series of an image of the head refer to them: by their place in it.
+    pub(crate) fn symbols(&self) -> impl Iterator<Item = &str> {
+        self.symbols.texts()
+    }
+
+    /// Takes the next of the symbols that series are about to refer to; `false` if there is such a one already.
+    pub(crate) fn restore_symbol(&mut self, text: &str) -> bool {
+        let number = self.symbols.len() as u32;
+        self.symbols.intern(text) == number
+    }
+
+    /// Appends a series' labels, for an image of the head: bytes with the symbols of each name and value.
+    pub(crate) fn put_series(&self, id: u32, out: &mut Vec<u8>) {
+        varint::put_bytes(out, self.key(id).unwrap_or_default());
+    }
+
+    /// Reads what [`SeriesIndex::put_series`] wrote and adds it as [`SeriesIndex::insert`] does.
+    pub(crate) fn restore_series(&mut self, id: u32, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        let key = reader.bytes()?;
+        let mut symbols = Reader::new(key, "labels of an image");
+        let mut last = None;
+        while !symbols.is_empty() {
+            let (name, value) = (symbols.count(self.symbols.len())? as u32, symbols.count(self.symbols.len())? as u32);
+            let known = (name as usize) < self.symbols.len() && (value as usize) < self.symbols.len();
+            if !known || last.is_some_and(|last| self.symbols.text(last) >= self.symbols.text(name)) {
+                return Err(symbols.damaged());
+            }
+            last = Some(name);
+        }
+        let twice = self.by_labels.find(xxh3_64(key), |other| self.key(*other) == Some(key)).is_some();
+        if last.is_none() || twice || self.contains(id) {
+            return Err(symbols.damaged());
+        }
+        self.insert_key(id, key);
+        Ok(())
     }
 
     /// Adds a series to the lists of its labels; numbers must come ascending.
@@ -305,6 +352,15 @@ impl LabelIndex for SeriesIndex {
 
     fn names(&self) -> Result<Vec<String>, Self::Error> {
         Ok(self.names.keys().map(|n| self.symbols.text(*n).to_owned()).collect())
+    }
+
+    fn values_among(&self, name: &str, series: &SeriesSet) -> Result<Vec<String>, Self::Error> {
+        let Some(name) = self.symbols.find(name) else { return Ok(Vec::new()) };
+        let some = |value: &&u32| {
+            self.postings.get(&(name, **value)).is_some_and(|list| list.iter().any(|id| series.contains(id)))
+        };
+        let values = self.names.get(&name).into_iter().flatten().filter(some);
+        Ok(values.map(|v| self.symbols.text(*v).to_owned()).collect())
     }
 
     fn values(&self, name: &str) -> Result<Vec<String>, Self::Error> {

@@ -53,6 +53,16 @@ impl Symbols {
         number
     }
 
+    /// All texts, by number.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        (0..self.places.len() as u32).map(|number| self.text(number))
+    }
+
+    /// Number of symbols.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// Whether [`Symbols::ranks`] are those of all symbols.
     pub(crate) fn ranked(&self) -> bool {
         self.ranks.len() == self.places.len()

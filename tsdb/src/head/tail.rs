@@ -45,6 +45,35 @@ impl Tail {
         self.bytes.capacity() + self.starts.capacity() * size_of::<Start>()
     }
 
+    /// Appends the rows as they are, for an image of the head:
+    ///
+    /// ```text
+    /// rows, time of the last row, first and last time (zigzag each), bytes, number of start timestamps, for each: row, column,
+    /// time (zigzag)
+    /// ```
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        varint::put(out, u64::from(self.rows));
+        [self.last_row_time, self.min_time, self.max_time].iter().for_each(|t| varint::put_signed(out, *t));
+        varint::put_bytes(out, &self.bytes);
+        varint::put(out, self.starts.len() as u64);
+        for start in &self.starts {
+            varint::put(out, u64::from(start.row));
+            varint::put(out, u64::from(start.column));
+            varint::put_signed(out, start.time);
+        }
+    }
+
+    /// Reads what [`Tail::put`] wrote.
+    pub(crate) fn take(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
+        let rows = reader.u32()?;
+        let (last_row_time, min_time, max_time) = (reader.signed()?, reader.signed()?, reader.signed()?);
+        let bytes = reader.bytes()?.to_vec();
+        let count = reader.count(reader.rest.len())?;
+        let start = |_| Ok(Start { row: reader.u32()?, column: reader.u32()?, time: reader.signed()? });
+        let starts = (0..count).map(start).collect::<Result<_, Damaged>>()?;
+        Ok(Self { bytes, rows, last_row_time, min_time, max_time, starts })
+    }
+
     fn begin(&mut self, time: Timestamp, kind: u8, about: usize) {
         if self.bytes.capacity() - self.bytes.len() < about {
             // never twice as much as is needed: most of the head's memory lies here

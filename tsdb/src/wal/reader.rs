@@ -38,25 +38,51 @@ pub(crate) fn list(files: &Files, dir: &Path) -> Result<(Vec<u64>, Vec<u64>), Fi
     Ok((segments, checkpoints))
 }
 
-/// Reads the log in order and calls `apply` with all that is in it. Damaged parts are left out, counted and logged; a
-/// damaged end of the last segment is cut off.
-pub(crate) fn replay(store: &Files, dir: &Path, mut apply: impl FnMut(Section)) -> Result<ReplayStats, FileError> {
+/// What of the log need not be read.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Those before the first that is read.
+    pub(crate) segments: Vec<Segment>,
+    /// The first segment that is read.
+    pub(crate) first: u64,
+    /// Samples before this were in blocks when it was begun.
+    pub(crate) min_valid: Timestamp,
+}
+
+/// Reads the log in order and calls `apply` with all that is in it but for what is `known`. Damaged parts are left out, counted
+/// and logged; a damaged end of the last segment is cut off.
+pub(crate) fn replay(
+    store: &Files,
+    dir: &Path,
+    known: Option<Known>,
+    mut apply: impl FnMut(Section),
+) -> Result<ReplayStats, FileError> {
     let (segments, checkpoints) = list(store, dir)?;
     let mut files: Vec<(PathBuf, Option<u64>)> = Vec::new();
     let covered = checkpoints.last().copied();
-    files.extend(covered.map(|n| (checkpoint_path(dir, n), None)));
-    let live = segments.iter().copied().filter(|n| covered.is_none_or(|c| *n > c));
+    let first = match &known {
+        Some(known) => known.first,
+        None => {
+            files.extend(covered.map(|n| (checkpoint_path(dir, n), None)));
+            covered.map_or(0, |n| n + 1)
+        }
+    };
+    let live = segments.iter().copied().filter(|n| *n >= first);
     files.extend(live.map(|n| (segment_path(dir, n), Some(n))));
+    let known = known.unwrap_or(Known { min_valid: Timestamp::MIN, ..Known::default() });
     let mut stats = ReplayStats {
         next_segment: segments.last().copied().max(covered).map_or(1, |n| n + 1),
+        // but for such as somebody has removed
+        segments: known.segments.into_iter().filter(|s| segments.binary_search(&s.number).is_ok()).collect(),
         ..ReplayStats::default()
     };
+    let known = known.min_valid;
     // one thread reads, checks and decodes, the other applies
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel::<Vec<Section>>(16);
         let stats = &mut stats;
         let reader = scope.spawn(move || -> Result<(), FileError> {
-            let mut flushed = Timestamp::MIN;
+            let mut flushed = known;
             for (at, (path, number)) in files.iter().enumerate() {
                 let place = Place { checkpoint: number.is_none(), last: at + 1 == files.len() };
                 let (max_time, seen) = read_file(store, path, place, stats, &sender)?;
@@ -88,7 +114,7 @@ fn read_file(
     stats: &mut ReplayStats,
     sender: &mpsc::SyncSender<Vec<Section>>,
 ) -> Result<(Timestamp, Timestamp), FileError> {
-    let mut frames = Frames::open(files, path)?;
+    let mut frames = Frames::open(files, path, *SEGMENT_MAGIC)?;
     // a segment that has just been created may lack its header
     if !(frames.header || place.last && frames.len < SEGMENT_HEADER as u64) {
         stats.damaged += 1;
@@ -155,7 +181,7 @@ fn latest(section: &Section) -> Timestamp {
 
 /// What lies in a segment.
 #[derive(Debug, PartialEq, Eq)]
-enum Frame {
+pub(crate) enum Frame {
     Record(Vec<u8>),
     /// No record, but one follows.
     Damaged {
@@ -169,14 +195,14 @@ enum Frame {
     },
 }
 
-/// Reads a segment front to back, a window at a time.
-struct Frames {
+/// Reads a file of records front to back, a window at a time.
+pub(crate) struct Frames {
     path: PathBuf,
     file: StoreFile,
     len: u64,
     offset: u64,
     /// The header is as it should be.
-    header: bool,
+    pub(crate) header: bool,
     window: Vec<u8>,
     window_start: u64,
 }
@@ -184,13 +210,13 @@ struct Frames {
 const WINDOW: usize = 1 << 20;
 
 impl Frames {
-    fn open(files: &Files, path: &Path) -> Result<Self, FileError> {
+    pub(crate) fn open(files: &Files, path: &Path, magic: [u8; 8]) -> Result<Self, FileError> {
         let file = files.open(path, false)?;
         let len = file.len().map_err(FileError::at("read", path))?;
         let mut frames =
             Self { path: path.to_owned(), file, len, offset: 0, header: false, window: Vec::new(), window_start: 0 };
         // a damaged header costs nothing: the name has the number, and records are found by their magic
-        if frames.peek(0, SEGMENT_HEADER)?.is_some_and(|h| h.starts_with(SEGMENT_MAGIC)) {
+        if frames.peek(0, SEGMENT_HEADER)?.is_some_and(|h| h.starts_with(&magic)) {
             frames.offset = SEGMENT_HEADER as u64;
             frames.header = true;
         }
@@ -225,7 +251,8 @@ impl Frames {
         Ok((record_checksum(len, payload) == sum).then(|| payload.to_vec()))
     }
 
-    fn next(&mut self) -> Result<Option<Frame>, FileError> {
+    /// What comes next; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, FileError> {
         if self.offset >= self.len {
             return Ok(None);
         }
@@ -267,7 +294,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("00000001");
         std::fs::write(&path, bytes).unwrap();
-        let mut frames = Frames::open(&Files::default(), &path).unwrap();
+        let mut frames = Frames::open(&Files::default(), &path, *SEGMENT_MAGIC).unwrap();
         std::iter::from_fn(|| frames.next().unwrap()).collect()
     }
 

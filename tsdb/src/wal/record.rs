@@ -175,7 +175,7 @@ impl RecordBuilder {
     }
 }
 
-fn put_ids(out: &mut Vec<u8>, ids: &[u32]) {
+pub(crate) fn put_ids(out: &mut Vec<u8>, ids: &[u32]) {
     varint::put(out, ids.len() as u64);
     let mut end = 0i64;
     for run in ids.chunk_by(|a, b| a.wrapping_add(1) == *b) {
@@ -185,10 +185,15 @@ fn put_ids(out: &mut Vec<u8>, ids: &[u32]) {
     }
 }
 
-fn take_ids(reader: &mut Reader<'_>) -> Result<Vec<u32>, Damaged> {
+pub(crate) fn take_ids(reader: &mut Reader<'_>) -> Result<Vec<u32>, Damaged> {
     // each has a value of a byte at least
-    let count = reader.count(reader.rest.len())?;
-    let mut ids = Vec::with_capacity(count);
+    take_ids_up_to(reader, reader.rest.len())
+}
+
+/// A series list of at most `limit` series.
+pub(crate) fn take_ids_up_to(reader: &mut Reader<'_>, limit: usize) -> Result<Vec<u32>, Damaged> {
+    let count = reader.count(limit)?;
+    let mut ids = Vec::with_capacity(count.min(1 << 16));
     let mut end = 0i64;
     while ids.len() < count {
         let first = end.checked_add(reader.signed()?).ok_or(reader.damaged())?;

@@ -223,6 +223,11 @@ impl WalWriter {
         self.max_time > Timestamp::MIN && self.max_time < min_time
     }
 
+    /// The segments before the current one, oldest first.
+    pub(crate) fn closed(&self) -> &[Segment] {
+        &self.closed
+    }
+
     /// The number of the current segment.
     pub(crate) fn segment(&self) -> u64 {
         self.number

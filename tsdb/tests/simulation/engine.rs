@@ -84,6 +84,7 @@ impl Simulation {
             max_block_duration: RANGE * 9,
             retention_duration: None,
             wal_segment_bytes: 1 << (10 + random.below(6)),
+            image_interval_bytes: if random.one_in(3) { None } else { Some(1 << random.below(15)) },
             out_of_order_window: if random.one_in(2) { 0 } else { RANGE * (1 + random.below(5) as i64) },
             compaction: !random.one_in(4),
             ..Options::default()

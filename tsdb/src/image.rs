@@ -1,0 +1,391 @@
+//! Images of the head: all that it holds at one place of the log, so that a start need read the log only from there. The log
+//! stays what counts: an image that is missing, damaged, or refers to files that are, costs the time to read all of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::Timestamp;
+
+use crate::encoding::varint::{self, Reader};
+use crate::engine::Engine;
+use crate::error::{Damaged, FileError, MaintainError, ReadError};
+use crate::files::{Files, StoreFile};
+use crate::head::{Bounds, Group, Groups, HistogramSeries, ImageFiles, SeriesIndex};
+use crate::metrics::Counters;
+use crate::replay::Replayed;
+use crate::sample::Exemplar;
+use crate::wal::{self, Frame, Frames, Known, RecordBuilder, Segment, record, record_header};
+
+const MAGIC: [u8; 8] = *b"FWHEAD\x00\x01";
+const PREFIX: &str = "image.";
+const TEMPORARY: &str = "image.tmp";
+
+/// Records of about this size are put together before they are written.
+const RECORD: usize = 256 << 10;
+
+const STATE: u8 = 1;
+const SYMBOLS: u8 = 2;
+const SERIES: u8 = 3;
+const GROUP: u8 = 4;
+const HISTOGRAMS: u8 = 5;
+const LOG: u8 = 6;
+const END: u8 = 7;
+
+/// What is known of the newest image.
+#[derive(Debug, Default)]
+pub(crate) struct LastImage {
+    bytes: u64,
+    /// Bytes the log had been given when it was begun; `None` before the first.
+    at: Option<u64>,
+}
+
+/// When an image is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// The log has grown by so much since the last one that reading it would take long.
+    Grown,
+    /// The log has anything that the last one has not.
+    Changed,
+    /// The head has been cut, so that the last one is of no use any more.
+    Always,
+}
+
+/// Writes an image if one is due.
+pub(crate) fn write_if_due(db: &Engine, when: When) -> Result<(), MaintainError> {
+    let Some(interval) = db.options.image_interval_bytes else { return Ok(()) };
+    let given = db.counters.wal_bytes_written.get();
+    let due = {
+        let last = db.image.lock();
+        match when {
+            When::Grown => given - last.at.unwrap_or(0) >= interval.max(last.bytes / 2),
+            When::Changed => last.at != Some(given),
+            When::Always => true,
+        }
+    };
+    if !due {
+        return Ok(());
+    }
+    match write(db) {
+        Ok(bytes) => {
+            *db.image.lock() = LastImage { bytes, at: Some(given) };
+            db.counters.images.add(1);
+            Ok(())
+        }
+        Err(error) => {
+            db.counters.images_failed.add(1);
+            Err(error.into())
+        }
+    }
+}
+
+fn folder(db: &Engine) -> PathBuf {
+    db.dir.join("head")
+}
+
+/// Writes an image and removes the older ones. The locks are held for as long as it takes to hand the bytes to the system.
+fn write(db: &Engine) -> Result<u64, FileError> {
+    let (files, dir) = (&db.options.files, folder(db));
+    let temporary = dir.join(TEMPORARY);
+    let write = || -> Result<(u64, u64), FileError> {
+        let index = db.index.read();
+        let groups = db.groups.lock();
+        let mut wal = db.wal.lock();
+        wal.rotate()?;
+        let number = wal.segment();
+        let mut writer = ImageWriter::create(files, &temporary, number)?;
+        writer.state(&index, &groups, wal.closed(), &db.aliases.lock())?;
+        writer.series(&index, &groups)?;
+        for group in groups.each() {
+            writer.payload.push(GROUP);
+            group.put(&mut writer.payload);
+            writer.end_record()?;
+        }
+        for (id, samples) in groups.histograms.sorted() {
+            writer.payload.push(HISTOGRAMS);
+            varint::put(&mut writer.payload, u64::from(id));
+            samples.put(&mut writer.payload);
+            writer.end_record()?;
+        }
+        let mut rest = RecordBuilder::default();
+        crate::maintain::put_late(&mut rest, &groups, Timestamp::MAX);
+        rest.tombstones(&groups.tombstones);
+        rest.metadata(db.metadata.lock().iter().map(|(id, m)| (*id, m)));
+        let exemplars = db.exemplars.lock();
+        let exemplars = exemplars.in_order().filter_map(|(labels, e)| Some((index.find(labels)?, e.clone())));
+        rest.exemplars(&exemplars.collect::<Vec<(u32, Exemplar)>>());
+        let area = Arc::clone(&groups.area);
+        drop((wal, groups, index));
+        writer.payload.push(LOG);
+        writer.payload.append(&mut rest.bytes);
+        writer.end_record()?;
+        writer.payload.push(END);
+        writer.end_record()?;
+        let bytes = writer.finish()?;
+        // what it refers to is on the disk before it gets its name, and the log before what stands for it
+        area.sync()?;
+        db.sync_wal()?;
+        let path = path(&dir, number);
+        files.rename(&temporary, &path).map_err(FileError::at("rename", &temporary))?;
+        files.sync_dir(&dir)?;
+        Ok((number, bytes))
+    };
+    let (number, bytes) = write().inspect_err(|_| files.remove_quietly(&temporary))?;
+    for (old, path) in list(files, &dir)? {
+        if old != number {
+            files.remove_quietly(&path);
+        }
+    }
+    Ok(bytes)
+}
+
+fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{PREFIX}{number:08}"))
+}
+
+/// The images in a folder, oldest first.
+fn list(files: &Files, dir: &Path) -> Result<Vec<(u64, PathBuf)>, FileError> {
+    let number = |path: PathBuf| Some((path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()?, path));
+    let mut found: Vec<(u64, PathBuf)> = files.list(dir)?.into_iter().filter_map(number).collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+struct ImageWriter<'a> {
+    path: &'a Path,
+    file: StoreFile,
+    buffer: Vec<u8>,
+    /// The record that is being put together.
+    payload: Vec<u8>,
+    bytes: u64,
+}
+
+impl<'a> ImageWriter<'a> {
+    fn create(files: &Files, path: &'a Path, number: u64) -> Result<Self, FileError> {
+        let file = files.create(path, false)?;
+        let mut buffer = MAGIC.to_vec();
+        buffer.extend_from_slice(&number.to_le_bytes());
+        Ok(Self { path, file, buffer, payload: Vec::new(), bytes: 0 })
+    }
+
+    fn end_record(&mut self) -> Result<(), FileError> {
+        self.buffer.extend_from_slice(&record_header(&self.payload));
+        self.buffer.append(&mut self.payload);
+        if self.buffer.len() < RECORD { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), FileError> {
+        self.file.write_all(&self.buffer).map_err(FileError::at("write", self.path))?;
+        self.bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<u64, FileError> {
+        self.flush()?;
+        self.file.sync_data().map_err(FileError::at("sync", self.path))?;
+        Ok(self.bytes)
+    }
+
+    fn state(
+        &mut self,
+        index: &SeriesIndex,
+        groups: &Groups,
+        segments: &[Segment],
+        aliases: &hashbrown::HashMap<u32, u32>,
+    ) -> Result<(), FileError> {
+        let out = &mut self.payload;
+        out.push(STATE);
+        let bounds = &groups.bounds;
+        [bounds.min_time, bounds.max_time, bounds.min_valid].iter().for_each(|t| varint::put_signed(out, *t));
+        varint::put(out, u64::from(index.next()));
+        varint::put(out, segments.len() as u64);
+        for segment in segments {
+            varint::put(out, segment.number);
+            varint::put_signed(out, segment.max_time);
+            varint::put_signed(out, segment.min_valid);
+        }
+        let mut same: Vec<(u32, u32)> = aliases.iter().map(|(alias, id)| (*alias, *id)).collect();
+        same.retain(|(_, id)| index.contains(*id));
+        same.sort_unstable();
+        varint::put(out, same.len() as u64);
+        for (alias, id) in same {
+            varint::put(out, u64::from(alias));
+            varint::put(out, u64::from(id));
+        }
+        self.end_record()
+    }
+
+    fn series(&mut self, index: &SeriesIndex, groups: &Groups) -> Result<(), FileError> {
+        for text in index.symbols() {
+            if self.payload.is_empty() {
+                self.payload.push(SYMBOLS);
+            }
+            varint::put_bytes(&mut self.payload, text.as_bytes());
+            if self.payload.len() >= RECORD {
+                self.end_record()?;
+            }
+        }
+        if !self.payload.is_empty() {
+            self.end_record()?;
+        }
+        // what no record names yet will be named behind the image
+        for id in index.ids().filter(|id| !groups.unlogged.contains_key(id)) {
+            if self.payload.is_empty() {
+                self.payload.push(SERIES);
+            }
+            varint::put(&mut self.payload, u64::from(id));
+            index.put_series(id, &mut self.payload);
+            if self.payload.len() >= RECORD {
+                self.end_record()?;
+            }
+        }
+        if self.payload.is_empty() { Ok(()) } else { self.end_record() }
+    }
+}
+
+/// Reads the newest image, if there is one that can be used: the head, and what of the log it stands for. `blocks` are the ranges of
+/// the blocks, ends not included; `new` gives an empty head. What is of no use any more is removed.
+pub(crate) fn load(
+    files: &Files,
+    dir: &Path,
+    wal_dir: &Path,
+    new: impl Fn() -> Result<Replayed, FileError>,
+    blocks: &[(Timestamp, Timestamp)],
+    counters: &Counters,
+) -> Result<Option<(Replayed, Known)>, FileError> {
+    files.remove_quietly(&dir.join(TEMPORARY));
+    let mut found = list(files, dir)?;
+    let newest = found.pop();
+    found.iter().for_each(|(_, path)| files.remove_quietly(path));
+    let Some((number, path)) = newest else { return Ok(None) };
+    let (segments, checkpoints) = wal::list(files, wal_dir)?;
+    let follows = segments.contains(&number) && checkpoints.last().is_none_or(|c| *c < number);
+    let read = || -> Result<(Replayed, Known), ReadError> {
+        if follows {
+            read(files, &path, number, new()?, blocks)
+        } else {
+            Err(Damaged("the log behind the image").in_file(&path))
+        }
+    };
+    Ok(read()
+        .inspect_err(|error| {
+            tracing::warn!(%error, "an image of the head cannot be used, the whole log is read");
+            counters.images_refused.add(1);
+            files.remove_quietly(&path);
+        })
+        .ok())
+}
+
+fn read(
+    files: &Files,
+    path: &Path,
+    number: u64,
+    mut state: Replayed,
+    blocks: &[(Timestamp, Timestamp)],
+) -> Result<(Replayed, Known), ReadError> {
+    let damaged = |what| Damaged(what).in_file(path);
+    let mut frames = Frames::open(files, path, MAGIC)?;
+    if !frames.header {
+        return Err(damaged("header"));
+    }
+    let area = Arc::clone(&state.groups.area);
+    let mut chunks = ImageFiles::new(&area, blocks.to_vec());
+    let mut known = Known { segments: Vec::new(), first: number, min_valid: Timestamp::MIN };
+    let mut next = 0;
+    let mut ended = false;
+    while let Some(frame) = frames.next()? {
+        let Frame::Record(payload) = frame else { return Err(damaged("record")) };
+        let mut reader = Reader::new(&payload, "image of the head");
+        let tag = reader.byte().map_err(|e| e.in_file(path))?;
+        let outcome = match tag {
+            STATE => read_state(&mut reader, &mut state, &mut known).map(|number| next = number),
+            SYMBOLS => read_symbols(&mut reader, &mut state.index),
+            SERIES => read_series(&mut reader, &mut state),
+            GROUP => Group::take(&mut reader, &mut chunks)
+                .and_then(|group| if state.groups.restore(group) { Ok(()) } else { Err(Damaged("a group")) }),
+            HISTOGRAMS => read_histograms(&mut reader, &mut state, &mut chunks),
+            LOG => record::decode(reader.rest, &mut |section| state.apply(section)),
+            END => {
+                ended = true;
+                Ok(())
+            }
+            _ => Err(Damaged("a part of unknown kind")),
+        };
+        outcome.map_err(|e| e.in_file(path))?;
+    }
+    if !ended {
+        return Err(damaged("end"));
+    }
+    if !chunks.finish()? {
+        return Err(damaged("a file of head chunks"));
+    }
+    state.index.skip(next.saturating_sub(1));
+    Ok((state, known))
+}
+
+fn read_state(reader: &mut Reader<'_>, state: &mut Replayed, known: &mut Known) -> Result<u32, Damaged> {
+    let bounds: &mut Bounds = &mut state.groups.bounds;
+    (bounds.min_time, bounds.max_time, bounds.min_valid) = (reader.signed()?, reader.signed()?, reader.signed()?);
+    known.min_valid = bounds.min_valid;
+    let next = reader.u32()?;
+    for _ in 0..reader.count(reader.rest.len())? {
+        let (number, max_time, min_valid) = (reader.varint()?, reader.signed()?, reader.signed()?);
+        known.segments.push(Segment { number, max_time, min_valid });
+    }
+    for _ in 0..reader.count(reader.rest.len())? {
+        let (alias, id) = (reader.u32()?, reader.u32()?);
+        state.aliases.insert(alias, id);
+    }
+    Ok(next)
+}
+
+fn read_symbols(reader: &mut Reader<'_>, index: &mut SeriesIndex) -> Result<(), Damaged> {
+    while !reader.is_empty() {
+        if !index.restore_symbol(reader.text()?) {
+            return Err(reader.damaged());
+        }
+    }
+    Ok(())
+}
+
+fn read_series(reader: &mut Reader<'_>, state: &mut Replayed) -> Result<(), Damaged> {
+    while !reader.is_empty() {
+        let id = reader.u32()?;
+        state.index.restore_series(id, reader)?;
+        state.groups.create(id);
+    }
+    Ok(())
+}
+
+fn read_histograms(reader: &mut Reader<'_>, state: &mut Replayed, chunks: &mut ImageFiles<'_>) -> Result<(), Damaged> {
+    let id = reader.u32()?;
+    if !state.groups.contains(id) {
+        return Err(reader.damaged());
+    }
+    let samples = HistogramSeries::take(reader, chunks)?;
+    state.groups.histograms.restore(id, samples);
+    Ok(())
+}
+
+/// The bytes of an image with these records, with the right checksums.
+pub(crate) fn from_records(number: u64, records: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&number.to_le_bytes());
+    for payload in records {
+        bytes.extend_from_slice(&record_header(payload));
+        bytes.extend_from_slice(payload);
+    }
+    bytes
+}
+
+/// The records of an image.
+pub(crate) fn records(path: &Path) -> Result<Vec<Vec<u8>>, FileError> {
+    let mut frames = Frames::open(&Files::default(), path, MAGIC)?;
+    let mut found = Vec::new();
+    while let Some(frame) = frames.next()? {
+        if let Frame::Record(payload) = frame {
+            found.push(payload);
+        }
+    }
+    Ok(found)
+}
