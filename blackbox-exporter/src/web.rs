@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{RawQuery, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError, IpProtocol};
+use crate::config::{Config, ConfigError, IpProtocol, Module};
 use crate::failure::Failure;
 use crate::flags::{Options, PROGRAM};
 use crate::history::History;
@@ -213,7 +213,7 @@ impl Exporter {
     }
 
     /// Runs a probe and counts it.
-    async fn probe(&self, module: Arc<crate::config::Module>, order: Order) -> Arc<Outcome> {
+    async fn probe(&self, module: Arc<Module>, order: Order) -> Arc<Outcome> {
         self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
         let _running = Running(&self.stats.in_flight);
         let outcome = Arc::new(probe::run(module, order, &self.environment).await);
@@ -295,93 +295,139 @@ fn bad_request(text: impl Into<String>) -> Response {
     text_response(StatusCode::BAD_REQUEST, format!("{}\n", text.into()))
 }
 
+/// What a request to `/probe` asks for.
+struct Asked {
+    module: Arc<Module>,
+    orders: Vec<Order>,
+    debug: bool,
+    /// Whether series say which target they are of.
+    name_targets: bool,
+    /// Whether series say which version of IP they are of.
+    name_protocols: bool,
+    /// The headers that the form of the answer depends on.
+    accepts: HeaderMap,
+}
+
+impl Asked {
+    /// Writes the metrics of a probe to a page.
+    fn write(&self, outcome: &Outcome, page: &mut Page) {
+        let mut labels = Vec::with_capacity(2);
+        if self.name_targets {
+            labels.push(("target", outcome.target.as_str()));
+        }
+        match outcome.ip_protocol {
+            Some(IpProtocol::V4) if self.name_protocols => labels.push(("ip_protocol", "4")),
+            Some(IpProtocol::V6) if self.name_protocols => labels.push(("ip_protocol", "6")),
+            _ => {}
+        }
+        outcome.metrics.write(page, &labels);
+    }
+}
+
+impl Exporter {
+    /// Reads a request; the error is the answer to a wrong one.
+    fn asked(&self, query: &str, headers: &HeaderMap) -> Result<Asked, Response> {
+        let parameters = Parameters::parse(query).map_err(bad_request)?;
+        let config = self.config.load();
+        let Some(module) = config.module(&parameters.module) else {
+            self.stats.unknown_modules.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(module = parameters.module, "Unknown module");
+            return Err(bad_request(format!("Unknown module {}", model::quote(&parameters.module))));
+        };
+        if !self.environment.guard.allows_module(&parameters.module) {
+            let text = format!("Module {} is not allowed\n", model::quote(&parameters.module));
+            return Err(text_response(StatusCode::FORBIDDEN, text));
+        }
+        let timeout = request::timeout(headers, module, self.options.timeout_offset).map_err(|error| {
+            let text = format!("Failed to parse timeout from Prometheus header: {error}\n");
+            text_response(StatusCode::INTERNAL_SERVER_ERROR, text)
+        })?;
+        let mut targets = parameters.targets;
+        if let Some(name) = &parameters.targets_file {
+            targets.extend(request::read_targets(self.options.targets_folder.as_deref(), name).map_err(bad_request)?);
+        }
+        if targets.is_empty() {
+            return Err(bad_request("Target parameter is missing"));
+        }
+        if targets.len() > self.options.max_targets {
+            return Err(bad_request(format!("{} targets are more than --probe.max-targets", targets.len())));
+        }
+        request::check_hostname(&parameters.hostname, module).map_err(bad_request)?;
+        targets.sort();
+        targets.dedup();
+        let name_targets = targets.len() > 1 || parameters.targets_file.is_some();
+        // one deadline and one number of connections at once for all of them
+        let deadline = Instant::now() + timeout;
+        let mut orders = Vec::with_capacity(targets.len() * parameters.protocols.len());
+        for target in targets {
+            for protocol in &parameters.protocols {
+                orders.push(Order {
+                    target: target.clone(),
+                    hostname: parameters.hostname.clone(),
+                    timeout,
+                    deadline,
+                    extended: parameters.extended,
+                    ip_protocol: *protocol,
+                    verbose: parameters.debug,
+                });
+            }
+        }
+        Ok(Asked {
+            module: module.clone(),
+            orders,
+            debug: parameters.debug,
+            name_targets,
+            name_protocols: parameters.protocols.len() > 1,
+            accepts: accepts(headers),
+        })
+    }
+}
+
+/// Copies of the headers that the form of an answer depends on. The others are let go: they hold the buffer they came in, which a
+/// probe would keep for as long as it waits.
+fn accepts(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in [ACCEPT, ACCEPT_ENCODING] {
+        for value in headers.get_all(&name) {
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                kept.append(name.clone(), value);
+            }
+        }
+    }
+    kept
+}
+
 async fn answer_probe(
     State(exporter): State<Arc<Exporter>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let parameters = match Parameters::parse(query.as_deref().unwrap_or_default()) {
-        Ok(parameters) => parameters,
-        Err(error) => return bad_request(error),
+    let asked = exporter.asked(query.as_deref().unwrap_or_default(), &headers);
+    drop((query, headers));
+    let mut asked = match asked {
+        Ok(asked) => asked,
+        Err(response) => return response,
     };
-    let config = exporter.config.load_full();
-    let Some(module) = config.module(&parameters.module) else {
-        exporter.stats.unknown_modules.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(module = parameters.module, "Unknown module");
-        return bad_request(format!("Unknown module {}", model::quote(&parameters.module)));
-    };
-    if !exporter.environment.guard.allows_module(&parameters.module) {
-        let text = format!("Module {} is not allowed\n", model::quote(&parameters.module));
-        return text_response(StatusCode::FORBIDDEN, text);
+    let mut outcomes = Vec::new();
+    if asked.orders.len() == 1
+        && let Some(order) = asked.orders.pop()
+    {
+        outcomes.push(exporter.probe(asked.module.clone(), order).await);
+    } else {
+        let orders = std::mem::take(&mut asked.orders).into_iter();
+        let probes = orders.map(|order| exporter.probe(asked.module.clone(), order));
+        let several = futures::stream::iter(probes).buffer_unordered(exporter.options.request_concurrency);
+        outcomes = Box::pin(several.collect()).await;
     }
-    let timeout = match request::timeout(&headers, module, exporter.options.timeout_offset) {
-        Ok(timeout) => timeout,
-        Err(error) => {
-            let text = format!("Failed to parse timeout from Prometheus header: {error}\n");
-            return text_response(StatusCode::INTERNAL_SERVER_ERROR, text);
-        }
-    };
-    let mut targets = parameters.targets.clone();
-    if let Some(name) = &parameters.targets_file {
-        match request::read_targets(exporter.options.targets_folder.as_deref(), name) {
-            Ok(listed) => targets.extend(listed),
-            Err(error) => return bad_request(error),
-        }
-    }
-    if targets.is_empty() {
-        return bad_request("Target parameter is missing");
-    }
-    if targets.len() > exporter.options.max_targets {
-        return bad_request(format!("{} targets are more than --probe.max-targets", targets.len()));
-    }
-    if let Err(error) = request::check_hostname(&parameters.hostname, module) {
-        return bad_request(error);
-    }
-    targets.sort();
-    targets.dedup();
-    let several = targets.len() > 1 || parameters.targets_file.is_some();
-    // one deadline and one number of connections at once for all of them
-    let deadline = Instant::now() + timeout;
-    let mut orders = Vec::with_capacity(targets.len() * parameters.protocols.len());
-    for target in targets {
-        for protocol in &parameters.protocols {
-            orders.push(Order {
-                target: target.clone(),
-                hostname: parameters.hostname.clone(),
-                timeout,
-                deadline,
-                extended: parameters.extended,
-                ip_protocol: *protocol,
-                verbose: parameters.debug,
-            });
-        }
-    }
-    let probes = orders.into_iter().map(|order| exporter.probe(module.clone(), order));
-    let mut probes = futures::stream::iter(probes).buffer_unordered(exporter.options.request_concurrency);
-    let mut page = Page::new();
-    let mut debug = String::new();
-    while let Some(outcome) = probes.next().await {
-        if parameters.debug {
-            debug.push_str(&outcome.to_text());
-            continue;
-        }
-        let mut labels = Vec::with_capacity(2);
-        if several {
-            labels.push(("target", outcome.target.as_str()));
-        }
-        match outcome.ip_protocol {
-            Some(IpProtocol::V4) if parameters.protocols.len() > 1 => labels.push(("ip_protocol", "4")),
-            Some(IpProtocol::V6) if parameters.protocols.len() > 1 => labels.push(("ip_protocol", "6")),
-            _ => {}
-        }
-        outcome.metrics.write(&mut page, &labels);
-    }
-    if parameters.debug {
-        let mut response = text_response(StatusCode::OK, debug);
+    if asked.debug {
+        let text: String = outcomes.iter().map(|outcome| outcome.to_text()).collect();
+        let mut response = text_response(StatusCode::OK, text);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         return response;
     }
-    metrics_response(&page, &headers, false).0
+    let mut page = Page::new();
+    outcomes.iter().for_each(|outcome| asked.write(outcome, &mut page));
+    metrics_response(&page, &asked.accepts, false).0
 }
 
 async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> Response {

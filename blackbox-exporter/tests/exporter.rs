@@ -134,6 +134,48 @@ async fn several_targets_and_both_protocols() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hostname_is_asked_for() {
+    let authority = Authority::new();
+    let ca = serde_json::to_string(&authority.pem()).unwrap();
+    let answer = |head: &str| {
+        let named = head.contains("\r\nHost: other.example\r\n");
+        let status = if named { "200 OK" } else { "404 Not Found" };
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    };
+    let plain = servers::http(answer).await;
+    // its certificate is for other.example
+    let secure = servers::https(authority.server(Kind::WrongName, &["http/1.1"]), answer).await;
+    let config = format!("modules: {{http_2xx: {{prober: http, timeout: 5s, http: {{tls_config: {{ca: {ca}}}}}}}}}");
+    let exporter = exporter(&config, &[]).await;
+    for (target, hostname, success) in [
+        (format!("http://{plain}/"), "other.example", "1"),
+        (format!("http://{plain}/"), "", "0"),
+        (format!("https://{secure}/"), "other.example", "1"),
+        (format!("https://{secure}/"), "", "0"),
+    ] {
+        let page = get(exporter.address, &probe(&[("target", &target), ("hostname", hostname)])).await.body;
+        assert_eq!(series(&page)["probe_success"], success, "{target} {hostname}: {page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_address_that_won_is_told() {
+    let web = ok_server().await;
+    let target = format!("http://localhost:{}/", web.port());
+    // names of redirects are connected to by every address they have
+    let first = servers::http(move |_| {
+        format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    })
+    .await;
+    let exporter = exporter("modules: {http_2xx: {prober: http, timeout: 5s}}", &[]).await;
+    let page = get(exporter.address, &probe(&[("target", &first.to_string()), ("extended", "true")])).await.body;
+    let found = series(&page);
+    assert_eq!(found["probe_success"], "1", "{page}");
+    // the server listens on this one only, whatever else the name stands for
+    assert!(found.contains_key("probe_connect_attempt_duration_seconds{ip=\"127.0.0.1\"}"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn problems_of_certificates_have_names() {
     let authority = Authority::new();
     let ca = serde_json::to_string(&authority.pem()).unwrap();
@@ -305,6 +347,95 @@ async fn thousands_of_dead_targets() {
         "{metrics}"
     );
     assert!(metrics.contains("blackbox_exporter_probes_in_flight 0"), "{metrics}");
+}
+
+/// A program, killed at the end of a test.
+struct Program(std::process::Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_file_is_checked_and_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("blackbox.yml");
+    for (text, fine, said) in [
+        ("modules: {a: {prober: tcp}}", true, "Config file is ok"),
+        ("modules: {a: {prober: x}}", false, "'x' is not valid"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_blackbox-exporter"))
+            .arg(format!("--config.file={}", file.display()))
+            .arg("--config.check")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() == fine && text.contains(said), "{output:?}");
+    }
+}
+
+/// The program itself, so that neither the target nor who asks is counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_that_waits_holds_little() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const PROBES: usize = 1000;
+    /// 49 KB when a general HTTP client was used, 18 KB since.
+    const MOST_BYTES: usize = 26 << 10;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    if limit.maximum.is_some_and(|most| most < 4 * PROBES as u64) {
+        println!("left out: no more than {:?} files may be open", limit.maximum);
+        return;
+    }
+    let silent = servers::silent().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("blackbox.yml");
+    std::fs::write(&file, "modules: {http_2xx: {prober: http, timeout: 100s}}").unwrap();
+    let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_blackbox-exporter"))
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--web.listen-address={at}"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut program = Program(child);
+    while tokio::net::TcpStream::connect(at).await.is_err() {
+        assert!(program.0.try_wait().unwrap().is_none(), "the program has ended");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let status = |field: &str| -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", program.0.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
+        line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let in_flight = async || series(&get(at, "/metrics").await.body)["blackbox_exporter_probes_in_flight"].clone();
+    assert_eq!(in_flight().await, "0");
+    let before = status("RssAnon");
+    let mut waiting = Vec::new();
+    for _ in 0..PROBES {
+        let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        let request = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", probe(&[("target", &silent.to_string())]));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    let sockets = || std::fs::read_dir(format!("/proc/{}/fd", program.0.id())).unwrap().count();
+    // all run, and are connected: each has two sockets
+    while in_flight().await != PROBES.to_string() || sockets() < 2 * PROBES {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let each = (status("RssAnon") - before) * 1024 / PROBES;
+    println!("{each} bytes a probe");
+    assert!(each < MOST_BYTES, "{each} bytes a probe");
+    assert!(sockets() < 2 * PROBES + 64, "{} files", sockets());
+    // who goes away takes the probe along
+    drop(waiting);
+    while in_flight().await != "0" || sockets() >= PROBES {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// In a network namespace of its own, so that the machine's settings do not matter.

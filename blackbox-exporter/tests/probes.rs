@@ -255,6 +255,80 @@ async fn http() {
     run(&quick, cases).await;
 }
 
+/// How answers end and what is no answer, held against the client of the real exporter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn framing() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+    let answers: Vec<(bool, String)> = [
+        (true, "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"),
+        (true, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more"),
+        (true, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
+        (false, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
+        (false, "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nhello"),
+        (true, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"),
+        (false, "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
+        (true, "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        (false, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nother"),
+        (true, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhello"),
+        (true, "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello"),
+        (true, "HTTP/1.1 200 OK\r\nX-Long: one\r\n two\r\nContent-Length: 5\r\n\r\nhello"),
+        (false, "HTTP/1.1 200 OK\r\nno colon\r\n\r\nhello"),
+        (true, "HTTP/1.1 200 OK\r\nX : y\r\n\r\nhello"),
+        (false, "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        (false, "\r\nHTTP/1.1 200 OK\r\n\r\nhello"),
+        (false, "HTTP/1.1 200 OK\r\nX: y\r\n"),
+        (true, &format!("{chunked}Content-Length: 3\r\n\r\n5;a=b\r\nhello\r\n06\r\n world\r\n0\r\nX: y\r\n\r\n")),
+        (false, &format!("{chunked}\r\n5\r\nhel")),
+        (false, &format!("{chunked}\r\n5\r\nhello\r\n")),
+        (false, &format!("{chunked}\r\n5\r\nhello\r\n0\r\n")),
+        (false, &format!("{chunked}\r\n5\r\nhelloXX0\r\n\r\n")),
+        (false, &format!("{chunked}\r\n-5\r\nhello\r\n0\r\n\r\n")),
+        (false, &format!("{chunked}\r\n11112222333344445\r\nhello\r\n0\r\n\r\n")),
+        (false, &format!("{chunked}\r\n5{}\r\nhello\r\n0\r\n\r\n", " ".repeat(5000))),
+    ]
+    .map(|(success, text)| (success, text.to_owned()))
+    .into();
+    let served = answers.clone();
+    let web = servers::http(move |head| {
+        let number = path_of(head).trim_start_matches('/').parse::<usize>().expect("a number");
+        served[number].1.clone().into_bytes()
+    })
+    .await;
+    let cases = answers.iter().enumerate().flat_map(|(number, (success, answer))| {
+        let target = format!("http://{web}/{number}");
+        println!("{target}: {answer:?}");
+        // chunks are not read then
+        let head = *success || number >= 17;
+        [case("get", &target, *success, &[]), case("head", &target, head, &[])]
+    });
+    let config =
+        "modules:\n  get: {prober: http, timeout: 5s}\n  head: {prober: http, timeout: 5s, http: {method: HEAD}}\n";
+    run(config, cases.collect()).await;
+}
+
+/// A token of an OAuth 2.0 server is fetched and sent along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn oauth2() {
+    let issuer = servers::http(|head| {
+        let body = br#"{"access_token": "t0ken", "token_type": "Bearer", "expires_in": 3600}"#;
+        let signed_in = head.starts_with("POST /token ") && head.contains("uthorization: Basic bWU6c2VjcmV0\r\n");
+        let status = if signed_in { "200 OK" } else { "401 Unauthorized" };
+        answer(status, "Content-Type: application/json\r\n", body)
+    })
+    .await;
+    let web = servers::http(|head| {
+        answer(if head.contains("uthorization: Bearer t0ken\r\n") { "200 OK" } else { "403 Forbidden" }, "", b"")
+    })
+    .await;
+    let module = |secret: &str| {
+        format!(
+            "{{prober: http, timeout: 5s, http: {{oauth2: {{client_id: me, client_secret: {secret}, token_url: 'http://{issuer}/token'}}}}}}"
+        )
+    };
+    let config = format!("modules:\n  right: {}\n  wrong: {}\n", module("secret"), module("other"));
+    run(&config, vec![case("right", web, true, &[]), case("wrong", web, false, &[])]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls() {
     let authority = Authority::new();
@@ -454,6 +528,9 @@ modules:
             "test" => servers::dns_answer(query, 0, &[(0, 6, soa)]),
             "servfail" => servers::dns_answer(query, 2, &[]),
             "refused" => servers::dns_answer(query, 5, &[]),
+            code if code.starts_with("rcode") => {
+                servers::dns_answer(query, code["rcode".len()..].parse().expect("a code"), &[])
+            }
             "cut" => servers::dns_answer(query, 0, &[(0, 1, &[127, 0, 0, 1])])[..20].to_vec(),
             "circle" => servers::dns_answer(query, 0, &[(0, 2, b"\xc0\xff")]),
             "recursion" => servers::dns_answer(query, if query[2] & 1 == 0 { 0 } else { 2 }, &[]),
@@ -492,6 +569,34 @@ modules:
     ];
     let mut quick = config.replace("tcp: {prober: dns,", "tcp: {prober: dns, timeout: 2s,");
     quick.push('\n');
+    let mut cases = cases;
+    let rcodes = [
+        "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
+        "NOTZONE",
+    ];
+    for (code, name) in rcodes.iter().enumerate() {
+        let module =
+            |valid: &str| format!("{{prober: dns, dns: {{query_name: rcode{code}.test, valid_rcodes: [{valid}]}}}}");
+        let other = rcodes[(code + 1) % rcodes.len()];
+        quick.push_str(&format!("  is_{name}: {}\n  not_{name}: {}\n", module(name), module(other)));
+        cases.push(case(String::leak(format!("is_{name}")), server, true, &[("probe_dns_query_succeeded", "1")]));
+        cases.push(case(String::leak(format!("not_{name}")), server, false, &[("probe_dns_query_succeeded", "1")]));
+    }
+    // over TLS
+    let authority = Authority::new();
+    let ca = serde_json::to_string(&authority.pem()).unwrap();
+    let over_tls = |more: &str| {
+        format!(
+            "{{prober: dns, dns: {{query_name: www.test, query_type: A, transport_protocol: tcp, dns_over_tls: true, tls_config: {{ca: {ca}{more}}}}}}}\n"
+        )
+    };
+    quick.push_str(&format!("  dot: {}  dot_other: {}", over_tls(""), over_tls(", server_name: other.example")));
+    let www = |query: &[u8]| servers::dns_answer(query, 0, &[(0, 1, &[127, 0, 0, 1])]);
+    let right = servers::dns_over_tls(authority.server(Kind::Right, &[]), www).await;
+    let expired = servers::dns_over_tls(authority.server(Kind::Expired, &[]), www).await;
+    cases.push(case("dot", right, true, &[("probe_dns_answer_rrs", "1")]));
+    cases.push(case("dot_other", right, false, &[]));
+    cases.push(case("dot", expired, false, &[]));
     run(&quick, cases).await;
 }
 

@@ -3,6 +3,7 @@
 mod body;
 mod checks;
 mod cookies;
+mod http1;
 mod http3;
 mod proxy;
 mod transport;
@@ -249,25 +250,12 @@ fn next_hop(hop: &Hop, initial: &Hop, status: StatusCode, location: &str) -> Res
     })
 }
 
-/// The length that an answer announces, -1 if it does not.
-fn content_length(method_is_head: bool, answer: &Answer) -> f64 {
-    let status = answer.head.status;
-    let chunked = answer.head.headers.contains_key(header::TRANSFER_ENCODING);
-    let announced = answer.head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    match announced {
-        Some(length) if !chunked => length as f64,
-        _ if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED => 0.0,
-        None if !method_is_head && answer.body.is_empty() => 0.0,
-        _ => -1.0,
-    }
-}
-
 /// Reads the last answer and holds it against the settings. Without `read_body`, its redirect was not followed.
 async fn judge(probe: &mut Probe<'_>, options: &HttpOptions, answer: Answer, read_body: bool) -> Result<(), Failure> {
     let headers = &answer.head.headers;
     let status = answer.head.status;
     probe.metrics.set(&metrics::HTTP_STATUS_CODE, f64::from(status.as_u16()));
-    probe.metrics.set(&metrics::HTTP_CONTENT_LENGTH, content_length(options.method == Method::HEAD, &answer));
+    probe.metrics.set(&metrics::HTTP_CONTENT_LENGTH, answer.length.map_or(-1.0, |length| length as f64));
     let (version, version_text) = match answer.head.version {
         Version::HTTP_09 => (0.9, "HTTP/0.9"),
         Version::HTTP_10 => (1.0, "HTTP/1.0"),

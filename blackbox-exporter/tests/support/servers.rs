@@ -203,6 +203,30 @@ pub async fn dns(answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> S
     }
 }
 
+/// A DNS server over TLS.
+pub async fn dns_over_tls(
+    config: Arc<ServerConfig>,
+    answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static,
+) -> SocketAddr {
+    let (acceptor, answer) = (TlsAcceptor::from(config), Arc::new(answer));
+    tcp(move |stream| {
+        let (acceptor, answer) = (acceptor.clone(), answer.clone());
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let Ok(len) = stream.read_u16().await else { return };
+            let mut query = vec![0; usize::from(len)];
+            if stream.read_exact(&mut query).await.is_ok() {
+                let bytes = answer(&query);
+                let _ = stream.write_u16(bytes.len() as u16).await;
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.flush().await;
+                let _ = stream.read_u8().await;
+            }
+        }
+    })
+    .await
+}
+
 /// An answer to a query: a response code, and records of the name asked for as (section, type, data).
 pub fn dns_answer(query: &[u8], rcode: u8, records: &[(u8, u16, &[u8])]) -> Vec<u8> {
     let count = |section| records.iter().filter(|(s, ..)| *s == section).count() as u8;

@@ -3,6 +3,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -192,7 +193,9 @@ impl Server {
                             let (context, stop, watcher) = (context.clone(), connections.clone(), graceful.watcher());
                             tokio::spawn(async move {
                                 let _slot = slot;
-                                stop.run_until_cancelled(connection(stream, peer, &context, watcher)).await;
+                                // pinned here: moved, it would take its room twice
+                                let connection = pin!(connection(stream, peer, &context, watcher));
+                                stop.run_until_cancelled(connection).await;
                                 context.stats.closed.fetch_add(1, Ordering::Relaxed);
                             });
                         }
@@ -256,12 +259,23 @@ async fn connection(
             return;
         }
     };
-    let Some(tls) = &web.tls else {
-        return http1(stream, peer, context, watcher).await;
-    };
+    match &web.tls {
+        None => http1(stream, peer, context, watcher).await,
+        // in a box: a connection without TLS shall not be as large as one with it
+        Some(tls) => Box::pin(encrypted(stream, tls.clone(), peer, context, watcher)).await,
+    }
+}
+
+async fn encrypted(
+    stream: TcpStream,
+    tls: Arc<rustls::ServerConfig>,
+    peer: SocketAddr,
+    context: &Arc<Context>,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
     let handshake = async {
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-        start.into_stream(tls.clone()).await
+        start.into_stream(tls).await
     };
     let stream = match tokio::time::timeout(context.limits.header_timeout, handshake).await {
         Ok(Ok(stream)) => stream,
@@ -316,46 +330,54 @@ async fn answer(
             return Ok(text_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n"));
         }
     };
-    let mut response = allowed(request, peer, &web.config, &context).await;
+    let mut response = match refusal(&request, &web.config, &context).await {
+        Some(refusal) => refusal,
+        None => routed(request, peer, &context).await,
+    };
     response.headers_mut().extend(web.headers.iter().cloned());
     Ok(response)
 }
 
-async fn allowed(
-    request: hyper::Request<hyper::body::Incoming>,
-    peer: SocketAddr,
+/// The answer to a request that does not get to the router.
+async fn refusal(
+    request: &hyper::Request<hyper::body::Incoming>,
     config: &WebConfig,
     context: &Context,
-) -> Response {
+) -> Option<Response> {
     if let Some(limit) = &config.rate_limit
         && !take_token(&context.bucket, limit)
     {
-        return text_response(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n");
+        return Some(text_response(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"));
     }
     let users = &config.basic_auth_users;
     if !users.is_empty() && !context.authenticator.allows(users, request.headers()).await {
         let mut response = text_response(StatusCode::UNAUTHORIZED, "Unauthorized\n");
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
-        return response;
+        return Some(response);
     }
     let path = request.uri().path();
-    if path == "/debug/pprof" || path.starts_with("/debug/pprof/") {
-        return text_response(
-            StatusCode::NOT_FOUND,
-            "There are no Go profiles here: this program is not written in Go.\n",
-        );
-    }
+    let is_pprof = path == "/debug/pprof" || path.starts_with("/debug/pprof/");
+    let text = "There are no Go profiles here: this program is not written in Go.\n";
+    is_pprof.then(|| text_response(StatusCode::NOT_FOUND, text))
+}
+
+/// The router's answer. What is kept of the request meanwhile is what the router keeps.
+fn routed(
+    request: hyper::Request<hyper::body::Incoming>,
+    peer: SocketAddr,
+    context: &Context,
+) -> impl Future<Output = Response> {
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
-    let mut router = context.router.clone();
-    match AssertUnwindSafe(router.call(request)).catch_unwind().await {
+    let call = AssertUnwindSafe(context.router.clone().call(request)).catch_unwind();
+    call.map(|result| match result {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => {
             context.stats.panics.fetch_add(1, Ordering::Relaxed);
             text_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
         }
-    }
+    })
 }
 
 /// A token bucket.

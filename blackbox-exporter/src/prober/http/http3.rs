@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::transport::{Answer, AnswerBody, Hop, request};
+use super::transport::{Answer, AnswerBody, Hop, announced_length, request};
 use crate::config::HttpOptions;
 use crate::failure::Failure;
 use crate::log::note;
@@ -26,6 +26,7 @@ pub(super) struct Body {
     stream: Stream,
     _sender: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
     _endpoint: Endpoint,
+    _driver: AbortOnDropHandle<()>,
 }
 
 impl Body {
@@ -110,11 +111,11 @@ pub(super) async fn round_trip(
     let (mut head, ()) = response.into_parts();
     head.version = http::Version::HTTP_3;
     Ok(Answer {
+        length: announced_length(&hop.method, &head, false),
         head,
-        body: AnswerBody::Http3(Box::new(Body { stream, _sender: sender, _endpoint: endpoint })),
+        body: AnswerBody::Http3(Box::new(Body { stream, _sender: sender, _endpoint: endpoint, _driver: driver })),
         handshake: Some(handshake),
         begun: Instant::now(),
-        _connection: driver,
     })
 }
 

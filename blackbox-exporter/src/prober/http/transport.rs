@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use common::http::client::error_chain;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
+use super::http1;
 use super::proxy::proxy_for;
 use crate::config::HttpOptions;
 use crate::connect::connect;
@@ -45,17 +46,18 @@ pub(super) struct Hop {
 /// An answer whose body has not been read.
 pub(super) struct Answer {
     pub(super) head: http::response::Parts,
+    /// The length that was announced.
+    pub(super) length: Option<u64>,
     pub(super) body: AnswerBody,
     pub(super) handshake: Option<Handshake>,
     /// When its headers were there.
     pub(super) begun: Instant,
-    /// Ends the connection with the answer.
-    pub(super) _connection: AbortOnDropHandle<()>,
 }
 
-/// A body that comes in parts.
+/// A body that comes in parts. The connection ends with it.
 pub(super) enum AnswerBody {
-    Stream(Incoming),
+    Http1(Box<http1::Body>),
+    Http2 { incoming: Incoming, _connection: AbortOnDropHandle<()> },
     Http3(Box<super::http3::Body>),
 }
 
@@ -63,8 +65,9 @@ impl AnswerBody {
     /// The next part; none at the end.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, String>> {
         match self {
+            Self::Http1(body) => body.next().await,
             Self::Http3(body) => body.next().await,
-            Self::Stream(incoming) => loop {
+            Self::Http2 { incoming, .. } => loop {
                 match incoming.frame().await? {
                     Err(error) => return Some(Err(error.to_string())),
                     Ok(frame) => match frame.into_data() {
@@ -75,17 +78,9 @@ impl AnswerBody {
             },
         }
     }
-
-    /// Whether it is known that nothing will come.
-    pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::Stream(incoming) => incoming.is_end_stream(),
-            Self::Http3(_) => false,
-        }
-    }
 }
 
-/// The largest head of an answer.
+/// The largest head of an answer over HTTP/2.
 const MAX_HEAD: usize = 1 << 20;
 
 /// Sends a request. `first` says that its name was resolved, and the time for it counted, before.
@@ -143,18 +138,26 @@ pub(super) async fn round_trip(
         }
     };
     let begin = Instant::now();
-    let sent = if http2 { Box::pin(send_http2(stream, request)).await } else { send_http1(stream, request).await };
-    let (response, connection) = match sent {
+    let sent = if http2 {
+        Box::pin(send_http2(stream, request)).await.map_err(|error| {
+            let refused = error.is_parse() || error.is_user();
+            (error_chain(&error), if refused { Failure::Protocol } else { Failure::Connection })
+        })
+    } else {
+        let answer = http1::send(stream, http1::encode(request)).await;
+        let answer =
+            answer.map(|http1::Answer { head, length, body }| (head, length, AnswerBody::Http1(Box::new(body))));
+        answer.map_err(|error| (error.to_string(), error.failure()))
+    };
+    let (head, length, body) = match sent {
         Ok(sent) => sent,
-        Err(error) => {
-            note!(probe.log, Error, "Error for HTTP request", "err" = error_chain(&error));
-            return Err(if error.is_parse() || error.is_user() { Failure::Protocol } else { Failure::Connection });
+        Err((error, failure)) => {
+            note!(probe.log, Error, "Error for HTTP request", "err" = error);
+            return Err(failure);
         }
     };
     probe.metrics.add(&metrics::HTTP_DURATION, "phase", "processing", begin.elapsed().as_secs_f64());
-    let (head, body) = response.into_parts();
-    let body = AnswerBody::Stream(body);
-    Ok(Answer { head, body, handshake, begun: Instant::now(), _connection: connection })
+    Ok(Answer { head, length, body, handshake, begun: Instant::now() })
 }
 
 /// A proxy looks names up itself, so that they could mean anything: where networks are guarded only addresses may go through one.
@@ -379,7 +382,7 @@ fn proxy_credentials(proxy: &Url) -> Option<String> {
 }
 
 /// The request on the wire: with the whole address for HTTP/2 and proxies, else with the path only.
-pub(super) fn request(hop: &Hop, http2: bool, proxy: Option<&Url>) -> Result<Request<Full<Bytes>>, http::Error> {
+pub(super) fn request(hop: &Hop, http2: bool, proxy: Option<&Url>) -> Result<Request<Bytes>, http::Error> {
     let path = &hop.url[url::Position::BeforePath..url::Position::AfterQuery];
     let uri: Uri = match (http2, proxy) {
         (true, _) => format!("https://{}{path}", hop.host).parse()?,
@@ -389,7 +392,7 @@ pub(super) fn request(hop: &Hop, http2: bool, proxy: Option<&Url>) -> Result<Req
         }
         (false, None) => path.parse()?,
     };
-    let mut request = Request::new(Full::new(hop.body.clone()));
+    let mut request = Request::new(hop.body.clone());
     *request.uri_mut() = uri;
     *request.method_mut() = hop.method.clone();
     let headers = request.headers_mut();
@@ -411,25 +414,25 @@ pub(super) fn request(hop: &Hop, http2: bool, proxy: Option<&Url>) -> Result<Req
     Ok(request)
 }
 
-/// The answer, and the task that drives its connection and ends with what is dropped.
-type Sent = Result<(http::Response<Incoming>, AbortOnDropHandle<()>), hyper::Error>;
-
-async fn send_http1(stream: Stream, request: Request<Full<Bytes>>) -> Sent {
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .title_case_headers(true)
-        .max_headers(1000)
-        .max_buf_size(MAX_HEAD)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
-    Ok((sender.send_request(request).await?, connection))
+/// The length that the head of an answer over HTTP/2 or 3 announces. `is_empty` says that nothing follows the head.
+pub(super) fn announced_length(method: &Method, head: &http::response::Parts, is_empty: bool) -> Option<u64> {
+    let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let ends_here = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || (is_empty && *method != Method::HEAD);
+    announced.or(ends_here.then_some(0))
 }
 
-async fn send_http2(stream: Stream, request: Request<Full<Bytes>>) -> Sent {
+async fn send_http2(
+    stream: Stream,
+    request: Request<Bytes>,
+) -> Result<(http::response::Parts, Option<u64>, AnswerBody), hyper::Error> {
+    let method = request.method().clone();
     let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .max_header_list_size(MAX_HEAD as u32)
         .handshake(TokioIo::new(stream))
         .await?;
     let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
-    Ok((sender.send_request(request).await?, connection))
+    let (head, body) = sender.send_request(request.map(Full::new)).await?.into_parts();
+    let length = announced_length(&method, &head, body.is_end_stream());
+    Ok((head, length, AnswerBody::Http2 { incoming: body, _connection: connection }))
 }
