@@ -50,7 +50,7 @@ pub(crate) enum When {
     Always,
 }
 
-/// Writes an image if one is due.
+/// Writes an image if one is due. The caller holds the lock of maintenance, so that nothing is cut meanwhile.
 pub(crate) fn write_if_due(db: &Engine, when: When) -> Result<(), MaintainError> {
     let Some(interval) = db.options.image_interval_bytes else { return Ok(()) };
     let given = db.counters.wal_bytes_written.get();

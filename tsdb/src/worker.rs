@@ -4,6 +4,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::engine::Engine;
+use crate::image::{self, When};
 use crate::maintain;
 
 /// The threads a database owns.
@@ -21,6 +22,12 @@ impl Worker {
             worker.spawn("tsdb-fsync", sync, engine, |engine| {
                 if let Err(error) = engine.sync_wal() {
                     tracing::error!(%error, "the log could not be made durable");
+                }
+                // oftener than blocks are looked after: what the log grows by until the next one is what a start reads
+                if let Some(_maintenance) = engine.maintenance.try_lock()
+                    && let Err(error) = image::write_if_due(engine, When::Grown)
+                {
+                    tracing::error!(%error, "no image of the head could be written");
                 }
             });
         }

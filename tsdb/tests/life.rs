@@ -686,3 +686,25 @@ fn label_values_of_matching_series_come_from_head_and_blocks() {
     let limited = db.label_values("instance", &[Matcher::equal("__name__", "a")], 0, i64::MAX, Some(2)).unwrap();
     assert_eq!((limited.values, limited.truncated), (vec!["1".to_owned(), "2".to_owned()], true));
 }
+
+#[test]
+fn images_follow_the_growth_of_the_log() {
+    let dir = scratch();
+    let options = Options {
+        background: true,
+        wal_fsync_interval: std::time::Duration::from_millis(5),
+        image_interval_bytes: Some(1000),
+        ..Options::default()
+    };
+    let db = Db::open(dir.path(), options).unwrap();
+    for row in 0.. {
+        append(&db, "a", "1", &[(row * 1000, 1.0)]);
+        if db.metrics().images >= 3 {
+            break;
+        }
+    }
+    let before = all(&db);
+    let killed = scratch();
+    copy(dir.path(), killed.path());
+    assert_eq!(all(&open(killed.path())), before);
+}
