@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::discovery::DiscoveryMetrics;
 use crate::notifier::Notifier;
 use crate::query::Querier;
 use crate::rules::{RuleManager, RuleMetrics};
@@ -105,6 +106,8 @@ pub struct Server {
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Ends the server.
     pub shutdown: CancellationToken,
+    /// What discovery counts.
+    pub(crate) discovery: Arc<DiscoveryMetrics>,
     /// When it was started.
     pub started: Timestamp,
     /// What the API counts.

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tsdb::{Db, OpenError};
 
 use crate::active_queries::ActiveQueries;
+use crate::discovery::DiscoveryMetrics;
 use api::{ApiMetrics, ApiOptions, ReloadRequest, ReloadState};
 use config::{Config, ConfigError, LoadOptions, Size};
 use notifier::Notifier;
@@ -163,6 +164,7 @@ impl Collector {
         let (reload, reloads) = mpsc::channel(1);
         let rule_options = rules::file::RuleOptions { features, ..Default::default() };
         let seed = xxhash_rust::xxh3::xxh3_64(external_url.as_bytes());
+        let discovery: Arc<DiscoveryMetrics> = Arc::default();
         let server = Arc::new(api::Server {
             options: ApiOptions {
                 external_url: external_url.clone(),
@@ -170,10 +172,11 @@ impl Collector {
                 retention_text,
                 ..options.api.clone()
             },
-            scrapes: ScrapeManager::new(store.clone(), seed, shutdown.clone()),
+            scrapes: ScrapeManager::new(store.clone(), seed, Arc::clone(&discovery), shutdown.clone()),
             rules: RuleManager::new(rule_options, shutdown.clone()),
             rule_metrics: Arc::default(),
-            notifier: Arc::new(Notifier::new(options.notification_queue, shutdown.clone())),
+            notifier: Arc::new(Notifier::new(options.notification_queue, Arc::clone(&discovery), shutdown.clone())),
+            discovery,
             config: RwLock::new(config.clone()),
             reload_state: Mutex::new(ReloadState::default()),
             reload,

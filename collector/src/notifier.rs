@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Alerting, AlertmanagerConfig};
-use crate::discovery::{self, Groups};
+use crate::discovery::{self, Consumer, DiscoveryMetrics, Groups};
 use crate::relabel;
 use crate::rules::Alert;
 use crate::scrape::{ADDRESS, Counter};
@@ -78,6 +78,7 @@ pub struct Notifier {
     tasks: TaskTracker,
     queue_capacity: usize,
     metrics: Arc<NotifierMetrics>,
+    discovery: Arc<DiscoveryMetrics>,
     settings: RwLock<Settings>,
 }
 
@@ -106,12 +107,13 @@ struct SetShared {
 
 impl Notifier {
     /// A notifier without Alertmanagers. A `queue_capacity` of 0 is the default. Its tasks end with `shutdown`.
-    pub fn new(queue_capacity: usize, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(queue_capacity: usize, discovery: Arc<DiscoveryMetrics>, shutdown: CancellationToken) -> Self {
         Self {
             shutdown,
             tasks: TaskTracker::new(),
             queue_capacity: if queue_capacity == 0 { DEFAULT_QUEUE } else { queue_capacity },
             metrics: Arc::default(),
+            discovery,
             settings: RwLock::default(),
         }
     }
@@ -151,14 +153,14 @@ impl Notifier {
             fresh.push((config, client));
         }
         let mut old = std::mem::take(&mut settings.sets);
-        for (config, client) in fresh {
+        for (at, (config, client)) in fresh.into_iter().enumerate() {
             match client {
                 None => {
-                    if let Some(at) = old.iter().position(|set| set.config == *config) {
-                        settings.sets.push(old.swap_remove(at));
+                    if let Some(place) = old.iter().position(|set| set.config == *config) {
+                        settings.sets.push(old.swap_remove(place));
                     }
                 }
-                Some(client) => settings.sets.push(self.start(config.clone(), client)),
+                Some(client) => settings.sets.push(self.start(config.clone(), at, client)),
             }
         }
         for set in old {
@@ -169,10 +171,11 @@ impl Notifier {
         Ok(())
     }
 
-    fn start(&self, config: AlertmanagerConfig, client: Client) -> Set {
+    fn start(&self, config: AlertmanagerConfig, at: usize, client: Client) -> Set {
         let gone = self.shutdown.child_token();
         let shared = Arc::new(SetShared::default());
-        let groups = discovery::start(&config.discovery, &gone);
+        let name = format!("config-{at}");
+        let groups = discovery::start(&config.discovery, Consumer::Notify, &name, &self.discovery, &gone);
         let task =
             SetTask { config: config.clone(), client, shared: Arc::clone(&shared), metrics: Arc::clone(&self.metrics) };
         self.tasks.spawn(task.run(groups, gone.clone()));

@@ -54,7 +54,7 @@ fn app() -> Router {
 fn client(yaml: &str) -> Client {
     let mut config: HttpClientConfig = common::yaml::parse(yaml, "client.yml").expect("a configuration");
     config.validate().expect("a valid configuration");
-    Client::new(config, ClientOptions { user_agent: "test/1".to_owned() }).expect("a client")
+    Client::new(config, ClientOptions { user_agent: "test/1".to_owned(), unix_socket: None }).expect("a client")
 }
 
 async fn fetch(client: &Client, url: &str) -> Result<(StatusCode, String), String> {

@@ -125,7 +125,7 @@ async fn get(server: &Url, path: &str, params: &[(&str, String)]) -> Result<Valu
     let mut url = Url::parse(&format!("{base}/api/v1/{path}")).map_err(|e| e.to_string())?;
     url.query_pairs_mut().extend_pairs(params);
     let config = common::http::client::HttpClientConfig::default();
-    let options = common::http::client::ClientOptions { user_agent: "firewatch".to_owned() };
+    let options = common::http::client::ClientOptions { user_agent: "firewatch".to_owned(), unix_socket: None };
     let client = common::http::client::Client::new(config, options).map_err(|e| e.to_string())?;
     let response = client.execute(reqwest::Request::new(reqwest::Method::GET, url)).await.map_err(|e| e.to_string())?;
     let status = response.status();

@@ -31,6 +31,7 @@ pub(super) async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMa
 fn collect(server: &Server, page: &mut Page) {
     server_state(server, page);
     scraping(server, page);
+    server.discovery.collect(page);
     rules_and_alerts(server, page);
     storage(server, page);
 }

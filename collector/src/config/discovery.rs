@@ -18,6 +18,7 @@ use serde::Deserialize;
 use url::Url;
 
 use self::mechanisms::Mechanism;
+use super::keys::Settings;
 use super::{Base, http_client};
 
 /// Targets with labels in common.
@@ -40,8 +41,13 @@ pub enum DiscoveryConfig {
     File(FileDiscovery),
     /// Read from a URL.
     Http(Box<HttpDiscovery>),
-    /// A mechanism that this version does not have: the key it stood under.
-    Unsupported(String),
+    /// Found by another mechanism.
+    Mechanism {
+        /// What stands before `_sd_configs`.
+        name: &'static str,
+        /// Its settings.
+        settings: Box<Settings>,
+    },
 }
 
 /// `file_sd_configs`.
@@ -129,12 +135,27 @@ impl DiscoveryConfig {
                     let Some(mechanism) = Mechanism::of_key(other) else {
                         return Err(key.error(format!("field {other} not found in type config.ScrapeConfig")));
                     };
-                    items.iter().try_for_each(|item| mechanism.check(item, base))?;
-                    all.extend(items.iter().map(|_| Self::Unsupported(other.to_owned())));
+                    for item in items {
+                        let settings = Box::new(mechanism.read(item, base)?);
+                        all.push(Self::Mechanism { name: mechanism.name(), settings });
+                    }
                 }
             }
         }
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+impl DiscoveryConfig {
+    /// The names of all mechanisms that are described by tables of their keys.
+    pub(crate) fn mechanisms() -> impl Iterator<Item = &'static str> {
+        Mechanism::all().map(Mechanism::name)
+    }
+
+    /// Reads the keys of a document that has nothing else, for tests of mechanisms.
+    pub(crate) fn parse(text: &str) -> Result<Vec<Self>, yaml::Error> {
+        Self::read_all(&yaml::Node::parse(text)?, &Base::default())
     }
 }
 

@@ -1,8 +1,11 @@
 //! Sections as tables: the keys a section may have, what their values are, and what holds when a key is not written.
 //!
-//! For sections that are checked but that no part of the program reads as a structure.
+//! For sections that no part of the program has a structure of its own for: they are checked, and those of discovery mechanisms give
+//! their values as [`Settings`].
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
 
 use common::http::client::{HttpClientConfig, TlsConfig};
 use model::Duration;
@@ -18,6 +21,8 @@ pub(super) enum Kind {
     Float,
     Duration,
     Url,
+    /// A path, relative to the folder of the configuration file.
+    File,
     Texts,
     TextMap,
     Tls,
@@ -43,13 +48,41 @@ pub(super) struct Section {
     http_client: bool,
 }
 
-/// A section whose keys and kinds of values are right.
+/// A section whose keys and kinds of values are right, while it is checked further.
 #[derive(Debug)]
 pub(super) struct Values<'a> {
     node: &'a yaml::Node,
-    section: &'static Section,
-    /// The HTTP client, with its defaults.
-    pub(super) http_client: HttpClientConfig,
+    settings: Settings,
+}
+
+/// The values of a section, with its defaults. Where they stood is forgotten: equal settings are equal.
+#[derive(Clone, Default, PartialEq)]
+pub struct Settings {
+    values: BTreeMap<&'static str, Value>,
+    /// The HTTP client, with its defaults; of `tls_config` alone where the section has nothing else of it.
+    pub(crate) http_client: HttpClientConfig,
+}
+
+/// The value of a key.
+#[derive(Clone, PartialEq)]
+enum Value {
+    Null,
+    Text(String),
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Duration(Duration),
+    Texts(Vec<String>),
+    TextMap(BTreeMap<String, String>),
+    Tls(Box<TlsConfig>),
+    Objects(Vec<Settings>),
+}
+
+impl fmt::Debug for Settings {
+    /// Names only: some values are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
 }
 
 impl Key {
@@ -64,6 +97,10 @@ impl Key {
 
 pub(super) const fn text(name: &'static str) -> Key {
     Key::new(name, Kind::Text)
+}
+
+pub(super) const fn file(name: &'static str) -> Key {
+    Key::new(name, Kind::File)
 }
 
 pub(super) const fn texts(name: &'static str) -> Key {
@@ -99,6 +136,7 @@ impl Section {
         } else {
             (HttpClientConfig::default(), node.split(|_| true)?.0)
         };
+        let mut settings = Settings { values: BTreeMap::new(), http_client };
         if let yaml::Kind::Mapping(entries) = &own.kind {
             for (name, value) in entries {
                 let written = name.as_str().unwrap_or_default();
@@ -106,81 +144,138 @@ impl Section {
                     return Err(name.error(format!("field {written} not found in type {}", self.type_name)));
                 };
                 // a value by itself does not know where it stands
-                key.kind.check(value, base).map_err(|e| if e.line == 0 { value.error(e.message) } else { e })?;
+                let read =
+                    key.kind.read(value, base).map_err(|e| if e.line == 0 { value.error(e.message) } else { e })?;
+                if let Value::Tls(tls) = &read {
+                    settings.http_client.tls_config = (**tls).clone();
+                    settings.http_client.resolve_paths(&base.folder);
+                }
+                settings.values.insert(key.name, read);
             }
         }
-        Ok(Values { node, section: self, http_client })
+        for key in self.keys.iter().filter(|key| !key.default.is_empty()) {
+            settings.values.entry(key.name).or_insert_with(|| key.kind.default(key.default));
+        }
+        Ok(Values { node, settings })
     }
 }
 
 impl Kind {
-    fn check(self, node: &yaml::Node, base: &Base) -> Result<(), yaml::Error> {
-        match self {
-            Self::Text => node.read::<String>().map(drop),
-            Self::Bool => node.read::<bool>().map(drop),
-            Self::Int => node.read::<i64>().map(drop),
-            Self::Float => node.read::<f64>().map(drop),
-            Self::Duration => node.read::<Duration>().map(drop),
-            Self::Url if node.is_null() => Ok(()),
-            Self::Url => web_address::parse(&node.read::<String>()?).map(drop).map_err(|m| node.error(m)),
-            Self::Texts => node.read::<Vec<String>>().map(drop),
-            Self::TextMap => node.read::<BTreeMap<String, String>>().map(drop),
+    fn read(self, node: &yaml::Node, base: &Base) -> Result<Value, yaml::Error> {
+        // what has no value is nothing, or what its kind says that nothing is
+        let or_null = |value: Value| if node.is_null() { Value::Null } else { value };
+        Ok(match self {
+            Self::Text => or_null(Value::Text(node.read()?)),
+            Self::File => {
+                let path: String = node.read()?;
+                let joined = if path.is_empty() { path } else { base.join(&path).to_string_lossy().into_owned() };
+                or_null(Value::Text(joined))
+            }
+            Self::Bool => or_null(Value::Bool(node.read()?)),
+            Self::Int => or_null(Value::Int(node.read()?)),
+            Self::Float => or_null(Value::Float(node.read()?)),
+            Self::Duration => or_null(Value::Duration(node.read()?)),
+            Self::Url if node.is_null() => Value::Null,
+            Self::Url => {
+                let text: String = node.read()?;
+                web_address::parse(&text).map_err(|m| node.error(m))?;
+                Value::Text(text)
+            }
+            Self::Texts => or_null(Value::Texts(node.read()?)),
+            Self::TextMap => or_null(Value::TextMap(node.read()?)),
             Self::Tls => {
                 let tls: TlsConfig = node.read()?;
-                tls.validate().map_err(|e| node.error(e.to_string()))
+                tls.validate().map_err(|e| node.error(e.to_string()))?;
+                Value::Tls(Box::new(tls))
             }
-            Self::Object(section) => section.read(node, base).map(drop),
+            Self::Object(section) => Value::Objects(vec![section.read(node, base)?.settings]),
             Self::Objects(section) => match &node.kind {
-                yaml::Kind::Sequence(items) => items.iter().try_for_each(|item| section.read(item, base).map(drop)),
-                _ if node.is_null() => Ok(()),
-                _ => Err(node.error("expected a list")),
+                yaml::Kind::Sequence(items) => {
+                    let read = |item| section.read(item, base).map(|values| values.settings);
+                    Value::Objects(items.iter().map(read).collect::<Result<_, _>>()?)
+                }
+                _ if node.is_null() => Value::Null,
+                _ => return Err(node.error("expected a list")),
             },
+        })
+    }
+
+    /// A default, as a table writes it.
+    fn default(self, text: &str) -> Value {
+        match self {
+            Self::Bool => Value::Bool(text == "true"),
+            Self::Int => Value::Int(text.parse().unwrap_or_default()),
+            Self::Float => Value::Float(text.parse().unwrap_or_default()),
+            Self::Duration => Value::Duration(text.parse().unwrap_or_default()),
+            _ => Value::Text(text.to_owned()),
         }
     }
 }
 
-impl<'a> Values<'a> {
+impl Settings {
     /// The value of a key as text, or its default; empty for a null.
-    pub(super) fn text(&self, name: &str) -> &str {
-        match self.node.get(name) {
-            Some(node) if node.is_null() => "",
-            Some(node) => node.as_str().unwrap_or_default(),
-            None => self.section.keys.iter().find(|key| key.name == name).map_or("", |key| key.default),
-        }
+    pub(crate) fn text(&self, name: &str) -> &str {
+        if let Some(Value::Text(text)) = self.values.get(name) { text } else { "" }
     }
 
     /// Whether a key has a value that is not empty, of itself or by default.
-    pub(super) fn has(&self, name: &str) -> bool {
-        !self.text(name).is_empty()
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|value| match value {
+            Value::Null => false,
+            Value::Text(text) => !text.is_empty(),
+            _ => true,
+        })
     }
 
     /// The number under a key, or its default.
-    pub(super) fn int(&self, name: &str) -> i64 {
-        match self.node.get(name) {
-            Some(node) => node.read().unwrap_or_default(),
-            None => self.text(name).parse().unwrap_or_default(),
-        }
+    pub(crate) fn int(&self, name: &str) -> i64 {
+        if let Some(Value::Int(number)) = self.values.get(name) { *number } else { 0 }
     }
 
     /// The span under a key, or its default.
-    pub(super) fn duration(&self, name: &str) -> Duration {
-        match self.node.get(name) {
-            Some(node) => node.read().unwrap_or_default(),
-            None => self.text(name).parse().unwrap_or_default(),
-        }
+    pub(crate) fn duration(&self, name: &str) -> Duration {
+        if let Some(Value::Duration(span)) = self.values.get(name) { *span } else { Duration::ZERO }
     }
 
     /// The truth value under a key, or its default.
-    pub(super) fn flag(&self, name: &str) -> bool {
-        match self.node.get(name) {
-            Some(node) => node.read().unwrap_or_default(),
-            None => self.text(name) == "true",
-        }
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        matches!(self.values.get(name), Some(Value::Bool(true)))
     }
 
     /// The strings under a key.
-    pub(super) fn texts(&self, name: &str) -> Vec<String> {
-        self.node.get(name).and_then(|node| node.read().ok()).unwrap_or_default()
+    pub(crate) fn texts(&self, name: &str) -> &[String] {
+        if let Some(Value::Texts(texts)) = self.values.get(name) { texts } else { &[] }
+    }
+
+    /// The strings under a key, by name.
+    pub(crate) fn text_map(&self, name: &str) -> impl Iterator<Item = (&str, &str)> {
+        let map = if let Some(Value::TextMap(map)) = self.values.get(name) { Some(map) } else { None };
+        map.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The section under a key.
+    pub(crate) fn object(&self, name: &str) -> Option<&Self> {
+        self.objects(name).first()
+    }
+
+    /// The sections of the list under a key.
+    pub(crate) fn objects(&self, name: &str) -> &[Self] {
+        if let Some(Value::Objects(objects)) = self.values.get(name) { objects } else { &[] }
+    }
+}
+
+impl Deref for Values<'_> {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl<'a> Values<'a> {
+    /// The values alone.
+    pub(super) fn into_settings(self) -> Settings {
+        self.settings
     }
 
     /// The items of the list under a key.

@@ -53,7 +53,7 @@ pub(super) fn check(node: &yaml::Node, names: NameValidation, base: &Base) -> Re
         );
     }
     for (key, adjective) in [(promoted, "promoted"), (ignored, "ignored")] {
-        let faults = attribute_faults(&otlp.texts(key), adjective);
+        let faults = attribute_faults(otlp.texts(key), adjective);
         if !faults.is_empty() {
             return otlp.fault(key, format!("invalid '{key}': {}", faults.join("\n")));
         }

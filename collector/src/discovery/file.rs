@@ -23,6 +23,7 @@ pub(super) async fn run(config: FileDiscovery, slot: Slot) {
         if refresh {
             read_all = Instant::now();
         }
+        let begin = Instant::now();
         let files: Vec<PathBuf> = config.files.iter().flat_map(|pattern| expand_pattern(pattern)).collect();
         let before = known.len();
         known.retain(|path, _| files.contains(path));
@@ -39,6 +40,7 @@ pub(super) async fn run(config: FileDiscovery, slot: Slot) {
                 }
                 // what was read before stays in force
                 Err(error) => {
+                    slot.metrics.file_errors.inc();
                     tracing::error!(file = %path.display(), %error, "Error reading file");
                     if let Some(entry) = known.get_mut(&path) {
                         entry.0 = stamp;
@@ -48,6 +50,7 @@ pub(super) async fn run(config: FileDiscovery, slot: Slot) {
                 }
             }
         }
+        slot.metrics.file_scans.observe(begin.elapsed());
         if changed {
             slot.set(known.values().flat_map(|(_, groups)| groups.iter().cloned()).collect());
         }
@@ -74,8 +77,11 @@ fn read(path: &Path) -> Result<Vec<TargetGroup>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio_util::sync::CancellationToken;
 
+    use super::super::Consumer;
     use super::*;
     use crate::config::DiscoveryConfig;
 
@@ -94,7 +100,9 @@ mod tests {
             refresh_interval: model::Duration::from_secs(300),
         };
         let shutdown = CancellationToken::new();
-        let mut receiver = super::super::start(&[DiscoveryConfig::File(config)], &shutdown);
+        let metrics = Arc::default();
+        let configs = [DiscoveryConfig::File(config)];
+        let mut receiver = super::super::start(&configs, Consumer::Scrape, "job", &metrics, &shutdown);
         receiver.changed().await.unwrap();
         assert_eq!(addresses(&mut receiver).await, ["a:1"]);
         assert!(receiver.borrow()[0].labels.value("__meta_filepath").ends_with("a.json"));
@@ -108,6 +116,7 @@ mod tests {
         std::fs::write(folder.path().join("b.yml"), "- targets: ['b:10']\n").unwrap();
         receiver.changed().await.unwrap();
         assert_eq!(addresses(&mut receiver).await, ["a:1", "b:10"]);
+        assert_eq!(metrics.file_errors.get(), 1);
 
         std::fs::remove_file(&file).unwrap();
         receiver.changed().await.unwrap();

@@ -1,62 +1,57 @@
 //! `http_sd_configs`: target groups as JSON from a URL.
 
-use common::http::client::Client;
+use http::StatusCode;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request};
+use tokio::task::JoinSet;
 use url::Url;
 
-use http::header::{ACCEPT, HeaderValue};
-
-use super::Slot;
+use super::api::Api;
+use super::refresh::{self, Source};
+use super::{DiscoveryMetrics, Slot};
 use crate::config::{HttpDiscovery, TargetGroup, read_groups};
+use crate::scrape::Counter;
 
 /// An answer larger than this is refused.
 const MAX_BODY: usize = 256 << 20;
 
-/// Runs for ever; cancelling loses nothing.
-pub(super) async fn run(config: HttpDiscovery, slot: Slot) {
-    let client = match crate::client::build(&config.http_client) {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::error!(url = %config.url, %error, "cannot set up HTTP discovery");
-            return;
-        }
-    };
-    let mut ticks = tokio::time::interval(config.refresh_interval.as_std().max(std::time::Duration::from_millis(1)));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let refresh = tokio::time::timeout(config.refresh_interval.as_std(), fetch(&client, &config));
-        match refresh.await.unwrap_or_else(|_| Err("no answer within the refresh interval".into())) {
-            Ok(groups) => slot.set(groups),
-            // what came before stays in force
-            Err(error) => tracing::error!(url = %config.url, %error, "Unable to refresh target groups"),
-        }
-    }
+/// Asks one URL.
+struct Http {
+    api: Api,
+    url: Url,
+    /// The refresh interval in seconds, which the server is told.
+    interval: HeaderValue,
 }
 
-async fn fetch(client: &Client, config: &HttpDiscovery) -> Result<Vec<TargetGroup>, String> {
-    let mut request = Request::new(Method::GET, config.url.clone());
-    let refresh = HeaderValue::from_str(&config.refresh_interval.as_secs_f64().to_string());
-    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-    request.headers_mut().insert("x-prometheus-refresh-interval-seconds", refresh.map_err(|e| e.to_string())?);
-    let mut response = client.execute(request).await.map_err(|e| e.to_string())?;
-    let status = response.status();
-    if status != http::StatusCode::OK {
-        return Err(format!("server returned HTTP status {status}"));
-    }
-    let content_type = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if !is_json(content_type) {
-        return Err(format!("unsupported content type {}", model::quote(content_type)));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| e.to_string())? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(format!("the answer is larger than {MAX_BODY} bytes"));
+/// Starts asking.
+pub(super) fn start(config: HttpDiscovery, slot: Slot, tasks: &mut JoinSet<()>) -> Result<(), String> {
+    let every = refresh::interval(config.refresh_interval);
+    let api = Api::with_client(&config.http_client, every)?.with_max_body(MAX_BODY);
+    let interval = HeaderValue::from_str(&every.as_secs_f64().to_string()).map_err(|e| e.to_string())?;
+    tasks.spawn(refresh::run("http", Http { api, url: config.url, interval }, every, slot));
+    Ok(())
+}
+
+impl Source for Http {
+    async fn refresh(&mut self) -> Result<Vec<TargetGroup>, String> {
+        let mut request = Request::new(Method::GET, self.url.clone());
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert("x-prometheus-refresh-interval-seconds", self.interval.clone());
+        let answer = self.api.send(request).await?;
+        if answer.status != StatusCode::OK {
+            return Err(format!("server returned HTTP status {}", answer.status));
         }
-        body.extend_from_slice(&chunk);
+        let content_type = answer.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !is_json(content_type) {
+            return Err(format!("unsupported content type {}", model::quote(content_type)));
+        }
+        let text = String::from_utf8(answer.body).map_err(|_| "the answer is not UTF-8".to_owned())?;
+        parse(&text, &self.url)
     }
-    let text = String::from_utf8(body).map_err(|_| "the answer is not UTF-8".to_owned())?;
-    parse(&text, &config.url)
+
+    fn failures(metrics: &DiscoveryMetrics) -> Option<&Counter> {
+        Some(&metrics.http_failures)
+    }
 }
 
 fn is_json(content_type: &str) -> bool {

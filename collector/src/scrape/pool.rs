@@ -14,13 +14,14 @@ use super::metrics::ScrapeMetrics;
 use super::target::{Settled, Target, settle};
 use super::target_loop::{Ends, TargetLoop};
 use crate::config::ScrapeConfig;
-use crate::discovery::{self, Groups};
+use crate::discovery::{self, Consumer, DiscoveryMetrics, Groups};
 use crate::storage::Store;
 
 /// All jobs of the server.
 pub struct ScrapeManager {
     store: Store,
     metrics: Arc<ScrapeMetrics>,
+    discovery: Arc<DiscoveryMetrics>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     seed: u64,
@@ -62,8 +63,9 @@ impl PoolView {
 
 impl ScrapeManager {
     /// A manager without jobs. Its tasks end with `shutdown`; [`ScrapeManager::stopped`] waits for them.
-    pub fn new(store: Store, seed: u64, shutdown: CancellationToken) -> Self {
-        Self { store, metrics: Arc::default(), shutdown, tasks: TaskTracker::new(), seed, jobs: Mutex::default() }
+    pub(crate) fn new(store: Store, seed: u64, discovery: Arc<DiscoveryMetrics>, shutdown: CancellationToken) -> Self {
+        let (metrics, tasks) = (Arc::default(), TaskTracker::new());
+        Self { store, metrics, discovery, shutdown, tasks, seed, jobs: Mutex::default() }
     }
 
     /// Counters of all jobs.
@@ -121,7 +123,7 @@ impl ScrapeManager {
             view: Arc::clone(&view),
             loops: HashMap::new(),
         };
-        let groups = discovery::start(&config.discovery, &gone);
+        let groups = discovery::start(&config.discovery, Consumer::Scrape, &config.job_name, &self.discovery, &gone);
         self.tasks.spawn(pool.run(groups));
         Job { config, view, gone }
     }

@@ -3,7 +3,7 @@
 use model::quote;
 
 use super::super::Base;
-use super::super::keys::{Section, Values, duration, int, text, texts};
+use super::super::keys::{Section, Values, duration, file, int, text, texts};
 use super::super::web_address;
 use super::mechanisms::{Mechanism, keys_only, one_of, role};
 
@@ -64,9 +64,9 @@ const OCI: Section = Section::new(
         text("tenancy"),
         text("user"),
         text("fingerprint"),
-        text("key_file"),
+        file("key_file"),
         text("key_passphrase"),
-        text("key_passphrase_file"),
+        file("key_passphrase_file"),
         text("region"),
         texts("compartments"),
         int("port", "80"),
@@ -82,7 +82,7 @@ const OUTSCALE: Section = Section::new(
         text("region").or("eu-west-2"),
         text("access_key"),
         text("secret_key"),
-        text("secret_key_file"),
+        file("secret_key_file"),
         duration("refresh_interval", "1m"),
         int("port", "80"),
     ],
@@ -109,7 +109,7 @@ const SCALEWAY: Section = Section::new(
         text("zone").or("fr-par-1"),
         text("access_key"),
         text("secret_key"),
-        text("secret_key_file"),
+        file("secret_key_file"),
         text("name_filter"),
         texts("tags_filter"),
         duration("refresh_interval", "1m"),

@@ -3,7 +3,7 @@
 use model::Duration;
 
 use super::super::Base;
-use super::super::keys::{Key, Kind, Section, Values, duration, flag, int, text, texts};
+use super::super::keys::{Key, Kind, Section, Values, duration, file, flag, int, text, texts};
 use super::super::web_address;
 use super::mechanisms::{Mechanism, one_of};
 
@@ -47,7 +47,7 @@ const KUMA: Section = Section::new(
 
 const MARATHON: Section = Section::new(
     "marathon.plain",
-    &[texts("servers"), duration("refresh_interval", "30s"), text("auth_token"), text("auth_token_file")],
+    &[texts("servers"), duration("refresh_interval", "30s"), text("auth_token"), file("auth_token_file")],
 )
 .with_http_client();
 

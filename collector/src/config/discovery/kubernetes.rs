@@ -4,7 +4,7 @@ use common::http::client::HttpClientConfig;
 use model::quote;
 
 use super::super::Base;
-use super::super::keys::{Key, Kind, Section, Values, flag, text, texts};
+use super::super::keys::{Key, Kind, Section, Values, file, flag, text, texts};
 use super::mechanisms::{Mechanism, role};
 use super::selectors;
 
@@ -19,7 +19,7 @@ const KUBERNETES: Section = Section::new(
     &[
         Key::new("api_server", Kind::Url),
         text("role"),
-        text("kubeconfig_file"),
+        file("kubeconfig_file"),
         Key::new("namespaces", Kind::Object(&NAMESPACES)),
         Key::new("selectors", Kind::Objects(&SELECTOR)),
         Key::new("attach_metadata", Kind::Object(&ATTACH_METADATA)),

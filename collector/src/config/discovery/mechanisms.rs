@@ -1,10 +1,10 @@
-//! The mechanisms that this version checks but does not have: which they are, and what runs their checks.
+//! The mechanisms that are described by tables of their keys: which they are, and what reads and checks their configurations.
 
 use super::super::Base;
-use super::super::keys::{Section, Values};
+use super::super::keys::{Section, Settings, Values};
 use super::{aws, clouds, containers, directories, kubernetes, openstack, zookeeper};
 
-/// A mechanism that is checked only.
+/// A mechanism.
 #[derive(Clone, Copy)]
 pub(super) struct Mechanism {
     /// What stands before `_sd_configs`.
@@ -26,6 +26,11 @@ impl Mechanism {
     /// The mechanism whose configurations stand under `key`.
     pub(super) fn of_key(key: &str) -> Option<Self> {
         let name = key.strip_suffix("_sd_configs")?;
+        Self::all().find(|mechanism| mechanism.name == name).copied()
+    }
+
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = &'static Self> {
         [
             &aws::MECHANISMS[..],
             &clouds::MECHANISMS,
@@ -37,13 +42,18 @@ impl Mechanism {
         ]
         .into_iter()
         .flatten()
-        .find(|mechanism| mechanism.name == name)
-        .copied()
     }
 
-    /// Checks one configuration.
-    pub(super) fn check(&self, node: &yaml::Node, base: &Base) -> Result<(), yaml::Error> {
-        (self.check)(&self.section.read(node, base)?, base)
+    /// Reads and checks one configuration.
+    pub(super) fn read(&self, node: &yaml::Node, base: &Base) -> Result<Settings, yaml::Error> {
+        let values = self.section.read(node, base)?;
+        (self.check)(&values, base)?;
+        Ok(values.into_settings())
+    }
+
+    /// What stands before `_sd_configs`.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
     }
 }
 
@@ -77,7 +87,7 @@ pub(super) fn check_table(table: &[(&str, &str, &str)]) {
     for (name, text, expected) in table {
         let mechanism = Mechanism::of_key(&format!("{name}_sd_configs")).unwrap_or_else(|| panic!("no {name}"));
         let node = yaml::Node::parse(text).unwrap();
-        let message = mechanism.check(&node, &Base::default()).map_or_else(|e| e.message, |()| String::new());
+        let message = mechanism.read(&node, &Base::default()).map_or_else(|e| e.message, |_| String::new());
         assert!(
             message.starts_with(expected) && message.is_empty() == expected.is_empty(),
             "{name}: {text}\n{message}"

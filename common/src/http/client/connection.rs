@@ -44,6 +44,9 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
+    /// There are no keys to sign a request with.
+    #[error("{0}")]
+    Credentials(String),
     /// The request failed.
     #[error("{}", error_chain(.0))]
     Request(#[from] reqwest::Error),
@@ -66,6 +69,8 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
 pub struct ClientOptions {
     /// The `User-Agent` header.
     pub user_agent: String,
+    /// A Unix socket that all requests go to, whatever host they name.
+    pub unix_socket: Option<PathBuf>,
 }
 
 /// A client with Prometheus' configuration. Cheap to clone; clones share connections.
@@ -138,17 +143,20 @@ fn connect(config: &HttpClientConfig, options: &ClientOptions) -> Result<Connect
     }
     let stamps = stamps(&config.tls_config);
     let (http2, redirects) = (config.enable_http2, config.follow_redirects);
-    let client = build(&config.tls_config, config.proxy(), http2, redirects, &options.user_agent)?;
-    Ok(Connected { client, stamps })
+    let mut builder = builder(&config.tls_config, config.proxy(), http2, redirects, &options.user_agent)?;
+    if let Some(socket) = &options.unix_socket {
+        builder = builder.unix_socket(socket.as_path());
+    }
+    Ok(Connected { client: builder.build()?, stamps })
 }
 
-pub(super) fn build(
+pub(super) fn builder(
     tls: &TlsConfig,
     proxy: ProxyConfig<'_>,
     http2: bool,
     follow_redirects: bool,
     user_agent: &str,
-) -> Result<reqwest::Client, ClientError> {
+) -> Result<reqwest::ClientBuilder, ClientError> {
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(client_config(tls, http2)?)
         .user_agent(user_agent)
@@ -177,5 +185,5 @@ pub(super) fn build(
     } else if !proxy.from_environment {
         builder = builder.no_proxy();
     }
-    Ok(builder.build()?)
+    Ok(builder)
 }

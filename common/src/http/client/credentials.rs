@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::assertion;
 use super::config::{HttpClientConfig, OAuth2};
-use super::connection::{ClientError, build};
+use super::connection::{ClientError, builder};
 use crate::secret::Secret;
 
 /// Reads the value of a file without the blanks around it.
@@ -143,7 +143,7 @@ impl TokenSource {
         {
             return Ok(token.header.clone());
         }
-        let client = build(&oauth2.tls_config, oauth2.proxy(), true, true, user_agent)?;
+        let client = builder(&oauth2.tls_config, oauth2.proxy(), true, true, user_agent)?.build()?;
         let mut form: Vec<(&str, String)> = if oauth2.asserts() {
             let assertion = assertion::sign(oauth2, &secret)
                 .map_err(|reason| ClientError::Token { url: oauth2.token_url.clone(), reason })?;
