@@ -291,8 +291,8 @@ fn redirect_to(target: &str) -> Response {
     response
 }
 
-fn bad_request(text: impl Into<String>) -> Response {
-    text_response(StatusCode::BAD_REQUEST, format!("{}\n", text.into()))
+fn refused(text: impl Into<String>) -> Box<Response> {
+    Box::new(text_response(StatusCode::BAD_REQUEST, format!("{}\n", text.into())))
 }
 
 /// What a request to `/probe` asks for.
@@ -326,33 +326,33 @@ impl Asked {
 
 impl Exporter {
     /// Reads a request; the error is the answer to a wrong one.
-    fn asked(&self, query: &str, headers: &HeaderMap) -> Result<Asked, Response> {
-        let parameters = Parameters::parse(query).map_err(bad_request)?;
+    fn asked(&self, query: &str, headers: &HeaderMap) -> Result<Asked, Box<Response>> {
+        let parameters = Parameters::parse(query).map_err(refused)?;
         let config = self.config.load();
         let Some(module) = config.module(&parameters.module) else {
             self.stats.unknown_modules.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(module = parameters.module, "Unknown module");
-            return Err(bad_request(format!("Unknown module {}", model::quote(&parameters.module))));
+            return Err(refused(format!("Unknown module {}", model::quote(&parameters.module))));
         };
         if !self.environment.guard.allows_module(&parameters.module) {
             let text = format!("Module {} is not allowed\n", model::quote(&parameters.module));
-            return Err(text_response(StatusCode::FORBIDDEN, text));
+            return Err(Box::new(text_response(StatusCode::FORBIDDEN, text)));
         }
         let timeout = request::timeout(headers, module, self.options.timeout_offset).map_err(|error| {
             let text = format!("Failed to parse timeout from Prometheus header: {error}\n");
-            text_response(StatusCode::INTERNAL_SERVER_ERROR, text)
+            Box::new(text_response(StatusCode::INTERNAL_SERVER_ERROR, text))
         })?;
         let mut targets = parameters.targets;
         if let Some(name) = &parameters.targets_file {
-            targets.extend(request::read_targets(self.options.targets_folder.as_deref(), name).map_err(bad_request)?);
+            targets.extend(request::read_targets(self.options.targets_folder.as_deref(), name).map_err(refused)?);
         }
         if targets.is_empty() {
-            return Err(bad_request("Target parameter is missing"));
+            return Err(refused("Target parameter is missing"));
         }
         if targets.len() > self.options.max_targets {
-            return Err(bad_request(format!("{} targets are more than --probe.max-targets", targets.len())));
+            return Err(refused(format!("{} targets are more than --probe.max-targets", targets.len())));
         }
-        request::check_hostname(&parameters.hostname, module).map_err(bad_request)?;
+        request::check_hostname(&parameters.hostname, module).map_err(refused)?;
         targets.sort();
         targets.dedup();
         let name_targets = targets.len() > 1 || parameters.targets_file.is_some();
@@ -406,7 +406,7 @@ async fn answer_probe(
     drop((query, headers));
     let mut asked = match asked {
         Ok(asked) => asked,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let mut outcomes = Vec::new();
     if asked.orders.len() == 1
