@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use common::metrics::Page;
 
 use crate::options::{Flag, Settings};
@@ -9,6 +11,12 @@ use crate::options::{Flag, Settings};
 pub trait Collector: Send + Sync {
     /// Appends what can be read now. What was appended before an error is shown all the same.
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError>;
+
+    /// The same, for a collector that waits for others and can say what it has before the time at which nobody listens any more.
+    fn collect_until(&self, page: &mut Page, deadline: Instant) -> Result<(), CollectorError> {
+        let _ = deadline;
+        self.collect(page)
+    }
 }
 
 /// Why a collector did not succeed.

@@ -35,6 +35,7 @@ mod drbd;
 mod drm;
 mod edac;
 mod entropy;
+mod ethtool;
 mod fibrechannel;
 mod filefd;
 mod filesystem;
@@ -56,16 +57,19 @@ mod meminfo_numa;
 mod mountstats;
 mod netclass;
 mod netdev;
+mod netlink;
 mod netstat;
 mod network_route;
 mod nfs;
 mod nfsd;
+mod nl80211;
 mod ntp;
 mod nvme;
 mod nvmesubsystem;
 mod os;
 mod pci_ids;
 mod pcidevice;
+mod perf;
 mod powersupplyclass;
 mod pressure;
 mod processes;
@@ -123,6 +127,7 @@ pub(crate) const ALL: &[Registration] = &[
     drm::REGISTRATION,
     edac::REGISTRATION,
     entropy::REGISTRATION,
+    ethtool::REGISTRATION,
     fibrechannel::REGISTRATION,
     filefd::REGISTRATION,
     filesystem::REGISTRATION,
@@ -150,6 +155,7 @@ pub(crate) const ALL: &[Registration] = &[
     nvmesubsystem::REGISTRATION,
     os::REGISTRATION,
     pcidevice::REGISTRATION,
+    perf::REGISTRATION,
     powersupplyclass::REGISTRATION,
     pressure::REGISTRATION,
     processes::REGISTRATION,

@@ -1,14 +1,16 @@
 //! Reading procfs and sysfs.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::CollectorError;
+use crate::kept::{Attribute, KeptFiles, read_whole};
 
 /// Where the kernel's file systems are mounted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Paths {
     /// procfs.
     pub procfs: PathBuf,
@@ -18,11 +20,18 @@ pub struct Paths {
     pub rootfs: PathBuf,
     /// udev's database.
     pub udev: PathBuf,
+    pub(crate) kept: Arc<KeptFiles>,
 }
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), udev: "/run/udev/data".into() }
+        Self {
+            procfs: "/proc".into(),
+            sysfs: "/sys".into(),
+            rootfs: "/".into(),
+            udev: "/run/udev/data".into(),
+            kept: Arc::default(),
+        }
     }
 }
 
@@ -47,6 +56,27 @@ impl Paths {
         self.sysfs.join(name)
     }
 
+    /// The text of a file that is read at every scrape; bytes that are not UTF-8 become replacement characters. A file of the
+    /// kernel stays open.
+    pub(crate) fn read(&self, path: &Path) -> io::Result<String> {
+        self.kept.read(path).map(text)
+    }
+
+    /// The same for a file that must be there: its absence is a failure.
+    pub(crate) fn required(&self, path: &Path) -> Result<String, CollectorError> {
+        self.read(path).map_err(|error| failure(path, &error))
+    }
+
+    /// The same for a file whose absence means that the machine has nothing of the kind.
+    pub(crate) fn optional(&self, path: &Path) -> Result<String, CollectorError> {
+        self.read(path).map_err(|error| absent(path, &error))
+    }
+
+    /// The same for a number; `None` if it is absent or none.
+    pub(crate) fn number<T: FromStr>(&self, path: &Path) -> Option<T> {
+        self.read(path).ok()?.trim().parse().ok()
+    }
+
     /// A file below the watched root.
     pub(crate) fn root(&self, name: &str) -> PathBuf {
         self.rootfs.join(name.trim_start_matches('/'))
@@ -67,34 +97,23 @@ impl Paths {
 
 /// The bytes of a file. No `fstat` before: the kernel's files tell no size.
 pub(crate) fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let mut bytes = vec![0; 4096];
-    let mut len = 0;
-    loop {
-        match file.read(&mut bytes[len..]) {
-            Ok(0) => break,
-            Ok(read) => len += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if len == bytes.len() {
-            bytes.resize(len * 4, 0);
-        }
-    }
-    bytes.truncate(len);
-    Ok(bytes)
+    let file = File::open(path)?;
+    read_whole(4096, |bytes, _| rustix::io::read(&file, rustix::buffer::spare_capacity(bytes)))
 }
 
 /// The text of a file; bytes that are not UTF-8 become replacement characters.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
-    let bytes = read_bytes(path)?;
-    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    read_bytes(path).map(text)
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
 /// An attribute of sysfs: the text of a file of at most one page, without the blanks around it. One `read` call.
 pub(crate) fn attribute(path: &Path) -> io::Result<String> {
-    let mut bytes = [0; 4096];
-    let len = File::open(path)?.read(&mut bytes)?;
+    let mut bytes: Attribute = [0; 4096];
+    let len = rustix::io::read(File::open(path)?, &mut bytes[..])?;
     Ok(String::from_utf8_lossy(&bytes[..len]).trim().to_owned())
 }
 
@@ -116,16 +135,6 @@ pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
 /// The names in a folder, none if it is not there.
 pub(crate) fn names_or_none(path: &Path) -> Vec<String> {
     names(path).unwrap_or_default()
-}
-
-/// A file that must be there: its absence is a failure.
-pub(crate) fn required(path: &Path) -> Result<String, CollectorError> {
-    read(path).map_err(|error| failure(path, &error))
-}
-
-/// A file whose absence means that the machine has nothing of the kind.
-pub(crate) fn optional(path: &Path) -> Result<String, CollectorError> {
-    read(path).map_err(|error| absent(path, &error))
 }
 
 /// The failure of reading a file.
@@ -155,8 +164,9 @@ mod tests {
             std::fs::write(&path, "x".repeat(size)).unwrap();
             assert_eq!(read(&path).unwrap().len(), size);
         }
-        assert_eq!(optional(&folder.path().join("none")), Err(CollectorError::NoData));
-        assert!(matches!(required(&folder.path().join("none")), Err(CollectorError::Failed(_))));
+        let (paths, none) = (Paths::default(), folder.path().join("none"));
+        assert_eq!(paths.optional(&none), Err(CollectorError::NoData));
+        assert!(matches!(paths.required(&none), Err(CollectorError::Failed(_))));
     }
 
     #[test]

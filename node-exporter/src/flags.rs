@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Command;
 use common::flags::{Exit, Program, given, log, log_of, on, parse as parse_flags, switch, text, value, web, web_of};
@@ -16,8 +17,8 @@ use crate::options::Settings;
 pub const PROGRAM: Program =
     Program { name: "node_exporter", version: "1.12.0", firewatch_version: env!("CARGO_PKG_VERSION") };
 
-/// Collectors of node_exporter that are not here; each one's flags are an error that says so.
-const MISSING: [&str; 2] = ["ethtool", "perf"];
+/// Flags that are taken because unit files have them, and do nothing.
+const WITHOUT_EFFECT: [&str; 3] = ["runtime.gomaxprocs", "collector.arp.netlink", "collector.filesystem.stat-workers"];
 
 /// A parsed command line.
 pub struct Config {
@@ -35,6 +36,10 @@ pub struct Config {
     pub log_level: logging::Level,
     /// In which form.
     pub log_format: logging::Format,
+    /// How long collectors are waited for; `None` for as long as the scraper's own limit allows.
+    pub timeout: Option<Duration>,
+    /// Flags that were given and have no effect here.
+    pub ignored: Vec<&'static str>,
     /// Where to read.
     pub paths: Arc<Paths>,
     /// The collectors that run, in order of their names.
@@ -64,6 +69,11 @@ fn command() -> Command {
                 .value_parser(clap::value_parser!(u64)),
         )
         .arg(switch("collector.disable-defaults", false, "Set all collectors to disabled by default."))
+        .arg(value(
+            "collector.timeout",
+            "0s",
+            "How long to wait for a collector before the page is served without it. 0s: half a second less than the scraper's timeout.",
+        ))
         .arg(value("runtime.gomaxprocs", "1", "Accepted and without effect: there is no Go runtime here."))
         .arg(value("path.procfs", "/proc", "procfs mountpoint."))
         .arg(value("path.sysfs", "/sys", "sysfs mountpoint."))
@@ -82,27 +92,14 @@ fn command() -> Command {
 
 /// Parses the arguments after the program's name and builds the collectors they ask for.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Exit> {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    for argument in &arguments {
-        let flag = argument.to_str().unwrap_or("");
-        let name = flag.strip_prefix("--collector.").map_or("", |rest| rest.split(['.', '=']).next().unwrap_or(""));
-        if MISSING.contains(&name) {
-            return Err(Exit::failure(format!(
-                "{}: error: {flag}: the collector {name} is not supported here",
-                PROGRAM.name
-            )));
-        }
-    }
-    // switching off what is not here changes nothing
-    let off =
-        |a: &OsString| a.to_str().and_then(|a| a.strip_prefix("--no-collector.")).is_some_and(|n| MISSING.contains(&n));
-    let matches = parse_flags(command(), &PROGRAM, arguments.into_iter().filter(|a| !off(a)))?;
+    let matches = parse_flags(command(), &PROGRAM, arguments)?;
     let path = |name: &str| PathBuf::from(text(&matches, name));
     let paths = Arc::new(Paths {
         procfs: path("path.procfs"),
         sysfs: path("path.sysfs"),
         rootfs: path("path.rootfs"),
         udev: path("path.udev.data"),
+        ..Paths::default()
     });
     let settings = Settings { paths: paths.clone(), matches: &matches };
     let disable_defaults = on(&matches, "collector.disable-defaults");
@@ -118,6 +115,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Ex
         collectors.push((collector.name, Arc::from(built)));
     }
     collectors.sort_by_key(|(name, _)| *name);
+    let timeout: model::Duration = text(&matches, "collector.timeout")
+        .parse()
+        .map_err(|e| Exit::failure(format!("{}: error: --collector.timeout: {e}", PROGRAM.name)))?;
+    let timeout = Some(timeout.as_std()).filter(|t| !t.is_zero());
     let (listen, web_config) = web_of(&matches);
     let (log_level, log_format) = log_of(&matches);
     Ok(Config {
@@ -128,6 +129,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Ex
         max_requests: matches.get_one::<u64>("web.max-requests").copied().unwrap_or(40),
         log_level,
         log_format,
+        timeout,
+        ignored: WITHOUT_EFFECT.into_iter().filter(|name| given(&matches, name)).collect(),
         paths,
         collectors,
     })
@@ -153,11 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_is_not_here_is_named() {
-        let exit = parsed(&["--collector.perf"]).unwrap_err();
-        assert_eq!(exit.text, "node_exporter: error: --collector.perf: the collector perf is not supported here");
-        assert!(parsed(&["--collector.perf.cpus=x"]).unwrap_err().text.contains("not supported"));
-        assert!(parsed(&["--no-collector.perf"]).is_ok());
+    fn flags_without_effect_are_named() {
+        let of = |arguments: &[&str]| parse(arguments.iter().map(OsString::from)).unwrap().ignored;
+        assert!(of(&[]).is_empty());
+        assert_eq!(
+            of(&["--runtime.gomaxprocs=4", "--no-collector.arp.netlink"]),
+            ["runtime.gomaxprocs", "collector.arp.netlink"]
+        );
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The flags of collectors, declared by each and read when it is built.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches};
 use common::flags;
-use regex::Regex;
+use parking_lot::Mutex;
+use regex::{Regex, RegexBuilder};
 
 use crate::files::Paths;
 
@@ -77,13 +79,10 @@ impl Settings<'_> {
     }
 
     /// A regular expression, found anywhere in a text. `None` if the flag is empty.
-    pub(crate) fn pattern(&self, name: &str) -> Result<Option<Regex>, String> {
+    pub(crate) fn pattern(&self, name: &str) -> Result<Option<Pattern>, String> {
         match self.text(name) {
             "" => Ok(None),
-            text => {
-                let translated = model::translate_re2(text);
-                Regex::new(&translated).map(Some).map_err(|e| format!("--{name}: {e}"))
-            }
+            text => Pattern::new(text).map(Some).map_err(|e| format!("--{name}: {e}")),
         }
     }
 
@@ -101,7 +100,7 @@ impl Settings<'_> {
 
     /// A filter of two flags that exclude each other, the second of which may be given by an old name as well.
     pub(crate) fn filter(&self, include: [&str; 2], exclude: [&str; 2]) -> Result<Filter, String> {
-        let given = |names: [&str; 2]| -> Result<Option<Regex>, String> {
+        let given = |names: [&str; 2]| -> Result<Option<Pattern>, String> {
             let [new, old] = names;
             if old.is_empty() || self.text(old).is_empty() {
                 return self.pattern(new);
@@ -157,11 +156,69 @@ fn go_nanoseconds(text: &str) -> Option<i64> {
     (nanoseconds.abs() < i64::MAX as f64).then_some(nanoseconds as i64)
 }
 
+/// A regular expression, found anywhere in a text. It remembers its answers, since the same names come at every scrape, and
+/// forgets how to find new ones while there are none: matchers would be most of what this program keeps in memory.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    /// What Rust's syntax has for it; known to be right.
+    text: String,
+    state: Mutex<PatternState>,
+}
+
+#[derive(Debug, Default)]
+struct PatternState {
+    known: HashMap<Box<str>, bool>,
+    matcher: Option<Regex>,
+    /// Names since the last one that was new.
+    repeated: usize,
+}
+
+/// Answers that are remembered; names that change all the time do not fill the memory.
+const KNOWN: usize = 16 * 1024;
+/// Names that are not new in a row, after which the matcher goes.
+const REPEATED: usize = 500;
+
+impl Pattern {
+    /// An expression in Go's syntax.
+    pub(crate) fn new(text: &str) -> Result<Self, regex::Error> {
+        let text = model::translate_re2(text);
+        let matcher = Some(compile(&text)?);
+        let state = Mutex::new(PatternState { matcher, ..PatternState::default() });
+        Ok(Self { text, state })
+    }
+
+    /// Whether it is found in a name.
+    pub(crate) fn is_match(&self, name: &str) -> bool {
+        let mut state = self.state.lock();
+        let PatternState { known, matcher, repeated } = &mut *state;
+        if let Some(answer) = known.get(name) {
+            *repeated += 1;
+            if *repeated >= REPEATED {
+                *matcher = None;
+            }
+            return *answer;
+        }
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        *repeated = 0;
+        let matcher = matcher.get_or_insert_with(|| compile(&self.text).expect("it was compiled before"));
+        let answer = matcher.is_match(name);
+        known.insert(name.into(), answer);
+        answer
+    }
+}
+
+/// Without tables that are filled while matching: each name is looked at once.
+fn compile(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text).dfa_size_limit(0).build()
+}
+
 /// Which names are looked at.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Filter {
-    include: Option<Regex>,
-    exclude: Option<Regex>,
+    include: Option<Pattern>,
+    exclude: Option<Pattern>,
 }
 
 impl Filter {
@@ -175,6 +232,20 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn expressions_remember_and_forget() {
+        let pattern = Pattern::new("^(a|b.*)$").unwrap();
+        let names = [("a", true), ("ab", false), ("bc", true), ("", false)];
+        for (name, expected) in std::iter::repeat_n(names, REPEATED).flatten() {
+            assert_eq!(pattern.is_match(name), expected, "{name:?}");
+        }
+        assert!(pattern.state.lock().matcher.is_none(), "nothing new has come for a while");
+        for number in 0..KNOWN {
+            assert!(pattern.is_match(&format!("b{number}")));
+        }
+        assert!(pattern.state.lock().known.len() <= KNOWN);
+    }
 
     #[test]
     fn spans_of_time_are_written_as_in_go() {

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use rustix::process::{Resource, getrlimit};
 
@@ -9,11 +10,13 @@ use crate::metrics::Page;
 pub struct ProcessCollector {
     /// Where procfs is mounted.
     pub procfs: PathBuf,
+    /// When the process began, in seconds of Unix time; read once, as it does not change.
+    start: OnceLock<f64>,
 }
 
 impl Default for ProcessCollector {
     fn default() -> Self {
-        Self { procfs: PathBuf::from("/proc") }
+        Self { procfs: PathBuf::from("/proc"), start: OnceLock::new() }
     }
 }
 
@@ -44,9 +47,13 @@ impl ProcessCollector {
             let bytes = pages * rustix::param::page_size() as f64;
             page.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", &[], bytes);
         }
-        if let (Some(start), Some(boot)) = (number(19), self.boot_time()) {
+        let start = self.start.get().copied().or_else(|| {
+            let start = self.boot_time()? + number(19)? / ticks;
+            Some(*self.start.get_or_init(|| start))
+        });
+        if let Some(start) = start {
             let help = "Start time of the process since unix epoch in seconds.";
-            page.gauge("process_start_time_seconds", help, &[], boot + start / ticks);
+            page.gauge("process_start_time_seconds", help, &[], start);
         }
         if let Ok(fds) = std::fs::read_dir(own.join("fd")) {
             // one of them is the folder being read
@@ -99,7 +106,7 @@ mod tests {
         std::fs::write(own.join("net/netstat"), "IpExt: InNoRoutes InOctets OutOctets\nIpExt: 1 20 30\n").unwrap();
         std::fs::write(folder.path().join("stat"), "cpu 1\nbtime 1000\n").unwrap();
         let mut page = Page::new();
-        ProcessCollector { procfs: folder.path().into() }.collect(&mut page);
+        ProcessCollector { procfs: folder.path().into(), ..ProcessCollector::default() }.collect(&mut page);
         let (families, _) = page.families();
         let value = |name: &str| {
             let family = families.iter().find(|f| f.name == name);

@@ -5,7 +5,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, required};
+use crate::files::Paths;
 use crate::options::{Filter, Flag, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -43,7 +43,7 @@ struct Arp {
 
 impl Collector for Arp {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
-        let text = required(&self.paths.proc("net/arp"))?;
+        let text = self.paths.required(&self.paths.proc("net/arp"))?;
         let mut entries: BTreeMap<&str, u64> = BTreeMap::new();
         for line in text.lines().skip(1) {
             if let Some(device) = line.split_ascii_whitespace().nth(5) {

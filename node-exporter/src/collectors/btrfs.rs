@@ -1,11 +1,16 @@
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::metrics::Page;
 use model::MetricType::{Counter, Gauge};
 
+use super::filesystem::parse;
 use crate::collector::{Collector, CollectorError};
 use crate::files::{Paths, attribute, names_or_none, number};
+use crate::ioctl::{Btrfs as Question, btrfs, text};
 
 of_paths!(Btrfs, "btrfs", true);
 
@@ -22,18 +27,125 @@ const COMMITS: [(&str, &str, f64, &str); 4] = [
 impl Collector for Btrfs {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let folder = self.0.sys("fs/btrfs");
+        let mut mounted = None;
         for uuid in names_or_none(&folder) {
             let path = folder.join(&uuid);
             // `features` describes the kernel
             if path.join("allocation").is_dir() {
-                collect_filesystem(page, &path, &uuid);
+                let mounted = mounted.get_or_insert_with(|| self.mounted());
+                let devices = mounted.iter().find(|m| m.uuid == uuid).map(|m| &*m.devices);
+                collect_filesystem(page, &path, &uuid, devices);
             }
         }
         Ok(())
     }
 }
 
-fn collect_filesystem(page: &mut Page, path: &Path, uuid: &str) {
+/// A file system that could be asked itself.
+struct Mounted {
+    /// As sysfs writes it.
+    uuid: String,
+    devices: Vec<Device>,
+}
+
+/// What a file system tells of one of its devices.
+struct Device {
+    name: String,
+    uuid: String,
+    used: u64,
+    total: u64,
+    errors: [u64; 5],
+}
+
+/// In the order of the kernel's counters.
+const ERRORS: [&str; 5] = ["write", "read", "flush", "corruption", "generation"];
+
+impl Btrfs {
+    /// Asks the file systems that are mounted. One whose mount points are not open to this process is not among them.
+    fn mounted(&self) -> Vec<Mounted> {
+        let mut found: Vec<Mounted> = Vec::new();
+        let text = self.0.read(&self.0.proc("1/mountinfo")).or_else(|_| self.0.read(&self.0.own("mountinfo")));
+        for mount in parse(&text.unwrap_or_default()).unwrap_or_default() {
+            if mount.kind != "btrfs" {
+                continue;
+            }
+            let path = self.0.root(self.0.strip_root(&mount.point));
+            match ask(&path) {
+                Ok(mounted) if found.iter().all(|f| f.uuid != mounted.uuid) => found.push(mounted),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(path = %path.display(), err = %error, "btrfs could not be asked"),
+            }
+        }
+        found
+    }
+}
+
+fn ask(path: &Path) -> io::Result<Mounted> {
+    let folder = File::open(path)?;
+    let answer = btrfs(&folder, Question::Filesystem)?;
+    let (highest, count) = (quad(&answer, 0), quad(&answer, 8));
+    let mut devices = Vec::new();
+    for id in 0..=highest {
+        if devices.len() as u64 == count {
+            break;
+        }
+        let device = match btrfs(&folder, Question::Device(id)) {
+            Ok(device) => device,
+            // numbers are not given out again
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
+            Err(error) => return Err(error),
+        };
+        devices.push(device_of(&device, &btrfs(&folder, Question::Errors(id))?));
+    }
+    Ok(Mounted { uuid: uuid(&answer[16..32]), devices })
+}
+
+/// Reads `struct btrfs_ioctl_dev_info_args` and `struct btrfs_ioctl_get_dev_stats`.
+fn device_of(device: &[u8], errors: &[u8]) -> Device {
+    let path = text(&device[3072..]);
+    Device {
+        name: path.rsplit('/').next().unwrap_or("").to_owned(),
+        uuid: uuid(&device[8..24]),
+        used: quad(device, 24),
+        total: quad(device, 32),
+        errors: std::array::from_fn(|at| quad(errors, 24 + at * 8)),
+    }
+}
+
+fn quad(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
+}
+
+fn uuid(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+fn show_devices(page: &mut Page, uuid: &str, devices: &[Device]) {
+    let size = page.family("node_btrfs_device_size_bytes", SIZE_HELP, Gauge);
+    let help = "Unused bytes unused on a device that is part of the filesystem.";
+    let unused = page.family("node_btrfs_device_unused_bytes", help, Gauge);
+    let errors = page.family("node_btrfs_device_errors_total", "Errors reported for the device", Counter);
+    for device in devices {
+        let labels = [("btrfs_dev_uuid", device.uuid.as_str()), ("device", &device.name), ("uuid", uuid)];
+        page.sample(size, &labels, device.total as f64);
+        page.sample(unused, &labels, device.total.saturating_sub(device.used) as f64);
+        for (kind, count) in ERRORS.iter().zip(device.errors) {
+            let labels = [labels[0], labels[1], ("type", *kind), labels[2]];
+            page.sample(errors, &labels, count as f64);
+        }
+    }
+}
+
+const SIZE_HELP: &str = "Size of a device that is part of the filesystem.";
+
+fn collect_filesystem(page: &mut Page, path: &Path, uuid: &str, mounted: Option<&[Device]>) {
     let id = ("uuid", uuid);
     let label = attribute(&path.join("label")).unwrap_or_default();
     page.gauge("node_btrfs_info", "Filesystem information", &[("label", &label), id], 1.0);
@@ -42,10 +154,14 @@ fn collect_filesystem(page: &mut Page, path: &Path, uuid: &str) {
         page.gauge("node_btrfs_global_rsv_size_bytes", "Size of global reserve.", &[id], bytes);
     }
     let devices = names_or_none(&path.join("devices"));
-    let size = page.family("node_btrfs_device_size_bytes", "Size of a device that is part of the filesystem.", Gauge);
-    for device in &devices {
-        if let Some(sectors) = number::<f64>(&path.join("devices").join(device).join("size")) {
-            page.sample(size, &[("device", device), id], sectors * SECTOR);
+    if let Some(devices) = mounted {
+        show_devices(page, uuid, devices);
+    } else {
+        let size = page.family("node_btrfs_device_size_bytes", SIZE_HELP, Gauge);
+        for device in &devices {
+            if let Some(sectors) = number::<f64>(&path.join("devices").join(device).join("size")) {
+                page.sample(size, &[("device", device), id], sectors * SECTOR);
+            }
         }
     }
     let commits = attribute(&path.join("commit_stats")).unwrap_or_default();
@@ -88,5 +204,64 @@ fn overhead(mode: &str, devices: f64) -> f64 {
         "raid5" => devices / (devices - 1.0),
         "raid6" => devices / (devices - 2.0),
         _ => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::exposition::{EscapingScheme, text as format};
+
+    use super::*;
+    use crate::collectors::fixture::check_built;
+
+    #[test]
+    fn devices_of_a_mounted_file_system_tell_their_errors() {
+        let (mut device, mut errors) = (vec![0; 4096], vec![0; 1032]);
+        device[8..24].copy_from_slice(&[0x1f; 16]);
+        device[24..32].copy_from_slice(&40u64.to_ne_bytes());
+        device[32..40].copy_from_slice(&100u64.to_ne_bytes());
+        device[3072..3080].copy_from_slice(b"/dev/sdb");
+        for (at, count) in [1u64, 2, 3, 4, 5].into_iter().enumerate() {
+            errors[24 + at * 8..32 + at * 8].copy_from_slice(&count.to_ne_bytes());
+        }
+        let mut page = Page::new();
+        show_devices(&mut page, "u", &[device_of(&device, &errors)]);
+        let mut out = Vec::new();
+        format::encode(&page.families().0, EscapingScheme::Underscores, &mut out);
+        let found = String::from_utf8(out).unwrap();
+        let of = "btrfs_dev_uuid=\"1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f\",device=\"sdb\"";
+        let mut expected = vec![
+            format!("node_btrfs_device_size_bytes{{{of},uuid=\"u\"}} 100"),
+            format!("node_btrfs_device_unused_bytes{{{of},uuid=\"u\"}} 60"),
+        ];
+        for (kind, count) in ERRORS.iter().zip(1..) {
+            expected.push(format!("node_btrfs_device_errors_total{{{of},type=\"{kind}\",uuid=\"u\"}} {count}"));
+        }
+        for line in expected {
+            assert!(found.lines().any(|l| l == line), "{line} in {found}");
+        }
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_be_asked_is_read_from_sysfs() {
+        check_built(
+            "btrfs",
+            &[],
+            &[
+                ("sys/fs/btrfs/u/label", "L\n"),
+                ("sys/fs/btrfs/u/allocation/global_rsv_size", "7\n"),
+                ("sys/fs/btrfs/u/devices/sdb/size", "2\n"),
+                ("proc/1/mountinfo", "1 1 0:9 / /none rw - btrfs /dev/sdb rw\n"),
+            ],
+            &[
+                "node_btrfs_commit_seconds_total{uuid=\"u\"} 0",
+                "node_btrfs_commits_total{uuid=\"u\"} 0",
+                "node_btrfs_device_size_bytes{device=\"sdb\",uuid=\"u\"} 1024",
+                "node_btrfs_global_rsv_size_bytes{uuid=\"u\"} 7",
+                "node_btrfs_info{label=\"L\",uuid=\"u\"} 1",
+                "node_btrfs_last_commit_seconds{uuid=\"u\"} 0",
+                "node_btrfs_max_commit_seconds{uuid=\"u\"} 0",
+            ],
+        );
     }
 }

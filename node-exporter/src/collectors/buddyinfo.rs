@@ -4,14 +4,14 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 
 of_paths!(Buddyinfo, "buddyinfo", false);
 
 impl Collector for Buddyinfo {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("buddyinfo");
-        let text = required(&path)?;
+        let text = self.0.required(&path)?;
         let family = page.family("node_buddyinfo_blocks", "Count of free blocks according to size.", MetricType::Gauge);
         for line in text.lines() {
             let mut fields = line.split_ascii_whitespace();

@@ -4,14 +4,14 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, optional};
+use crate::files::{Paths, malformed};
 
 of_paths!(Cgroups, "cgroups", false);
 
 impl Collector for Cgroups {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("cgroups");
-        let text = optional(&path)?;
+        let text = self.0.optional(&path)?;
         let help = "Current cgroup number of the subsystem.";
         let count = page.family("node_cgroups_cgroups", help, MetricType::Gauge);
         let enabled = page.family("node_cgroups_enabled", help, MetricType::Gauge);

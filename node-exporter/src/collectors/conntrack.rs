@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, number, optional};
+use crate::files::Paths;
 use common::metrics::Page;
 
 of_paths!(Conntrack, "conntrack", true);
@@ -37,14 +37,14 @@ const COLUMNS: [(&str, &str, &str); 8] = [
 impl Collector for Conntrack {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let folder = self.0.proc("sys/net/netfilter");
-        let count = number(&folder.join("nf_conntrack_count")).ok_or(CollectorError::NoData)?;
+        let count = self.0.number(&folder.join("nf_conntrack_count")).ok_or(CollectorError::NoData)?;
         let help = "Number of currently allocated flow entries for connection tracking.";
         page.gauge("node_nf_conntrack_entries", help, &[], count);
-        let limit = number(&folder.join("nf_conntrack_max")).ok_or(CollectorError::NoData)?;
+        let limit = self.0.number(&folder.join("nf_conntrack_max")).ok_or(CollectorError::NoData)?;
         page.gauge("node_nf_conntrack_entries_limit", "Maximum size of connection tracking table.", &[], limit);
 
         // a line of hexadecimal numbers for each CPU
-        let text = optional(&self.0.proc("net/stat/nf_conntrack"))?;
+        let text = self.0.optional(&self.0.proc("net/stat/nf_conntrack"))?;
         let mut lines = text.lines();
         let names: Vec<&str> = lines.next().unwrap_or("").split_ascii_whitespace().collect();
         let mut sums = vec![0u64; names.len()];

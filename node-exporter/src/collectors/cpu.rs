@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::metrics::Page;
 use model::MetricType;
 use parking_lot::Mutex;
-use regex::Regex;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, attribute, names_or_none, number, optional, required};
-use crate::options::{Flag, Settings};
+use crate::files::{Paths, attribute, names_or_none, number};
+use crate::options::{Flag, Pattern, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: "cpu",
@@ -41,6 +41,7 @@ fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
         flags,
         bugs,
         last: Mutex::default(),
+        topology: Mutex::default(),
     }))
 }
 
@@ -59,10 +60,25 @@ struct Cpu {
     guest: bool,
     info: bool,
     frequency: bool,
-    flags: Option<Regex>,
-    bugs: Option<Regex>,
+    flags: Option<Pattern>,
+    bugs: Option<Pattern>,
     /// The kernel's counters of idle and iowait time fall at times: what was shown stays until it is passed.
     last: Mutex<BTreeMap<u32, Times>>,
+    topology: Mutex<Option<Topology>>,
+}
+
+/// Where CPUs sit. It changes with the list of those that are online only.
+#[derive(Clone)]
+struct Topology {
+    online: String,
+    cpus: Arc<[Place]>,
+}
+
+/// A CPU's folder, package and core.
+struct Place {
+    folder: PathBuf,
+    package: u64,
+    core: u64,
 }
 
 impl Collector for Cpu {
@@ -96,7 +112,7 @@ fn ranges(list: &str) -> impl Iterator<Item = u32> {
 impl Cpu {
     fn collect_times(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.paths.proc("stat");
-        let stat = required(&path)?;
+        let stat = self.paths.required(&path)?;
         let mut last = self.last.lock();
         let mut seen = Vec::with_capacity(last.len());
         for line in stat.lines() {
@@ -142,20 +158,35 @@ impl Cpu {
         Ok(())
     }
 
-    /// Throttling by core and package.
-    fn collect_topology(&self, page: &mut Page) {
+    fn places(&self) -> Arc<[Place]> {
         let folder = self.paths.sys("devices/system/cpu");
-        let mut cores: BTreeMap<(u64, u64), u64> = BTreeMap::new();
-        let mut packages: BTreeMap<u64, u64> = BTreeMap::new();
+        let online = attribute(&folder.join("online")).unwrap_or_default();
+        let known = self.topology.lock().clone();
+        if let Some(known) = known.filter(|known| !online.is_empty() && known.online == online) {
+            return known.cpus;
+        }
+        let mut cpus = Vec::new();
         for name in names_or_none(&folder) {
             if !name.strip_prefix("cpu").is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())) {
                 continue;
             }
-            let cpu = folder.join(&name);
-            let topology = cpu.join("topology");
-            let Some(package) = number::<u64>(&topology.join("physical_package_id")) else { continue };
-            let Some(core) = number::<u64>(&topology.join("core_id")) else { continue };
-            let throttle = cpu.join("thermal_throttle");
+            let folder = folder.join(&name);
+            let topology = folder.join("topology");
+            let Some(package) = number(&topology.join("physical_package_id")) else { continue };
+            let Some(core) = number(&topology.join("core_id")) else { continue };
+            cpus.push(Place { folder, package, core });
+        }
+        let cpus: Arc<[Place]> = cpus.into();
+        *self.topology.lock() = Some(Topology { online, cpus: cpus.clone() });
+        cpus
+    }
+
+    /// Throttling by core and package.
+    fn collect_topology(&self, page: &mut Page) {
+        let mut cores: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+        let mut packages: BTreeMap<u64, u64> = BTreeMap::new();
+        for &Place { ref folder, package, core } in &*self.places() {
+            let throttle = folder.join("thermal_throttle");
             if !cores.contains_key(&(package, core))
                 && let Some(count) = number(&throttle.join("core_throttle_count"))
             {
@@ -182,7 +213,7 @@ impl Cpu {
     }
 
     fn collect_info(&self, page: &mut Page) -> Result<(), CollectorError> {
-        let text = optional(&self.paths.proc("cpuinfo"))?;
+        let text = self.paths.optional(&self.paths.proc("cpuinfo"))?;
         let info = page.family("node_cpu_info", "CPU information from /proc/cpuinfo.", MetricType::Gauge);
         let help = "CPU frequency in hertz from /proc/cpuinfo.";
         let frequency = page.family("node_cpu_frequency_hertz", help, MetricType::Gauge);
@@ -262,10 +293,45 @@ mod tests {
     }
 
     #[test]
+    fn throttling_follows_cpus_that_come_and_go() {
+        let of = |cpu: u32, core: u32, count: u32| {
+            let at = |file: &str| format!("sys/devices/system/cpu/cpu{cpu}/{file}");
+            [
+                (at("topology/physical_package_id"), "0\n".to_owned()),
+                (at("topology/core_id"), format!("{core}\n")),
+                (at("thermal_throttle/core_throttle_count"), format!("{count}\n")),
+            ]
+        };
+        let online = ("sys/devices/system/cpu/online".to_owned(), "0\n".to_owned());
+        let files: Vec<_> = of(0, 4, 5).into_iter().chain(of(1, 7, 6)).chain([online]).collect();
+        let files: Vec<_> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
+        let (folder, paths) = paths(&files);
+        std::fs::create_dir_all(folder.path().join("proc")).unwrap();
+        std::fs::write(folder.path().join("proc/stat"), "").unwrap();
+        let (last, topology) = Default::default();
+        let cpu = Cpu { paths, guest: false, info: false, frequency: false, flags: None, bugs: None, last, topology };
+        let away = folder.path().join("sys/devices/system/cpu/cpu1");
+        let hidden = folder.path().join("hidden");
+        std::fs::rename(&away, &hidden).unwrap();
+        let line =
+            |core: u32, count: u32| format!("node_cpu_core_throttles_total{{core=\"{core}\",package=\"0\"}} {count}");
+        for _ in 0..2 {
+            assert_eq!(samples(&cpu).0, [line(4, 5)]);
+        }
+        std::fs::rename(&hidden, &away).unwrap();
+        std::fs::write(folder.path().join("sys/devices/system/cpu/online"), "0-1\n").unwrap();
+        std::fs::write(folder.path().join("sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"), "8")
+            .unwrap();
+        for _ in 0..2 {
+            assert_eq!(samples(&cpu).0, [line(4, 8), line(7, 6)]);
+        }
+    }
+
+    #[test]
     fn counters_do_not_fall_unless_the_cpu_was_away() {
         let (folder, paths) = paths(&[]);
-        let cpu =
-            Cpu { paths, guest: false, info: false, frequency: false, flags: None, bugs: None, last: Mutex::default() };
+        let (last, topology) = Default::default();
+        let cpu = Cpu { paths, guest: false, info: false, frequency: false, flags: None, bugs: None, last, topology };
         // user and idle, in hundredths of a second
         for (user, idle, shown) in
             [(100, 1000, (1.0, 10.0)), (200, 900, (2.0, 10.0)), (150, 950, (2.0, 10.0)), (50, 100, (0.5, 1.0))]

@@ -4,7 +4,8 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, attribute, names_or_none, number};
+use crate::files::{Paths, names_or_none};
+use crate::kept::Folder;
 
 of_paths!(Cpufreq, "cpufreq", true);
 
@@ -24,22 +25,20 @@ impl Collector for Cpufreq {
         let families = FREQUENCIES.map(|(_, name, help)| page.family(name, help, MetricType::Gauge));
         let help = "Current enabled CPU frequency governor.";
         let governor = page.family("node_cpu_scaling_governor", help, MetricType::Gauge);
+        let mut buffer = [0; 4096];
         for name in names_or_none(&folder) {
             let Some(cpu) = name.strip_prefix("cpu").filter(|c| !c.is_empty() && c.bytes().all(|b| b.is_ascii_digit()))
             else {
                 continue;
             };
-            let settings = folder.join(&name).join("cpufreq");
-            if !settings.is_dir() {
-                continue;
-            }
+            let Ok(mut settings) = Folder::open(&folder.join(&name).join("cpufreq")) else { continue };
             for (family, (file, ..)) in families.iter().zip(FREQUENCIES) {
-                if let Some(kilohertz) = number::<f64>(&settings.join(file)) {
+                if let Some(kilohertz) = settings.text(file, &mut buffer).and_then(|text| text.parse::<f64>().ok()) {
                     page.sample(*family, &[("cpu", cpu)], kilohertz * 1000.0);
                 }
             }
-            let Ok(current) = attribute(&settings.join("scaling_governor")) else { continue };
-            let available = attribute(&settings.join("scaling_available_governors")).unwrap_or_default();
+            let Some(current) = settings.text("scaling_governor", &mut buffer).map(str::to_owned) else { continue };
+            let available = settings.text("scaling_available_governors", &mut buffer).unwrap_or_default();
             for name in available.split_ascii_whitespace() {
                 page.sample(governor, &[("cpu", cpu), ("governor", name)], f64::from(u8::from(name == current)));
             }

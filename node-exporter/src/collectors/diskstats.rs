@@ -4,7 +4,7 @@ use common::metrics::{FamilyId, Page};
 use model::MetricType::{self, Counter, Gauge};
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, attribute, malformed, read, required};
+use crate::files::{Paths, attribute, malformed, read};
 use crate::options::{Filter, Flag, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -95,7 +95,7 @@ struct InfoFamilies {
 impl Collector for Diskstats {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.paths.proc("diskstats");
-        let text = required(&path)?;
+        let text = self.paths.required(&path)?;
         let columns = COLUMNS.map(|(name, kind, _, help)| page.family(name, help, kind));
         let families = InfoFamilies {
             disk: page.family("node_disk_info", "Info of /sys/block/<block_device>.", Gauge),

@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType::{self, Counter, Gauge};
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, optional};
+use crate::files::Paths;
 
 of_paths!(Drbd, "drbd", false);
 
@@ -56,7 +56,7 @@ const PAIRS: [(&str, &str, &str, &str); 2] = [
 
 impl Collector for Drbd {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
-        let text = optional(&self.0.proc("drbd"))?;
+        let text = self.0.optional(&self.0.proc("drbd"))?;
         let mut device = "unknown".to_owned();
         for field in text.split_ascii_whitespace() {
             let Some((key, value)) = field.split_once(':') else { continue };

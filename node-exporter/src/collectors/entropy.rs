@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, number};
+use crate::files::Paths;
 use common::metrics::Page;
 
 of_paths!(Entropy, "entropy", true);
@@ -13,7 +13,7 @@ impl Collector for Entropy {
             ("entropy_avail", "node_entropy_available_bits", "Bits of available entropy."),
             ("poolsize", "node_entropy_pool_size_bits", "Bits of entropy pool."),
         ] {
-            let bits = number(&folder.join(file));
+            let bits = self.0.number(&folder.join(file));
             page.gauge(name, help, &[], bits.ok_or_else(|| CollectorError::failed(format!("couldn't get {file}")))?);
         }
         Ok(())

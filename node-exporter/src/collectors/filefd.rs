@@ -3,7 +3,7 @@ use std::sync::Arc;
 use common::metrics::Page;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 use crate::options::Settings;
 
 pub(super) const REGISTRATION: Registration = Registration { name: "filefd", default: true, flags: &[], build };
@@ -17,7 +17,7 @@ struct Filefd(Arc<Paths>);
 impl Collector for Filefd {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("sys/fs/file-nr");
-        let text = required(&path)?;
+        let text = self.0.required(&path)?;
         let fields: Vec<f64> = text.split_ascii_whitespace().filter_map(|f| f.parse().ok()).collect();
         let [allocated, _, maximum] = fields[..] else { return Err(malformed(&path, "three numbers are expected")) };
         page.gauge("node_filefd_allocated", "File descriptor statistics: allocated.", &[], allocated);

@@ -1,17 +1,18 @@
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::metrics::Page;
 use model::MetricType;
-use parking_lot::Mutex;
-use rustix::fs::{StatFs, statfs};
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, read, required};
+use crate::files::{Paths, malformed};
 use crate::options::{Filter, Flag, Settings};
+
+mod asker;
+
+use asker::Asker;
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: "filesystem",
@@ -24,7 +25,7 @@ pub(super) const REGISTRATION: Registration = Registration {
         Flag::value("collector.filesystem.ignored-fs-types", "", "DEPRECATED: Use collector.filesystem.fs-types-exclude").hidden(),
         Flag::value("collector.filesystem.fs-types-include", "", "Regexp of filesystem types to exclude for filesystem collector. (mutually exclusive to fs-types-exclude)"),
         Flag::value("collector.filesystem.mount-timeout", "5s", "how long to wait for a mount to respond before marking it as stale").hidden(),
-        Flag::value("collector.filesystem.stat-workers", "4", "how many stat calls to process simultaneously. Accepted and without effect: one thread asks, and another takes over when it hangs.").hidden(),
+        Flag::value("collector.filesystem.stat-workers", "4", "how many stat calls to process simultaneously. Accepted and without effect: one thread asks, and others take over when it hangs.").hidden(),
     ],
     build,
 };
@@ -53,33 +54,44 @@ struct Filesystem {
     asker: Asker,
 }
 
+/// A mount that a process sees.
 #[derive(Debug, PartialEq)]
-struct Mount {
-    device: String,
-    /// As seen from the watched root.
-    mount_point: String,
-    /// Where this process finds it.
-    path: PathBuf,
-    kind: String,
-    major: String,
-    minor: String,
+pub(super) struct Mount<'a> {
+    device: Cow<'a, str>,
+    /// Where it is mounted, perhaps below the watched root.
+    pub(super) point: Cow<'a, str>,
+    pub(super) kind: &'a str,
+    major: &'a str,
+    minor: &'a str,
     read_only: bool,
 }
 
 impl Collector for Filesystem {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
+        self.collect_until(page, Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn collect_until(&self, page: &mut Page, deadline: Instant) -> Result<(), CollectorError> {
         // the mounts of the first process are the machine's; in a container only one's own may be readable
         let path = self.paths.proc("1/mountinfo");
-        let text = match read(&path) {
+        let text = match self.paths.read(&path) {
             Ok(text) => text,
-            Err(_) => required(&self.paths.own("mountinfo"))?,
+            Err(_) => self.paths.required(&self.paths.own("mountinfo"))?,
         };
-        let mut mounts = parse(&text, &self.paths).ok_or_else(|| malformed(&path, "unexpected line"))?;
-        mounts.retain(|m| !self.mount_points.ignores(&m.mount_point) && !self.types.ignores(&m.kind));
-        let mut seen = HashSet::new();
-        mounts.retain(|m| seen.insert((m.device.clone(), m.mount_point.clone(), m.kind.clone())));
+        let mounts = parse(&text).ok_or_else(|| malformed(&path, "unexpected line"))?;
+        let mut seen = HashSet::with_capacity(mounts.len());
+        let shown = |mount: &&Mount<'_>| {
+            !self.types.ignores(mount.kind) && !self.mount_points.ignores(self.paths.strip_root(&mount.point))
+        };
+        let mounts: Vec<&Mount<'_>> = mounts
+            .iter()
+            .filter(shown)
+            .filter(|m| seen.insert((&*m.device, self.paths.strip_root(&m.point), m.kind)))
+            .collect();
 
-        let answers = self.asker.ask(mounts.iter().map(|m| m.path.clone()).collect());
+        // the first process sees other paths than this one, if this one is in a container
+        let found = |mount: &&Mount<'_>| self.paths.root(self.paths.strip_root(&mount.point));
+        let answers = self.asker.ask(mounts.iter().map(found).collect(), deadline);
         let mut family = |name: &str, help: &str| page.family(name, help, MetricType::Gauge);
         let size = family("node_filesystem_size_bytes", "Filesystem size in bytes.");
         let free = family("node_filesystem_free_bytes", "Filesystem free space in bytes.");
@@ -95,10 +107,10 @@ impl Collector for Filesystem {
         for (mount, answer) in mounts.iter().zip(answers) {
             let fault = answer.as_ref().err().map_or("", String::as_str);
             let labels = [
-                ("device", mount.device.as_str()),
+                ("device", &*mount.device),
                 ("device_error", fault),
-                ("fstype", &mount.kind),
-                ("mountpoint", &mount.mount_point),
+                ("fstype", mount.kind),
+                ("mountpoint", self.paths.strip_root(&mount.point)),
             ];
             page.sample(error, &labels, f64::from(u8::from(answer.is_err())));
             page.sample(read_only, &labels, f64::from(u8::from(mount.read_only)));
@@ -110,7 +122,7 @@ impl Collector for Filesystem {
             page.sample(files, &labels, stat.f_files as f64);
             page.sample(files_free, &labels, stat.f_ffree as f64);
             page.sample(purgeable, &labels, 0.0);
-            let labels = [labels[0], ("major", &*mount.major), ("minor", &*mount.minor), labels[3]];
+            let labels = [labels[0], ("major", mount.major), ("minor", mount.minor), labels[3]];
             page.sample(info, &labels, 1.0);
         }
         Ok(())
@@ -118,36 +130,27 @@ impl Collector for Filesystem {
 }
 
 /// Reads `mountinfo`; `None` if a line is not of its form.
-fn parse(text: &str, paths: &Paths) -> Option<Vec<Mount>> {
-    let mut mounts = Vec::new();
-    for line in text.lines() {
-        // ID parent major:minor root mount-point options [fields...] - type device super-options
-        let (left, right) = line.split_once(" - ")?;
-        let mut left = left.split(' ').skip(2);
-        let (major, minor) = left.next()?.split_once(':')?;
-        let point = unescape(left.nth(1)?);
-        let options = left.next()?;
-        let mut right = right.split(' ');
-        let (kind, device, super_options) = (right.next()?, right.next()?, right.next().unwrap_or(""));
-        let read_only = options.split(',').chain(super_options.split(',')).any(|o| o == "ro");
-        let mount_point = paths.strip_root(&point).to_owned();
-        mounts.push(Mount {
-            device: unescape(device),
-            mount_point,
-            path: PathBuf::from(point),
-            kind: kind.to_owned(),
-            major: major.to_owned(),
-            minor: minor.to_owned(),
-            read_only,
-        });
-    }
-    Some(mounts)
+pub(super) fn parse(text: &str) -> Option<Vec<Mount<'_>>> {
+    text.lines().map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<Mount<'_>> {
+    // ID parent major:minor root mount-point options [fields...] - type device super-options
+    let (left, right) = line.split_once(" - ")?;
+    let mut left = left.split(' ').skip(2);
+    let (major, minor) = left.next()?.split_once(':')?;
+    let point = unescape(left.nth(1)?);
+    let options = left.next()?;
+    let mut right = right.split(' ');
+    let (kind, device, super_options) = (right.next()?, right.next()?, right.next().unwrap_or(""));
+    let read_only = options.split(',').chain(super_options.split(',')).any(|o| o == "ro");
+    Some(Mount { device: unescape(device), point, kind, major, minor, read_only })
 }
 
 /// Blanks in names are written as `\040`.
-fn unescape(text: &str) -> String {
+fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.as_bytes();
@@ -164,102 +167,7 @@ fn unescape(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-type Answer = Result<StatFs, String>;
-
-/// Paths with their places, and where to send the answers.
-struct Job {
-    paths: Vec<(usize, PathBuf)>,
-    answers: Sender<(usize, Answer)>,
-}
-
-/// Asks for the space of file systems without ever waiting longer than a time for one: a dead network mount blocks the thread
-/// that asks for as long as it is dead. That thread is left behind, the mount is reported as hanging and not asked again until
-/// the call has returned, and a new thread asks the others.
-struct Asker {
-    timeout: Duration,
-    idle: Mutex<Option<Sender<Job>>>,
-    hanging: Arc<Mutex<HashSet<PathBuf>>>,
-}
-
-impl Asker {
-    fn new(timeout: Duration) -> Self {
-        Self { timeout, idle: Mutex::default(), hanging: Arc::default() }
-    }
-
-    fn ask(&self, paths: Vec<PathBuf>) -> Vec<Answer> {
-        let mut answers: Vec<Option<Answer>> = paths.iter().map(|_| None).collect();
-        let hanging = self.hanging.lock().clone();
-        let mut open: Vec<(usize, PathBuf)> =
-            paths.into_iter().enumerate().filter(|(_, p)| !hanging.contains(p)).collect();
-        while !open.is_empty() {
-            let (send, receive) = mpsc::channel();
-            let thread = self.idle.lock().take();
-            let job = Job { paths: open.clone(), answers: send };
-            let thread = match thread {
-                Some(thread) => thread.send(job).map(|()| thread).map_err(|e| e.0),
-                None => Err(job),
-            };
-            let thread = match thread {
-                Ok(thread) => thread,
-                Err(job) => match self.start(job) {
-                    Some(thread) => thread,
-                    None => break,
-                },
-            };
-            loop {
-                match receive.recv_timeout(self.timeout) {
-                    Ok((at, answer)) => {
-                        answers[at] = Some(answer);
-                        open.retain(|(place, _)| *place != at);
-                        if open.is_empty() {
-                            *self.idle.lock() = Some(thread);
-                            break;
-                        }
-                    }
-                    Err(RecvTimeoutError::Timeout) => {
-                        let (_, path) = open.remove(0);
-                        tracing::warn!(mountpoint = %path.display(), "Mount point timed out, it is being labeled as stuck and will not be monitored");
-                        self.hanging.lock().insert(path);
-                        break;
-                    }
-                    // the thread has died
-                    Err(RecvTimeoutError::Disconnected) => {
-                        open.clear();
-                        break;
-                    }
-                }
-            }
-        }
-        answers.into_iter().map(|a| a.unwrap_or_else(|| Err("mountpoint timeout".to_owned()))).collect()
-    }
-
-    /// A thread that does this job and then others.
-    fn start(&self, job: Job) -> Option<Sender<Job>> {
-        let (send, receive) = mpsc::channel::<Job>();
-        let hanging = self.hanging.clone();
-        let run = move || {
-            for job in receive {
-                for (at, path) in job.paths {
-                    let answer = statfs(&path).map_err(|e| {
-                        // the system's words without the number that the standard library appends
-                        let text = std::io::Error::from(e).to_string();
-                        text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-                    });
-                    if job.answers.send((at, answer)).is_err() {
-                        // it took too long: whoever asked has gone on with another thread
-                        hanging.lock().remove(&path);
-                        return;
-                    }
-                }
-            }
-        };
-        let started = std::thread::Builder::new().name("statfs".into()).stack_size(64 * 1024).spawn(run);
-        send.send(job).ok()?;
-        started.ok().map(|_| send)
-    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
 #[cfg(test)]
@@ -269,19 +177,17 @@ mod tests {
 
     #[test]
     fn mounts_are_read() {
-        let paths = Paths { rootfs: "/host".into(), ..Paths::default() };
         let text = "29 1 254:0 / /host/a\\040b rw,relatime shared:1 - ext4 /dev/sda1 ro,errors=x\n";
         let expected = Mount {
             device: "/dev/sda1".into(),
-            mount_point: "/a b".into(),
-            path: "/host/a b".into(),
-            kind: "ext4".into(),
-            major: "254".into(),
-            minor: "0".into(),
+            point: "/host/a b".into(),
+            kind: "ext4",
+            major: "254",
+            minor: "0",
             read_only: true,
         };
-        assert_eq!(parse(text, &paths), Some(vec![expected]));
-        assert_eq!(parse("29 1\n", &paths), None);
+        assert_eq!(parse(text), Some(vec![expected]));
+        assert_eq!(parse("29 1\n"), None);
     }
 
     #[test]

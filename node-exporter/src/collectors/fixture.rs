@@ -21,7 +21,8 @@ pub(super) fn paths(files: &[(&str, &str)]) -> (TempDir, Arc<Paths>) {
         }
     }
     let at = |name: &str| folder.path().join(name);
-    let paths = Paths { procfs: at("proc"), sysfs: at("sys"), rootfs: at("root"), udev: at("udev") };
+    let paths =
+        Paths { procfs: at("proc"), sysfs: at("sys"), rootfs: at("root"), udev: at("udev"), ..Paths::default() };
     (folder, Arc::new(paths))
 }
 

@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 use crate::options::{Filter, Flag, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -44,7 +44,7 @@ struct Interrupts {
 impl Collector for Interrupts {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.paths.proc("interrupts");
-        let text = required(&path)?;
+        let text = self.paths.required(&path)?;
         let mut lines = text.lines();
         let cpus = lines.next().unwrap_or("").split_ascii_whitespace().count();
         if cpus == 0 {

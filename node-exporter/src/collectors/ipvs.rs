@@ -6,7 +6,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, optional};
+use crate::files::{Paths, malformed};
 use crate::options::{Flag, Settings};
 
 const LABELS: [&str; 6] = ["local_address", "local_mark", "local_port", "proto", "remote_address", "remote_port"];
@@ -56,7 +56,7 @@ type Sums = [f64; 3];
 impl Collector for Ipvs {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.paths.proc("net/ip_vs_stats");
-        let text = optional(&path)?;
+        let text = self.paths.optional(&path)?;
         let totals = text.lines().nth(2).unwrap_or("");
         let mut totals = totals.split_ascii_whitespace().map(|f| u64::from_str_radix(f, 16));
         for (name, help) in [
@@ -72,7 +72,7 @@ impl Collector for Ipvs {
             page.counter(name, help, &[], value as f64);
         }
         let path = self.paths.proc("net/ip_vs");
-        let text = optional(&path)?;
+        let text = self.paths.optional(&path)?;
         let mut backends: BTreeMap<Vec<String>, Sums> = BTreeMap::new();
         let mut service = Service::default();
         for line in text.lines().skip(3) {

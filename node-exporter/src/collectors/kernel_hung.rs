@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, number};
+use crate::files::Paths;
 use common::metrics::Page;
 
 of_paths!(KernelHung, "kernel_hung", true);
 
 impl Collector for KernelHung {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
-        let count = number(&self.0.proc("sys/kernel/hung_task_detect_count")).ok_or(CollectorError::NoData)?;
+        let count = self.0.number(&self.0.proc("sys/kernel/hung_task_detect_count")).ok_or(CollectorError::NoData)?;
         let help = "Total number of tasks that have been detected as hung since the system booted.";
         page.counter("node_kernel_hung_tasks_total", help, &[], count);
         Ok(())

@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, absent, malformed, names, required};
+use crate::files::{Paths, absent, malformed, names};
 
 of_paths!(Lnstat, "lnstat", false);
 
@@ -13,7 +13,7 @@ impl Collector for Lnstat {
         let folder = self.0.proc("net/stat");
         for subsystem in names(&folder).map_err(|e| absent(&folder, &e))? {
             let path = folder.join(&subsystem);
-            let text = required(&path)?;
+            let text = self.0.required(&path)?;
             let mut lines = text.lines();
             let header = lines.next().unwrap_or("");
             let families: Vec<_> = header

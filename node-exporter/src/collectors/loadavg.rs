@@ -3,7 +3,7 @@ use std::sync::Arc;
 use common::metrics::Page;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 use crate::options::Settings;
 
 pub(super) const REGISTRATION: Registration = Registration { name: "loadavg", default: true, flags: &[], build };
@@ -17,7 +17,7 @@ struct Loadavg(Arc<Paths>);
 impl Collector for Loadavg {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("loadavg");
-        let text = required(&path)?;
+        let text = self.0.required(&path)?;
         let mut fields = text.split_ascii_whitespace();
         for (name, help) in [
             ("node_load1", "1m load average."),

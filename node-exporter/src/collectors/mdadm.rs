@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, names_or_none, number, optional};
+use crate::files::{Paths, malformed, names_or_none, number};
 
 of_paths!(Mdadm, "mdadm", true);
 
@@ -26,7 +26,7 @@ const STATES: [&str; 5] = ["active", "inactive", "recovering", "resync", "check"
 impl Collector for Mdadm {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("mdstat");
-        let text = optional(&path)?;
+        let text = self.0.optional(&path)?;
         let arrays = parse(&text).map_err(|line| malformed(&path, &format!("error parsing mdstat: {line:?}")))?;
         let mut family = |name: &str, help: &str| page.family(name, help, MetricType::Gauge);
         let disks = family("node_md_disks", "Number of active/failed/spare disks of device.");

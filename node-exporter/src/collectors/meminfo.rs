@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 use crate::options::Settings;
 
 pub(super) const REGISTRATION: Registration = Registration { name: "meminfo", default: true, flags: &[], build };
@@ -18,7 +18,7 @@ struct Meminfo(Arc<Paths>);
 impl Collector for Meminfo {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("meminfo");
-        let text = required(&path)?;
+        let text = self.0.required(&path)?;
         let (mut name, mut help) = (String::new(), String::new());
         for line in text.lines().filter(|l| !l.is_empty()) {
             let Some((key, rest)) = line.split_once(':') else {

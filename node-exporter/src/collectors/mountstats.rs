@@ -5,7 +5,7 @@ use common::metrics::Page;
 use model::MetricType::{self, Counter, Gauge};
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 
 of_paths!(Mountstats, "mountstats", false);
 
@@ -125,7 +125,7 @@ struct Mount<'a> {
 impl Collector for Mountstats {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.own("mountstats");
-        let text = required(&path)?;
+        let text = self.0.required(&path)?;
         let mounts = parse(&text).map_err(|line| malformed(&path, &format!("unexpected line {line:?}")))?;
         let (mut seen, mut named) = (BTreeSet::new(), BTreeSet::new());
         for mount in &mounts {

@@ -1,11 +1,13 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use common::metrics::Page;
 use model::MetricType;
 
-use super::rtnetlink::{self, LinkStatistics};
+use super::rtnetlink::{self, Address, LinkStatistics};
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, attribute, malformed, required};
+use crate::files::{Paths, attribute, malformed};
 use crate::options::{Filter, Flag, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -43,15 +45,13 @@ fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
         ["collector.netdev.device-include", "collector.netdev.device-whitelist"],
         ["collector.netdev.device-exclude", "collector.netdev.device-blacklist"],
     )?;
-    if settings.on("collector.netdev.address-info") {
-        return Err("--collector.netdev.address-info is not supported here".to_owned());
-    }
     Ok(Box::new(Netdev {
         paths: settings.paths.clone(),
         filter,
         detailed: settings.on("collector.netdev.enable-detailed-metrics"),
         netlink: settings.on("collector.netdev.netlink"),
         alias: settings.on("collector.netdev.label-ifalias"),
+        addresses: settings.on("collector.netdev.address-info"),
     }))
 }
 
@@ -61,6 +61,7 @@ struct Netdev {
     detailed: bool,
     netlink: bool,
     alias: bool,
+    addresses: bool,
 }
 
 type Values = Vec<(&'static str, u64)>;
@@ -74,6 +75,7 @@ impl Collector for Netdev {
         } else {
             self.read_file()?
         };
+        let mut families = BTreeMap::new();
         for (device, values) in devices {
             if self.filter.ignores(&device) {
                 continue;
@@ -85,17 +87,55 @@ impl Collector for Netdev {
             };
             let labels = [("device", device.as_str()), ("ifalias", &alias)];
             let labels = if self.alias { &labels[..] } else { &labels[..1] };
-            let (mut metric, mut help) = (String::new(), String::new());
             for (name, value) in values {
-                metric.clear();
-                metric.extend(["node_network_", name, "_total"]);
-                help.clear();
-                help.extend(["Network device statistic ", name, "."]);
-                let family = page.family(&metric, &help, MetricType::Counter);
+                let family = *families.entry(name).or_insert_with(|| {
+                    let help = format!("Network device statistic {name}.");
+                    page.family(&format!("node_network_{name}_total"), &help, MetricType::Counter)
+                });
                 page.sample(family, labels, value as f64);
             }
         }
+        if self.addresses {
+            let addresses = rtnetlink::addresses()
+                .map_err(|e| CollectorError::failed(format!("could not get network interfaces: {e}")))?;
+            show_addresses(page, &addresses);
+        }
         Ok(())
+    }
+}
+
+fn show_addresses(page: &mut Page, addresses: &[Address]) {
+    let family = page.family("node_network_address_info", "node network address by device", MetricType::Gauge);
+    for Address { device, address, prefix } in addresses {
+        let (address_text, prefix) = (address.to_string(), prefix.to_string());
+        let labels =
+            [("address", address_text.as_str()), ("device", device), ("netmask", &prefix), ("scope", scope(*address))];
+        page.sample(family, &labels, 1.0);
+    }
+}
+
+/// How far an address reaches, in node_exporter's words.
+fn scope(address: IpAddr) -> &'static str {
+    let (near, broadcast, multicast) = match address {
+        IpAddr::V4(a) => {
+            let [first, second, third, _] = a.octets();
+            (
+                a.is_loopback() || a.is_link_local() || (first, second, third) == (224, 0, 0),
+                a.is_broadcast(),
+                a.is_multicast(),
+            )
+        }
+        IpAddr::V6(a) => {
+            let first = a.segments()[0];
+            (a.is_loopback() || a.is_unicast_link_local() || first & 0xff0f == 0xff02, false, a.is_multicast())
+        }
+    };
+    let interface = matches!(address, IpAddr::V6(a) if a.segments()[0] & 0xff0f == 0xff01);
+    match () {
+        () if near => "link-local",
+        () if interface => "interface-local",
+        () if !broadcast && !multicast && !address.is_unspecified() => "global",
+        () => "",
     }
 }
 
@@ -174,7 +214,7 @@ impl Netdev {
             "transmit_compressed",
         ];
         let path = self.paths.proc("net/dev");
-        let text = required(&path)?;
+        let text = self.paths.required(&path)?;
         let mut devices = Vec::new();
         for line in text.lines().skip(2) {
             // a device's name may hold a colon
@@ -202,7 +242,7 @@ mod tests {
             "Inter-|\n face |\n  lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\neth0.1: 5 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
         let (_folder, paths) = paths(&[("proc/net/dev", dev), ("sys/class/net/lo/ifalias", "loop\n")]);
         let filter = Filter::default();
-        let netdev = Netdev { paths, filter, detailed: false, netlink: false, alias: true };
+        let netdev = Netdev { paths, filter, detailed: false, netlink: false, alias: true, addresses: false };
         let (lines, result) = crate::collectors::fixture::samples(&netdev);
         assert_eq!((lines.len(), result), (32, Ok(())));
         assert!(
@@ -216,9 +256,37 @@ mod tests {
     }
 
     #[test]
+    fn addresses_have_a_scope() {
+        for (address, expected) in [
+            ("127.0.0.1", "link-local"),
+            ("169.254.3.4", "link-local"),
+            ("192.0.2.2", "global"),
+            ("10.0.0.1", "global"),
+            ("255.255.255.255", ""),
+            ("0.0.0.0", ""),
+            ("224.0.0.251", "link-local"),
+            ("239.1.1.1", ""),
+            ("::1", "link-local"),
+            ("fe80::1", "link-local"),
+            ("ff01::1", "interface-local"),
+            ("ff02::1", "link-local"),
+            ("fd00::2", "global"),
+            ("::", ""),
+        ] {
+            assert_eq!(scope(address.parse().unwrap()), expected, "{address}");
+        }
+        let mut page = Page::new();
+        let address = Address { device: "eth0".into(), address: "192.0.2.2".parse().unwrap(), prefix: 24 };
+        show_addresses(&mut page, &[address]);
+        let labels = page.families().0.iter().next().unwrap().samples().next().unwrap().labels.to_owned();
+        assert_eq!(labels, "address=\"192.0.2.2\",device=\"eth0\",netmask=\"24\",scope=\"global\"");
+    }
+
+    #[test]
     fn a_broken_file_is_a_failure() {
         let (folder, paths) = paths(&[("proc/net/dev", "a\nb\neth0: x\n")]);
-        let netdev = Netdev { paths, filter: Filter::default(), detailed: false, netlink: false, alias: false };
+        let filter = Filter::default();
+        let netdev = Netdev { paths, filter, detailed: false, netlink: false, alias: false, addresses: false };
         let path = folder.path().join("proc/net/dev");
         check(&netdev, &Err(CollectorError::Failed(format!("{}: no number: \"x\"", path.display()))), &[]);
     }

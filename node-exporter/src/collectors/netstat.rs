@@ -1,14 +1,11 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::metrics::Page;
 use model::MetricType;
-use parking_lot::Mutex;
-use regex::Regex;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, read, required};
-use crate::options::{Flag, Settings};
+use crate::files::{Paths, malformed};
+use crate::options::{Flag, Pattern, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: "netstat",
@@ -23,21 +20,19 @@ pub(super) const REGISTRATION: Registration = Registration {
 
 fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
     let fields = settings.pattern("collector.netstat.fields")?;
-    Ok(Box::new(Netstat { paths: settings.paths.clone(), fields, known: Mutex::default() }))
+    Ok(Box::new(Netstat { paths: settings.paths.clone(), fields }))
 }
 
 struct Netstat {
     paths: Arc<Paths>,
-    fields: Option<Regex>,
-    /// Whether a field is shown: the expression is asked once for each.
-    known: Mutex<HashMap<String, bool>>,
+    fields: Option<Pattern>,
 }
 
 impl Collector for Netstat {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         for file in ["net/netstat", "net/snmp"] {
             let path = self.paths.proc(file);
-            let text = required(&path)?;
+            let text = self.paths.required(&path)?;
             let mut lines = text.lines();
             while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
                 let (Some((protocol, names)), Some((same, values))) = (names.split_once(':'), values.split_once(':'))
@@ -54,7 +49,7 @@ impl Collector for Netstat {
             }
         }
         // without IPv6 there is no such file
-        if let Ok(text) = read(&self.paths.proc("net/snmp6")) {
+        if let Ok(text) = self.paths.read(&self.paths.proc("net/snmp6")) {
             for line in text.lines() {
                 let mut fields = line.split_ascii_whitespace();
                 let (Some(key), Some(value)) = (fields.next(), fields.next()) else { continue };
@@ -76,16 +71,7 @@ impl Netstat {
         metric.push('_');
         metric.push_str(name);
         let key = &metric["node_netstat_".len()..];
-        let mut known = self.known.lock();
-        let shown = match known.get(key) {
-            Some(shown) => *shown,
-            None => {
-                let shown = self.fields.as_ref().is_none_or(|f| f.is_match(key));
-                known.insert(key.to_owned(), shown);
-                shown
-            }
-        };
-        drop(known);
+        let shown = self.fields.as_ref().is_none_or(|f| f.is_match(key));
         if shown && let Ok(number) = value.parse() {
             let help = format!("Statistic {protocol}{name}.");
             let family = page.family(&metric, &help, MetricType::Unknown);

@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, optional};
+use crate::files::{Paths, malformed};
 
 of_paths!(Nfs, "nfs", true);
 
@@ -113,7 +113,7 @@ pub(super) fn line(text: &str, key: &str) -> Result<Vec<f64>, String> {
 impl Collector for Nfs {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("net/rpc/nfs");
-        let text = optional(&path)?;
+        let text = self.0.optional(&path)?;
         let line = |key: &str| line(&text, key).map_err(|e| malformed(&path, &e));
         let at = |values: &[f64], at: usize| values.get(at).copied().unwrap_or(0.0);
         let net = line("net")?;

@@ -5,7 +5,7 @@ use model::MetricType;
 
 use super::nfs::{PROCEDURES_2, PROCEDURES_3, line};
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, optional};
+use crate::files::{Paths, malformed};
 
 of_paths!(Nfsd, "nfsd", true);
 
@@ -78,7 +78,7 @@ const COUNTERS: [(&str, usize, &str, &str); 8] = [
 impl Collector for Nfsd {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("net/rpc/nfsd");
-        let text = optional(&path)?;
+        let text = self.0.optional(&path)?;
         let line = |key: &str| line(&text, key).map_err(|e| malformed(&path, &e));
         let at = |values: &[f64], at: usize| values.get(at).copied().unwrap_or(0.0);
         for (key, column, name, help) in COUNTERS {

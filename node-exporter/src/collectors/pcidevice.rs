@@ -44,31 +44,50 @@ struct PciDevice {
     names: Option<PciIds>,
 }
 
-/// File, metric and help of the attributes that are a number. A negative one means that the kernel does not know.
-const NUMBERS: [(&str, &str, &str); 8] = [
-    ("max_link_width", "node_pcidevice_max_link_width", "Value of maximum link's width (number of lanes)"),
-    ("current_link_width", "node_pcidevice_current_link_width", "Value of current link's width (number of lanes)"),
-    ("d3cold_allowed", "node_pcidevice_d3cold_allowed", "Whether the PCIe device supports D3cold power state (0/1)."),
+/// File, metric and help of the attributes that are a number, and what is shown where the kernel has none, or a negative one.
+const NUMBERS: [(&str, &str, &str, Option<f64>); 8] = [
+    ("max_link_width", "node_pcidevice_max_link_width", "Value of maximum link's width (number of lanes)", Some(-1.0)),
+    (
+        "current_link_width",
+        "node_pcidevice_current_link_width",
+        "Value of current link's width (number of lanes)",
+        Some(-1.0),
+    ),
+    (
+        "d3cold_allowed",
+        "node_pcidevice_d3cold_allowed",
+        "Whether the PCIe device supports D3cold power state (0/1).",
+        Some(0.0),
+    ),
     (
         "sriov_drivers_autoprobe",
         "node_pcidevice_sriov_drivers_autoprobe",
         "Whether SR-IOV drivers autoprobe is enabled for the device (0/1).",
+        Some(0.0),
     ),
-    ("sriov_numvfs", "node_pcidevice_sriov_numvfs", "Number of Virtual Functions (VFs) currently enabled for SR-IOV."),
+    (
+        "sriov_numvfs",
+        "node_pcidevice_sriov_numvfs",
+        "Number of Virtual Functions (VFs) currently enabled for SR-IOV.",
+        Some(0.0),
+    ),
     (
         "sriov_totalvfs",
         "node_pcidevice_sriov_totalvfs",
         "Total number of Virtual Functions (VFs) supported by the device.",
+        Some(0.0),
     ),
     (
         "sriov_vf_total_msix",
         "node_pcidevice_sriov_vf_total_msix",
         "Total number of MSI-X vectors for Virtual Functions.",
+        Some(0.0),
     ),
     (
         "numa_node",
         "node_pcidevice_numa_node",
         "NUMA node number for the PCI device. -1 indicates unknown or not available.",
+        None,
     ),
 ];
 
@@ -96,15 +115,15 @@ impl Collector for PciDevice {
             family("node_pcidevice_info", "Non-numeric data from /sys/bus/pci/devices/<location>, value is always 1.");
         let help = "PCIe device power state, one of: D0, D1, D2, D3hot, D3cold, unknown or error.";
         let power = family("node_pcidevice_power_state", help);
-        let numbers = NUMBERS.map(|(_, name, help)| family(name, help));
+        let numbers = NUMBERS.map(|(_, name, help, _)| family(name, help));
         let speeds = SPEEDS.map(|(_, name, help)| family(name, help));
         for device in devices {
             let Some(location) = Location::parse(&device) else { continue };
             let path = folder.join(&device);
             let labels = location.labels(["bus", "device", "function", "segment"]);
             self.collect_info(page, info, &path, &location);
-            for (family, (file, ..)) in numbers.iter().zip(NUMBERS) {
-                if let Some(value) = number::<f64>(&path.join(file)).filter(|v| *v >= 0.0) {
+            for (family, (file, _, _, absent)) in numbers.iter().zip(NUMBERS) {
+                if let Some(value) = number::<f64>(&path.join(file)).filter(|v| *v >= 0.0).or(absent) {
                     page.sample(*family, &labels, value);
                 }
             }
@@ -112,9 +131,8 @@ impl Collector for PciDevice {
                 // `8.0 GT/s PCIe`
                 let gigatransfers =
                     attribute(&path.join(file)).ok().and_then(|t| t.split(' ').next()?.parse::<f64>().ok());
-                if let Some(value) = gigatransfers {
-                    page.sample(*family, &labels, value * 1e9);
-                }
+                // the other devices than those of PCI Express have no such link
+                page.sample(*family, &labels, gigatransfers.map_or(-1.0, |value| value * 1e9));
             }
             if let Ok(state) = attribute(&path.join("power_state")) {
                 for name in POWER_STATES {

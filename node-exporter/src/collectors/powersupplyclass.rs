@@ -2,11 +2,10 @@ use std::sync::Arc;
 
 use common::metrics::Page;
 use model::MetricType;
-use regex::Regex;
 
 use crate::collector::{Collector, CollectorError, Registration};
 use crate::files::{Paths, absent, attribute, names, number};
-use crate::options::{Flag, Settings};
+use crate::options::{Flag, Pattern, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: "powersupplyclass",
@@ -26,7 +25,7 @@ fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
 
 struct PowerSupply {
     paths: Arc<Paths>,
-    ignored: Option<Regex>,
+    ignored: Option<Pattern>,
 }
 
 const PLAIN: f64 = 1.0;

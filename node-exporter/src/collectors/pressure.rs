@@ -4,7 +4,7 @@ use std::sync::Arc;
 use common::metrics::Page;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, failure, malformed, read};
+use crate::files::{Paths, failure, malformed};
 use crate::options::Settings;
 
 pub(super) const REGISTRATION: Registration = Registration { name: "pressure", default: true, flags: &[], build };
@@ -60,7 +60,7 @@ impl Collector for Pressure {
         let mut found = false;
         for resource in ["cpu", "io", "memory", "irq"] {
             let path = self.0.proc("pressure").join(resource);
-            let text = match read(&path) {
+            let text = match self.0.read(&path) {
                 Ok(text) => text,
                 // kernels without the feature, with it switched off, or without its part for interrupts
                 Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::EOPNOTSUPP) => continue,

@@ -3,8 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
+use super::netlink::{self, Visit, attributes, text, word};
 
 /// A network interface.
 #[derive(Debug)]
@@ -42,6 +41,32 @@ pub(super) struct LinkStatistics {
     pub(super) rx_nohandler: u64,
 }
 
+/// What an interface is like.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Properties {
+    pub(super) name: String,
+    pub(super) index: u32,
+    /// `ARPHRD_` number.
+    pub(super) kind: u16,
+    /// `IFF_` bits.
+    pub(super) flags: u32,
+    pub(super) alias: String,
+    pub(super) address: Vec<u8>,
+    pub(super) broadcast: Vec<u8>,
+    /// `IF_OPER_` number.
+    pub(super) state: u8,
+    pub(super) link_mode: u8,
+    /// The interface below; its own index where there is none.
+    pub(super) link: u32,
+    pub(super) mtu: u32,
+    pub(super) group: u32,
+    pub(super) queue_length: u32,
+    pub(super) carrier: u8,
+    pub(super) carrier_changes: u32,
+    pub(super) carrier_ups: u32,
+    pub(super) carrier_downs: u32,
+}
+
 /// A queueing discipline of a device.
 #[derive(Debug, Default)]
 pub(super) struct Qdisc {
@@ -75,6 +100,15 @@ pub(super) struct Route {
     pub(super) hops: Vec<Hop>,
 }
 
+/// An address of an interface.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    pub(super) device: String,
+    pub(super) address: IpAddr,
+    /// Bits that are the net's.
+    pub(super) prefix: u8,
+}
+
 /// Where packets go next.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Hop {
@@ -86,15 +120,29 @@ pub(super) struct Hop {
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_GETQDISC: u16 = 38;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST_DUMP: u16 = 0x301;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_BROADCAST: u16 = 2;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_TXQLEN: u16 = 13;
+const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKMODE: u16 = 17;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_GROUP: u16 = 27;
+const IFLA_CARRIER: u16 = 33;
+const IFLA_CARRIER_CHANGES: u16 = 35;
+const IFLA_CARRIER_UP_COUNT: u16 = 47;
+const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
 const IFLA_STATS64: u16 = 23;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
@@ -107,12 +155,12 @@ const TCA_STATS_BASIC: u16 = 1;
 const TCA_STATS_QUEUE: u16 = 3;
 /// The parent of a device's root queue.
 const TC_H_ROOT: u32 = 0xffff_ffff;
-/// `struct nlmsghdr`.
-const HEADER: usize = 16;
 /// `struct ifinfomsg`.
 const INTERFACE: usize = 16;
 /// `struct tcmsg`.
 const TRAFFIC: usize = 20;
+/// `struct ifaddrmsg`.
+const ADDRESS: usize = 8;
 /// `struct rtmsg`.
 const ROUTE: usize = 12;
 /// `struct rtnexthop`.
@@ -124,6 +172,18 @@ pub(super) fn links() -> io::Result<Vec<Link>> {
     dump(RTM_GETLINK, INTERFACE, &mut |kind, message| {
         if kind == RTM_NEWLINK {
             links.extend(link(message.get(INTERFACE..)?));
+        }
+        Some(())
+    })?;
+    Ok(links)
+}
+
+/// Asks the kernel what all links are like.
+pub(super) fn link_properties() -> io::Result<Vec<Properties>> {
+    let mut links = Vec::new();
+    dump(RTM_GETLINK, INTERFACE, &mut |kind, message| {
+        if kind == RTM_NEWLINK {
+            links.push(properties(message)?);
         }
         Some(())
     })?;
@@ -155,6 +215,21 @@ pub(super) fn routes() -> io::Result<Vec<Route>> {
     Ok(routes)
 }
 
+/// Asks the kernel for the addresses of all interfaces.
+pub(super) fn addresses() -> io::Result<Vec<Address>> {
+    let names = link_names()?;
+    let mut addresses = Vec::new();
+    dump(RTM_GETADDR, ADDRESS, &mut |kind, message| {
+        if kind == RTM_NEWADDR {
+            let index = u32::from_ne_bytes(word(message.get(..ADDRESS)?, 4));
+            let device = names.iter().find(|(i, _)| *i == index).map_or(String::new(), |(_, name)| name.clone());
+            addresses.extend(interface_address(message, device));
+        }
+        Some(())
+    })?;
+    Ok(addresses)
+}
+
 /// Asks the kernel for all queueing disciplines.
 pub(super) fn qdiscs() -> io::Result<Vec<Qdisc>> {
     let names = link_names()?;
@@ -172,65 +247,9 @@ pub(super) fn qdiscs() -> io::Result<Vec<Qdisc>> {
     Ok(qdiscs)
 }
 
-/// What is done with each message; `None` if it is cut off.
-type Visit<'a> = dyn FnMut(u16, &[u8]) -> Option<()> + 'a;
-
-/// Sends a request without content and visits the answers.
+/// Sends a request whose content is zero bytes and visits the answers.
 fn dump(request: u16, len: usize, visit: &mut Visit<'_>) -> io::Result<()> {
-    // protocol 0 is NETLINK_ROUTE
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    let mut bytes = vec![0u8; HEADER + len];
-    bytes[0..4].copy_from_slice(&((HEADER + len) as u32).to_ne_bytes());
-    bytes[4..6].copy_from_slice(&request.to_ne_bytes());
-    bytes[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
-    sendto(&socket, &bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-    let mut buffer = vec![0u8; 32 * 1024];
-    loop {
-        let (_, len) = recv(&socket, &mut buffer[..], RecvFlags::empty())?;
-        if !parse(&buffer[..len.min(32 * 1024)], visit)? {
-            return Ok(());
-        }
-    }
-}
-
-/// Reads the messages of a datagram; `false` after the last one.
-fn parse(mut datagram: &[u8], visit: &mut Visit<'_>) -> io::Result<bool> {
-    let cut = || io::Error::new(io::ErrorKind::InvalidData, "a netlink message is cut off");
-    while datagram.len() >= HEADER {
-        let len = u32::from_ne_bytes(word(datagram, 0)) as usize;
-        let kind = u16::from_ne_bytes([datagram[4], datagram[5]]);
-        let message = datagram.get(HEADER..len).ok_or_else(cut)?;
-        match kind {
-            NLMSG_DONE => return Ok(false),
-            NLMSG_ERROR if message.len() >= 4 => {
-                return Err(io::Error::from_raw_os_error(-i32::from_ne_bytes(word(message, 0))));
-            }
-            kind => visit(kind, message).ok_or_else(cut)?,
-        }
-        datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(true)
-}
-
-fn word(bytes: &[u8], at: usize) -> [u8; 4] {
-    [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
-}
-
-/// The attributes of a message; ends where one is cut off.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let header = bytes.get(..4)?;
-        let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        // the two highest bits are flags
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & 0x3fff;
-        let value = bytes.get(4..len)?;
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+    netlink::ask(netlink::ROUTE, request, netlink::DUMP, &vec![0; len], visit)
 }
 
 /// A link of its attributes; `None` if it has no name or no statistics.
@@ -244,6 +263,42 @@ fn link(bytes: &[u8]) -> Option<Link> {
         }
     }
     Some(Link { name: name?, statistics: statistics? })
+}
+
+/// A link message; `None` if it is cut off.
+fn properties(message: &[u8]) -> Option<Properties> {
+    let header = message.get(..INTERFACE)?;
+    let index = u32::from_ne_bytes(word(header, 4));
+    let mut link = Properties {
+        kind: u16::from_ne_bytes([header[2], header[3]]),
+        index,
+        link: index,
+        flags: u32::from_ne_bytes(word(header, 8)),
+        ..Properties::default()
+    };
+    for (kind, value) in attributes(&message[INTERFACE..]) {
+        let number = || value.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+        let small = || value.first().copied().unwrap_or(0);
+        match kind {
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_IFALIAS => link.alias = text(value),
+            IFLA_ADDRESS => link.address = value.to_vec(),
+            IFLA_BROADCAST => link.broadcast = value.to_vec(),
+            IFLA_OPERSTATE => link.state = small(),
+            IFLA_LINKMODE => link.link_mode = small(),
+            IFLA_CARRIER => link.carrier = small(),
+            // 0 stands for an interface of another namespace
+            IFLA_LINK if number() > 0 => link.link = number(),
+            IFLA_MTU => link.mtu = number(),
+            IFLA_GROUP => link.group = number(),
+            IFLA_TXQLEN => link.queue_length = number(),
+            IFLA_CARRIER_CHANGES => link.carrier_changes = number(),
+            IFLA_CARRIER_UP_COUNT => link.carrier_ups = number(),
+            IFLA_CARRIER_DOWN_COUNT => link.carrier_downs = number(),
+            _ => {}
+        }
+    }
+    Some(link)
 }
 
 /// Adds kind and statistics to a queueing discipline.
@@ -275,6 +330,14 @@ fn qdisc(bytes: &[u8], mut qdisc: Qdisc) -> Option<Qdisc> {
         }
     }
     (!qdisc.kind.is_empty()).then_some(qdisc)
+}
+
+/// An address message; `None` if it holds none. Where there is another end, the local address counts.
+fn interface_address(message: &[u8], device: String) -> Option<Address> {
+    let header = message.get(..ADDRESS)?;
+    let of = |wanted: u16| attributes(&message[ADDRESS..]).find(|(kind, _)| *kind == wanted);
+    let (_, value) = of(IFA_LOCAL).or_else(|| of(IFA_ADDRESS))?;
+    Some(Address { device, address: address(value)?, prefix: header[1] })
 }
 
 /// A route's message; `None` if it is cut off.
@@ -363,6 +426,7 @@ fn counters(bytes: &[u8]) -> LinkStatistics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collectors::netlink::attribute;
 
     #[test]
     fn the_kernel_knows_the_loopback_link() {
@@ -370,13 +434,31 @@ mod tests {
         assert!(links.iter().any(|l| l.name == "lo"), "{links:?}");
     }
 
-    /// An attribute, filled up to a multiple of four bytes.
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
+    #[test]
+    fn links_have_properties() {
+        let mut message = vec![0, 0, 1, 0, 4, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
+        message.extend(attribute(IFLA_IFNAME, b"eth0\0"));
+        message.extend(attribute(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]));
+        message.extend(attribute(IFLA_MTU, &1500u32.to_ne_bytes()));
+        message.extend(attribute(IFLA_OPERSTATE, &[6]));
+        message.extend(attribute(IFLA_CARRIER_UP_COUNT, &7u32.to_ne_bytes()));
+        message.extend(attribute(IFLA_LINK, &0u32.to_ne_bytes()));
+        message.extend(attribute(IFLA_GROUP, &[]));
+        let expected = Properties {
+            name: "eth0".into(),
+            index: 4,
+            link: 4,
+            kind: 1,
+            flags: 3,
+            address: vec![2, 0, 0, 0, 0, 1],
+            mtu: 1500,
+            state: 6,
+            carrier_ups: 7,
+            ..Properties::default()
+        };
+        assert_eq!(properties(&message), Some(expected));
+        assert_eq!(properties(&message[..15]), None);
+        assert!(link_properties().unwrap().iter().any(|l| l.name == "lo" && l.kind == 772));
     }
 
     #[test]
@@ -416,21 +498,22 @@ mod tests {
     }
 
     #[test]
+    fn the_local_address_of_two_ends_counts() {
+        let mut message = vec![2, 32, 0, 0, 5, 0, 0, 0];
+        message.extend(attribute(IFA_ADDRESS, &[192, 0, 2, 1]));
+        message.extend(attribute(IFA_LOCAL, &[192, 0, 2, 2]));
+        let expected = Address { device: "tun0".into(), address: [192, 0, 2, 2].into(), prefix: 32 };
+        assert_eq!(interface_address(&message, "tun0".into()), Some(expected));
+        assert_eq!(interface_address(&message[..9], String::new()), None);
+        assert_eq!(interface_address(&message[..5], String::new()), None);
+        let known = addresses().unwrap();
+        assert!(known.iter().all(|a| !a.device.is_empty()), "{known:?}");
+    }
+
+    #[test]
     fn the_kernel_tells_its_routes() {
         let names = link_names().unwrap();
         assert!(names.iter().any(|(_, name)| name == "lo"), "{names:?}");
         assert!(routes().unwrap().iter().all(|r| !r.hops.is_empty()));
-    }
-
-    #[test]
-    fn cut_messages_are_errors() {
-        let mut message = vec![0u8; 16];
-        message[0] = 200;
-        message[4..6].copy_from_slice(&RTM_NEWLINK.to_ne_bytes());
-        assert!(parse(&message, &mut |_, _| Some(())).is_err());
-        message[0] = 20;
-        message[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
-        message.extend((-1i32).to_ne_bytes());
-        assert_eq!(parse(&message, &mut |_, _| Some(())).unwrap_err().raw_os_error(), Some(1));
     }
 }

@@ -4,13 +4,13 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, optional};
+use crate::files::Paths;
 
 of_paths!(Schedstat, "schedstat", true);
 
 impl Collector for Schedstat {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
-        let text = optional(&self.0.proc("schedstat"))?;
+        let text = self.0.optional(&self.0.proc("schedstat"))?;
         let mut family = |name: &str, help: &str| page.family(name, help, MetricType::Counter);
         let running = family("node_schedstat_running_seconds_total", "Number of seconds CPU spent running a process.");
         let help = "Number of seconds spent by processing waiting for this CPU.";

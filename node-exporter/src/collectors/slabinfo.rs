@@ -4,9 +4,8 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, required};
-use crate::options::{Flag, Settings};
-use regex::Regex;
+use crate::files::{Paths, malformed};
+use crate::options::{Flag, Pattern, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: "slabinfo",
@@ -28,8 +27,8 @@ fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
 
 struct Slabinfo {
     paths: Arc<Paths>,
-    include: Option<Regex>,
-    exclude: Option<Regex>,
+    include: Option<Pattern>,
+    exclude: Option<Pattern>,
 }
 
 /// The columns after the name.
@@ -47,7 +46,7 @@ const COLUMNS: [(&str, &str); 5] = [
 impl Collector for Slabinfo {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.paths.proc("slabinfo");
-        let text = required(&path)?;
+        let text = self.paths.required(&path)?;
         let families = COLUMNS.map(|(name, help)| page.family(name, help, MetricType::Gauge));
         for line in text.lines().filter(|l| !l.starts_with('#') && !l.starts_with("slabinfo - ")) {
             let mut fields = line.split_ascii_whitespace();

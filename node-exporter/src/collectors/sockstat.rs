@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, read, required};
+use crate::files::{Paths, malformed};
 use crate::options::Settings;
 
 pub(super) const REGISTRATION: Registration = Registration { name: "sockstat", default: true, flags: &[], build };
@@ -18,9 +18,9 @@ struct Sockstat(Arc<Paths>);
 impl Collector for Sockstat {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("net/sockstat");
-        let four = required(&path)?;
+        let four = self.0.required(&path)?;
         // without IPv6 there is no such file
-        let six = read(&self.0.proc("net/sockstat6")).unwrap_or_default();
+        let six = self.0.read(&self.0.proc("net/sockstat6")).unwrap_or_default();
         for line in four.lines().chain(six.lines()) {
             let Some((protocol, fields)) = line.split_once(':') else {
                 return Err(malformed(&path, "no protocol in a line"));

@@ -4,14 +4,14 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 
 of_paths!(Softirqs, "softirqs", false);
 
 impl Collector for Softirqs {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("softirqs");
-        let text = required(&path)?;
+        let text = self.0.required(&path)?;
         let mut lines = text.lines();
         let cpus: Vec<&str> = lines.next().unwrap_or("").split_ascii_whitespace().collect();
         let family = page.family("node_softirqs_functions_total", "Softirq counts per CPU.", MetricType::Counter);

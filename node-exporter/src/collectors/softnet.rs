@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 
 of_paths!(Softnet, "softnet", true);
 
@@ -34,7 +34,7 @@ const CPU: usize = 12;
 impl Collector for Softnet {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("net/softnet_stat");
-        let text = required(&path)?;
+        let text = self.0.required(&path)?;
         let families = COLUMNS.map(|(_, name, kind, help)| page.family(name, help, kind));
         for (row, line) in text.lines().enumerate() {
             let mut values = [0u32; 16];

@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType::{self, Counter, Gauge};
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 use crate::options::{Flag, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -38,7 +38,7 @@ const VECTORS: [&str; 10] =
 impl Collector for Stat {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.paths.proc("stat");
-        let text = required(&path)?;
+        let text = self.paths.required(&path)?;
         for line in text.lines() {
             let mut fields = line.split_ascii_whitespace();
             let key = fields.next().unwrap_or("");

@@ -4,14 +4,14 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 
 of_paths!(Swap, "swap", false);
 
 impl Collector for Swap {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("swaps");
-        let text = required(&path)?;
+        let text = self.0.required(&path)?;
         let mut family = |name: &str, help: &str| page.family(name, help, MetricType::Gauge);
         let size = family("node_swap_size_bytes", "Swap device size in bytes.");
         let used = family("node_swap_used_bytes", "Swap device used in bytes.");

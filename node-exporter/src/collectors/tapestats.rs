@@ -2,11 +2,10 @@ use std::sync::Arc;
 
 use common::metrics::Page;
 use model::MetricType::{self, Counter, Gauge};
-use regex::Regex;
 
 use crate::collector::{Collector, CollectorError, Registration};
 use crate::files::{Paths, absent, names, number};
-use crate::options::{Flag, Settings};
+use crate::options::{Flag, Pattern, Settings};
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: "tapestats",
@@ -22,7 +21,7 @@ fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
 
 struct Tapestats {
     paths: Arc<Paths>,
-    ignored: Option<Regex>,
+    ignored: Option<Pattern>,
 }
 
 /// File, metric, type, divisor and help.

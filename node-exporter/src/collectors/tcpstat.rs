@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, read, required};
+use crate::files::{Paths, malformed};
 
 of_paths!(Tcpstat, "tcpstat", false);
 
@@ -26,9 +26,9 @@ const STATES: [&str; 11] = [
 impl Collector for Tcpstat {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("net/tcp");
-        let four = required(&path)?;
+        let four = self.0.required(&path)?;
         // without IPv6 there is no such file
-        let six = read(&self.0.proc("net/tcp6")).unwrap_or_default();
+        let six = self.0.read(&self.0.proc("net/tcp6")).unwrap_or_default();
         let mut counts = [0u64; STATES.len()];
         let (mut sent, mut received) = (0u64, 0u64);
         for line in four.lines().skip(1).chain(six.lines().skip(1)) {

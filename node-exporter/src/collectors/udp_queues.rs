@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, read};
+use crate::files::{Paths, malformed};
 
 of_paths!(UdpQueues, "udp_queues", true);
 
@@ -15,7 +15,7 @@ impl Collector for UdpQueues {
         let mut found = false;
         for (file, ip) in [("net/udp", "v4"), ("net/udp6", "v6")] {
             let path = self.0.proc(file);
-            let Ok(text) = read(&path) else { continue };
+            let Ok(text) = self.0.read(&path) else { continue };
             found = true;
             let (mut sent, mut received) = (0u64, 0u64);
             for line in text.lines().skip(1) {

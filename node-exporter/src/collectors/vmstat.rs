@@ -2,11 +2,10 @@ use std::sync::Arc;
 
 use common::metrics::Page;
 use model::MetricType;
-use regex::Regex;
 
 use crate::collector::{Collector, CollectorError, Registration};
-use crate::files::{Paths, malformed, required};
-use crate::options::{Flag, Settings};
+use crate::files::{Paths, malformed};
+use crate::options::{Flag, Pattern, Settings};
 
 const DEFAULT_FIELDS: &str = "^(oom_kill|pgpg|pswp|pg.*fault).*";
 
@@ -28,13 +27,13 @@ fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
 
 struct Vmstat {
     paths: Arc<Paths>,
-    fields: Option<Regex>,
+    fields: Option<Pattern>,
 }
 
 impl Collector for Vmstat {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.paths.proc("vmstat");
-        let text = required(&path)?;
+        let text = self.paths.required(&path)?;
         for line in text.lines() {
             let Some((name, value)) = line.split_once(' ') else {
                 return Err(malformed(&path, "two columns are expected"));

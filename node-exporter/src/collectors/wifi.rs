@@ -1,9 +1,11 @@
+use std::io;
 use std::path::{Path, PathBuf};
 
 use common::metrics::Page;
 use model::MetricType::{self, Counter, Gauge};
 use serde_json::Value;
 
+use super::nl80211::{Nl80211, Station};
 use crate::collector::{Collector, CollectorError, Registration};
 use crate::files::{absent, malformed, read};
 use crate::options::{Flag, Settings};
@@ -16,14 +18,13 @@ pub(super) const REGISTRATION: Registration = Registration {
 };
 
 fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
-    match settings.text("collector.wifi.fixtures") {
-        "" => Err("wireless interfaces can be read from recordings only (--collector.wifi.fixtures): nl80211 is not supported here".into()),
-        folder => Ok(Box::new(Wifi { recordings: folder.into() })),
-    }
+    let recordings = Some(settings.text("collector.wifi.fixtures")).filter(|folder| !folder.is_empty());
+    Ok(Box::new(Wifi { recordings: recordings.map(PathBuf::from) }))
 }
 
 struct Wifi {
-    recordings: PathBuf,
+    /// Read instead of asking the kernel.
+    recordings: Option<PathBuf>,
 }
 
 /// Field of a station, metric, type, divisor and help.
@@ -118,49 +119,142 @@ const STATION: [(&str, &str, MetricType, f64, &str); 12] = [
 const STATION_TYPE: u64 = 2;
 const ACCESS_POINT: u64 = 3;
 
+/// A wireless interface, with what it is joined to and talks to.
+struct Interface {
+    name: String,
+    megahertz: f64,
+    bss: Option<Bss>,
+    /// Address, and values in the order of [`STATION`].
+    stations: Vec<(String, [f64; STATION.len()])>,
+}
+
+struct Bss {
+    address: String,
+    name: String,
+    mode: &'static str,
+}
+
 impl Collector for Wifi {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
-        let interfaces = json(&self.recordings.join("interfaces.json"))?;
+        let interfaces = match &self.recordings {
+            Some(folder) => recorded(folder)?,
+            None => asked()?,
+        };
         let help = "The current frequency a WiFi interface is operating at, in hertz.";
         let frequency = page.family("node_wifi_interface_frequency_hertz", help, Gauge);
         let help = "Labeled WiFi interface station information as provided by the operating system.";
         let info = page.family("node_wifi_station_info", help, Gauge);
         let families = STATION.map(|(_, name, kind, _, help)| page.family(name, help, kind));
-        for interface in interfaces.as_array().into_iter().flatten() {
-            // interfaces without a name are virtual
-            let Some(device) = interface["name"].as_str().filter(|n| !n.is_empty()) else { continue };
-            let kind = interface["type"].as_u64().unwrap_or(0);
-            let megahertz = interface["frequency"].as_f64().unwrap_or(0.0);
+        for Interface { name: device, megahertz, bss, stations } in &interfaces {
             page.sample(frequency, &[("device", device)], megahertz * 1_000_000.0);
-            if !matches!(kind, STATION_TYPE | ACCESS_POINT) {
-                continue;
-            }
-            let folder = self.recordings.join(device);
-            if let Ok(bss) = json(&folder.join("bss.json")) {
-                let mode = match bss["status"].as_u64() {
-                    Some(1) => "client",
-                    Some(2) => "ad-hoc",
-                    _ => "unknown",
-                };
-                let bssid = mac(bss["bssid"].as_str().unwrap_or(""));
-                let labels = [
-                    ("bssid", &*bssid),
-                    ("device", device),
-                    ("mode", mode),
-                    ("ssid", bss["ssid"].as_str().unwrap_or("")),
-                ];
+            if let Some(Bss { address, name, mode }) = bss {
+                let labels = [("bssid", address.as_str()), ("device", device), ("mode", mode), ("ssid", name)];
                 page.sample(info, &labels, 1.0);
             }
-            for station in json(&folder.join("stationinfo.json")).unwrap_or_default().as_array().into_iter().flatten() {
-                let address = mac(station["hardwareaddr"].as_str().unwrap_or(""));
-                for (family, (field, _, _, divisor, _)) in families.iter().zip(STATION) {
-                    let value = station[field].as_f64().unwrap_or(0.0) / divisor;
-                    page.sample(*family, &[("device", device), ("mac_address", &address)], value);
+            for (address, values) in stations {
+                for (family, value) in families.iter().zip(values) {
+                    page.sample(*family, &[("device", device), ("mac_address", address)], *value);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Asks the kernel.
+fn asked() -> Result<Vec<Interface>, CollectorError> {
+    let failed = |e: io::Error| CollectorError::failed(format!("failed to access wifi data: {e}"));
+    let wireless = match Nl80211::find() {
+        Ok(wireless) => wireless,
+        // no wireless device, or no right to ask
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            return Err(CollectorError::NoData);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let mut interfaces = Vec::new();
+    for interface in wireless.interfaces().map_err(failed)? {
+        // interfaces without a name are virtual
+        if interface.name.is_empty() {
+            continue;
+        }
+        let bss = known(wireless.bss(&interface)).map_err(failed)?.flatten();
+        let stations = known(wireless.stations(&interface)).map_err(failed)?.unwrap_or_default();
+        interfaces.push(Interface {
+            bss: bss.map(|bss| Bss { address: bss.address, name: bss.name, mode: mode(u64::from(bss.status)) }),
+            stations: stations.into_iter().map(|station| (station.address.clone(), values(&station))).collect(),
+            name: interface.name,
+            megahertz: interface.frequency,
+        });
+    }
+    Ok(interfaces)
+}
+
+/// Not every kind of interface has everything.
+fn known<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A station's values in the order of [`STATION`].
+fn values(station: &Station) -> [f64; STATION.len()] {
+    [
+        station.connected_seconds,
+        station.inactive_seconds,
+        station.receive_bitrate,
+        station.transmit_bitrate,
+        station.received_bytes,
+        station.transmitted_bytes,
+        station.received_packets,
+        station.transmitted_packets,
+        station.signal,
+        station.retries,
+        station.failed,
+        station.beacon_losses,
+    ]
+}
+
+fn mode(status: u64) -> &'static str {
+    match status {
+        0 | 1 => "client",
+        2 => "ad-hoc",
+        _ => "unknown",
+    }
+}
+
+/// Reads recordings.
+fn recorded(folder: &Path) -> Result<Vec<Interface>, CollectorError> {
+    let mut interfaces = Vec::new();
+    for interface in json(&folder.join("interfaces.json"))?.as_array().into_iter().flatten() {
+        let Some(name) = interface["name"].as_str().filter(|n| !n.is_empty()) else { continue };
+        let kind = interface["type"].as_u64().unwrap_or(0);
+        let mut found = Interface {
+            name: name.to_owned(),
+            megahertz: interface["frequency"].as_f64().unwrap_or(0.0),
+            bss: None,
+            stations: Vec::new(),
+        };
+        if matches!(kind, STATION_TYPE | ACCESS_POINT) {
+            let folder = folder.join(name);
+            found.bss = json(&folder.join("bss.json")).ok().map(|bss| Bss {
+                address: mac(bss["bssid"].as_str().unwrap_or("")),
+                name: bss["ssid"].as_str().unwrap_or("").to_owned(),
+                mode: mode(bss["status"].as_u64().unwrap_or(0)),
+            });
+            let stations = json(&folder.join("stationinfo.json")).unwrap_or_default();
+            for station in stations.as_array().into_iter().flatten() {
+                let address = mac(station["hardwareaddr"].as_str().unwrap_or(""));
+                let of =
+                    |(field, _, _, divisor, _): (&str, _, _, f64, _)| station[field].as_f64().unwrap_or(0.0) / divisor;
+                found.stations.push((address, STATION.map(of)));
+            }
+        }
+        interfaces.push(found);
+    }
+    Ok(interfaces)
 }
 
 fn json(path: &Path) -> Result<Value, CollectorError> {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use common::metrics::Page;
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, optional};
+use crate::files::{Paths, malformed};
 
 of_paths!(Xfrm, "xfrm", false);
 
@@ -74,7 +74,7 @@ const LINES: [(&str, &str, &str); 28] = [
 impl Collector for Xfrm {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("net/xfrm_stat");
-        let text = optional(&path)?;
+        let text = self.0.optional(&path)?;
         for line in text.lines() {
             let mut fields = line.split_ascii_whitespace();
             let (Some(key), Some(value)) = (fields.next(), fields.next()) else {

@@ -4,7 +4,7 @@ use common::metrics::Page;
 use model::MetricType::{self, Counter, Gauge};
 
 use crate::collector::{Collector, CollectorError};
-use crate::files::{Paths, malformed, required};
+use crate::files::{Paths, malformed};
 
 of_paths!(Zoneinfo, "zoneinfo", false);
 
@@ -53,7 +53,7 @@ const FIELDS: [(&str, &str, MetricType, &str); 33] = [
 impl Collector for Zoneinfo {
     fn collect(&self, page: &mut Page) -> Result<(), CollectorError> {
         let path = self.0.proc("zoneinfo");
-        let text = required(&path)?;
+        let text = self.0.required(&path)?;
         let families = FIELDS.map(|(_, name, kind, help)| page.family(name, help, kind));
         let (mut node, mut zone) = ("", "");
         let mut in_pagesets = false;

@@ -84,6 +84,9 @@ pub struct Settings {
     /// restart: ten minutes of samples in a request, as after an outage of the network, instead of a request for each scrape.
     #[arg(long)]
     pub bulk: bool,
+    /// node: a generated machine of 256 CPUs, 500 disks, 2,000 mounts and 5,000 interfaces; with --quick a tenth of it.
+    #[arg(long)]
+    pub large: bool,
     /// disk, query: length of the history.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=240))]
     pub hours: Option<i64>,

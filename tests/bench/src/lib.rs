@@ -10,6 +10,7 @@ mod datasets;
 pub mod farm;
 mod filled;
 mod history;
+mod machine;
 pub mod markdown;
 pub mod pages;
 mod peers;

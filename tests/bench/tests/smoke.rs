@@ -68,6 +68,12 @@ fn node() {
 }
 
 #[test]
+fn large_node() {
+    let report = bench("node", "node-large", &["--large"]);
+    assert!(figures(&report, "series")[0] > 10_000.0);
+}
+
+#[test]
 fn startup() {
     let report = bench("startup", "startup", &[]);
     assert!(figures(&report, "ready_median_seconds").len() >= 3, "{report:#}");

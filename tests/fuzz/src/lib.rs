@@ -2,6 +2,7 @@
 //! with how they are read. `fuzz/` runs them with libFuzzer, the tests here on stable Rust for a bounded number of inputs.
 
 mod exposition;
+mod kernel_files;
 mod mutate;
 mod query;
 mod remote_write;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     storage::BLOCK,
     storage::BLOCK_META,
     storage::TOMBSTONES,
+    kernel_files::TARGET,
 ];
 
 /// Runs the target of this name.

@@ -85,5 +85,5 @@ macro_rules! targets {
 
 targets! {
     text openmetrics protobuf remote_write promql config rules web_config log_record log_segment head_image columns block block_meta
-    tombstones
+    tombstones kernel_files
 }

@@ -1,8 +1,10 @@
-//! `node`: what it costs to ask a node exporter with its default collectors.
+//! `node`: what it costs to ask a node exporter with its default collectors, on this machine or on a generated one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::benchmark::{BenchError, Benchmark, Contestant, Found, Maker, Settings};
+use crate::machine::{self, Size};
 use crate::process::{Running, free_address};
 use crate::report::{Column, Report, Unit};
 use harness::client::Connection;
@@ -27,8 +29,18 @@ const COLUMNS: [Column; 9] = [
     Column { key: "sent_bytes", title: "sent", unit: Unit::Megabytes, compared: false },
 ];
 
-/// Scrapes before the measurement.
-const WARM_UP: usize = 20;
+/// How often is scraped.
+struct Work {
+    /// Before the measurement.
+    warm_up: usize,
+    scrapes: usize,
+    /// Between two scrapes.
+    pause: Duration,
+    arguments: Vec<String>,
+}
+
+/// The machine of `--large`.
+const LARGE: Size = Size { cpus: 256, disks: 500, mounts: 2000, interfaces: 5000 };
 
 /// What Prometheus asks with.
 const HEADERS: [(&str, &str); 2] = [
@@ -37,34 +49,64 @@ const HEADERS: [(&str, &str); 2] = [
 ];
 
 fn run(settings: &Settings) -> Result<Report, BenchError> {
-    let mut report = Report::new("node", settings.quick, &COLUMNS);
-    let scrapes = if settings.quick { 100 } else { 1000 };
-    report.work = format!(
-        "{scrapes} scrapes of the default collectors on one connection, 10 ms apart, gzip, after {WARM_UP} to warm up"
-    );
+    let name = if settings.large { "node-large" } else { "node" };
+    let mut report = Report::new(name, settings.quick, &COLUMNS);
     let contestants = settings.enlist(&CONTESTANTS, &mut report)?;
+    let folder = settings.data_folder()?;
+    let work = if settings.large {
+        let part = |whole: usize| if settings.quick { whole / 10 } else { whole };
+        let size = Size {
+            cpus: part(LARGE.cpus),
+            disks: part(LARGE.disks),
+            mounts: part(LARGE.mounts),
+            interfaces: part(LARGE.interfaces),
+        };
+        let scrapes = if settings.quick { 3 } else { 20 };
+        report.work = format!(
+            "{scrapes} scrapes of a generated machine with {} CPUs, {} disks, {} mounts and {} interfaces, default collectors \
+             without netlink, gzip, after 2 to warm up",
+            size.cpus, size.disks, size.mounts, size.interfaces
+        );
+        machine::write(folder.path(), size).map_err(|e| BenchError::io("writing the machine", e))?;
+        Work { warm_up: 2, scrapes, pause: Duration::ZERO, arguments: arguments_of(folder.path()) }
+    } else {
+        let (warm_up, scrapes) = (20, if settings.quick { 100 } else { 1000 });
+        report.work = format!(
+            "{scrapes} scrapes of the default collectors on one connection, 10 ms apart, gzip, after {warm_up} to warm up"
+        );
+        Work { warm_up, scrapes, pause: Duration::from_millis(10), arguments: Vec::new() }
+    };
     for found in &contestants {
-        eprintln!("{} {}: {scrapes} scrapes", found.name, found.version);
-        match measure(settings, found, scrapes) {
-            Ok(values) => report.rows.push(found.row("node", values)),
+        eprintln!("{} {}: {} scrapes", found.name, found.version, work.scrapes);
+        match measure(found, &work, folder.path()) {
+            Ok(values) => report.rows.push(found.row(name, values)),
             Err(error) => report.problems.push(error.to_string()),
         }
     }
     Ok(report)
 }
 
-fn measure(settings: &Settings, found: &Found, scrapes: usize) -> Result<Vec<Option<f64>>, BenchError> {
-    let folder = settings.data_folder()?;
+/// Flags by which an exporter sees a generated machine; the kernel's own interfaces would show the real one.
+fn arguments_of(folder: &Path) -> Vec<String> {
+    let at = |flag: &str, name: &str| format!("--path.{flag}={}", folder.join(name).display());
+    let paths = [at("procfs", "proc"), at("sysfs", "sys"), at("udev.data", "udev"), at("rootfs", "root")];
+    let netlink = ["netdev", "arp"].map(|name| format!("--no-collector.{name}.netlink"));
+    paths.into_iter().chain(netlink).collect()
+}
+
+fn measure(found: &Found, work: &Work, folder: &Path) -> Result<Vec<Option<f64>>, BenchError> {
     let address = free_address()?;
-    let mut running =
-        Running::start(found.name, &found.binary, &[format!("--web.listen-address={address}")], folder.path())?;
+    let mut arguments = work.arguments.clone();
+    arguments.push(format!("--web.listen-address={address}"));
+    let mut running = Running::start(found.name, &found.binary, &arguments, folder)?;
     running.wait_ready(address, "/", Duration::from_secs(30))?;
     let named = |e| BenchError::io(format!("scraping {}", found.name), e);
-    let mut connection = Connection::open(address, Duration::from_secs(30)).map_err(named)?;
-    for _ in 0..WARM_UP {
+    let mut connection = Connection::open(address, Duration::from_secs(60)).map_err(named)?;
+    for _ in 0..work.warm_up {
         connection.get("/metrics", &HEADERS).map_err(named)?;
     }
     let before = running.processor_time()?;
+    let scrapes = work.scrapes;
     let mut first_bytes = Vec::with_capacity(scrapes);
     let (mut page, mut sent) = (String::new(), 0);
     for number in 0..scrapes {
@@ -77,7 +119,7 @@ fn measure(settings: &Settings, found: &Found, scrapes: usize) -> Result<Vec<Opt
             sent = answer.body.len();
             page = answer.text().map_err(named)?;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(work.pause);
     }
     let spent = running.processor_time()? - before;
     let memory = running.memory()?;

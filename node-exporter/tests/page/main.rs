@@ -9,6 +9,12 @@ use std::process::{Child, Command, Stdio};
 
 use common::exposition::{Entry, labels_of, text::Parser};
 
+mod container;
+mod damaged;
+mod hanging;
+mod live;
+mod namespace;
+
 /// A running exporter; ends with the test.
 struct Exporter {
     child: Child,
@@ -17,10 +23,20 @@ struct Exporter {
 
 impl Exporter {
     fn start(folder: &Path, flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_node-exporter"))
-            .args(flags)
+        Self::start_with(folder, flags, &[])
+    }
+
+    fn start_with(folder: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_node-exporter"));
+        command.args(flags).envs(environment.iter().copied()).current_dir(folder);
+        Self::of(command)
+    }
+
+    /// Runs a command that ends in an exporter's flags.
+    fn of(mut command: Command) -> Self {
+        let mut child = command
             .arg("--web.listen-address=127.0.0.1:0")
-            .current_dir(folder)
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary");
@@ -38,8 +54,15 @@ impl Exporter {
     }
 
     fn get(&self, path: &str) -> (u16, String) {
+        self.get_within(path, "10")
+    }
+
+    /// Asks as a scraper does that waits for so many seconds.
+    fn get_within(&self, path: &str, seconds: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("a request");
+        let timeout = format!("X-Prometheus-Scrape-Timeout-Seconds: {seconds}");
+        // version 1.0, so that the answer is one piece
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n{timeout}\r\n\r\n").expect("a request");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a header");
@@ -97,6 +120,87 @@ fn it_ends_on_sigterm() {
     let pid = rustix::process::Pid::from_child(&exporter.child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
     assert!(exporter.child.wait().expect("an end").success());
+}
+
+#[test]
+fn sockets_of_systemd_are_taken_over() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = listener.local_addr().expect("an address").to_string();
+    // as systemd does: the socket is descriptor 3, and the variables name the process
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_node-exporter"), "--web.systemd-socket"]);
+    command.args(["--collector.disable-defaults", "--collector.loadavg"]);
+    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
+    let exporter = Exporter::of(command);
+    assert_eq!(exporter.address, address);
+    assert_eq!(collectors(&exporter.get("/metrics").1), ["loadavg"]);
+}
+
+#[test]
+fn without_sockets_of_systemd_it_says_so() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_node-exporter")).arg("--web.systemd-socket").output().expect("an end");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("no socket of systemd"), "{text}");
+}
+
+#[test]
+fn the_unit_files_start_this_program() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a unit file");
+    let (service, socket) = (read("node-exporter.service"), read("node-exporter.socket"));
+    assert!(service.contains("ExecStart=/usr/bin/node-exporter ") && socket.contains("ListenStream=9100"));
+    let verify =
+        Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(folder.join("node-exporter.socket")).output();
+    match verify {
+        // it looks for the program where it is installed
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let faults: Vec<&str> =
+                text.lines().filter(|l| l.contains("node-exporter") && !l.contains("not executable")).collect();
+            assert!(faults.is_empty(), "{text}");
+        }
+        Err(_) => println!("skipped: there is no systemd-analyze to check the unit files with"),
+    }
+}
+
+/// Bytes on the heap and the stacks of a process.
+fn anonymous_memory(exporter: &Exporter) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", exporter.child.id())).expect("a process");
+    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+#[test]
+fn memory_does_not_grow() {
+    let exporter = Exporter::start(Path::new("/"), &["--web.telemetry-path=/m"]);
+    let scrapes = if std::env::var_os("FIREWATCH_LONG").is_some() { 100_000 } else { 1500 };
+    let stream = TcpStream::connect(&exporter.address).expect("a connection");
+    let mut answers = BufReader::new(stream.try_clone().expect("a connection"));
+    let mut scrape = || {
+        let mut stream = &stream;
+        stream.write_all(b"GET /m HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n").expect("a request");
+        let mut len = 0;
+        loop {
+            let mut line = String::new();
+            answers.read_line(&mut line).expect("a header");
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                len = value.trim().parse().expect("a length");
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        std::io::copy(&mut answers.by_ref().take(len), &mut std::io::sink()).expect("a page");
+        assert!(len > 1000);
+    };
+    (0..300).for_each(|_| scrape());
+    let before = anonymous_memory(&exporter);
+    (0..scrapes).for_each(|_| scrape());
+    let after = anonymous_memory(&exporter);
+    println!("{before} bytes after 300 scrapes, {after} after {scrapes} more");
+    assert!(after < before + 512 * 1024, "{before} bytes have become {after} in {scrapes} scrapes");
 }
 
 /// Families with their type, help and samples.
