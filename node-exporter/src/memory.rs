@@ -32,7 +32,8 @@ pub(crate) async fn keep_small() {
     }
 }
 
-/// Gives back free memory of the heap, and pages of program text, which come back from the file when they are needed again.
+/// Gives back free memory of the heap, and pages of the program's own text, which come back from its file when they are needed
+/// again. Libraries are left alone: one that is unloaded meanwhile could leave its addresses to something else.
 #[expect(
     unsafe_code,
     reason = "no safe function does it: a third of the memory of the waiting program was measured to be such text"
@@ -44,18 +45,19 @@ fn give_back() {
         libc::malloc_trim(0);
     }
     let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    for (start, end) in unchanged(&maps) {
-        // SAFETY: the range is mapped from a file, privately, without the right to write, and holds no page that differs from
-        // the file: what is dropped is read again from the file at the next access, with the same bytes
+    let program = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    for (start, end) in program.to_str().map(|program| unchanged(&maps, program)).unwrap_or_default() {
+        // SAFETY: the range is mapped from the program's file for as long as it runs, privately, without the right to write, and
+        // holds no page that differs from the file: what is dropped is read again from it at the next access, with the same bytes
         unsafe {
             libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
         }
     }
 }
 
-/// Mappings of files that cannot be written and hold nothing but the file's own bytes. Relocated data is not among them: it
+/// Mappings of a file that cannot be written and hold nothing but the file's own bytes. Relocated data is not among them: it
 /// counts as anonymous.
-fn unchanged(smaps: &str) -> Vec<(usize, usize)> {
+fn unchanged(smaps: &str, file: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut current = None;
     for line in smaps.lines() {
@@ -64,7 +66,7 @@ fn unchanged(smaps: &str) -> Vec<(usize, usize)> {
         if let Some((start, end)) = first.split_once('-') {
             let address = |hex| usize::from_str_radix(hex, 16).ok();
             let private_and_fixed = fields.next().is_some_and(|rights| matches!(rights, "r--p" | "r-xp"));
-            let of_file = fields.nth(3).is_some_and(|path| path.starts_with('/'));
+            let of_file = line.find('/').is_some_and(|at| &line[at..] == file);
             current = address(start).zip(address(end)).filter(|_| private_and_fixed && of_file);
         } else if first == "Anonymous:" && fields.next() == Some("0") {
             found.extend(current.take());
@@ -85,9 +87,11 @@ mod tests {
 3000-4000 rw-p 00002000 fe:00 1   /bin/x\nAnonymous:             0 kB\n\
 4000-5000 r--p 00000000 00:00 0\nAnonymous:             0 kB\n\
 5000-6000 r-xp 00000000 00:00 0   [vdso]\nAnonymous:             0 kB\n\
-6000-7000 r--s 00000000 fe:00 1   /shared\nAnonymous:             0 kB\n\
+6000-7000 r--s 00000000 fe:00 1   /bin/x\nAnonymous:             0 kB\n\
+8000-9000 r--p 00000000 fe:00 1   /bin/x\nAnonymous:             0 kB\n\
 a000-b000 r--p 00000000 fe:00 2   /lib/y (deleted)\nAnonymous:             0 kB\n";
-        assert_eq!(unchanged(smaps), [(0x1000, 0x2000), (0xa000, 0xb000)]);
+        assert_eq!(unchanged(smaps, "/bin/x"), [(0x1000, 0x2000), (0x8000, 0x9000)]);
+        assert_eq!(unchanged(smaps, "/lib/y (deleted)"), [(0xa000, 0xb000)]);
     }
 
     #[test]
