@@ -8,6 +8,7 @@ pub mod exposition;
 pub mod flags;
 pub mod http;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod secret;
 pub mod selfmetrics;

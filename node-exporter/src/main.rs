@@ -1,8 +1,6 @@
 //! The `node-exporter` binary.
 
-use common::{daemon, flags::Exit, logging};
-
-mod memory;
+use common::{daemon, flags::Exit, logging, memory};
 
 fn main() {
     memory::share_heap();

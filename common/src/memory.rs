@@ -1,5 +1,5 @@
-//! What the process holds in memory while it waits. It concerns the process as a whole, so the program alone does it, not the
-//! library.
+//! What a small exporter's process holds in memory while it waits. It concerns the process as a whole, so a binary's `main` alone
+//! calls it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
     unsafe_code,
     reason = "a setting of the C library's allocator: half of the memory on the heap was measured to go by it"
 )]
-pub(crate) fn share_heap() {
+pub fn share_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes two numbers; no other thread exists that could allocate meanwhile
     unsafe {
@@ -22,8 +22,9 @@ pub(crate) fn share_heap() {
 const SOON: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(60);
 
-/// Gives unused memory back for as long as the program runs.
-pub(crate) async fn keep_small() {
+/// Gives unused memory back for as long as the program runs. Cancelling it loses nothing. Not for programs with large heaps, which it
+/// walks.
+pub async fn keep_small() {
     give_back();
     tokio::time::sleep(SOON).await;
     loop {
