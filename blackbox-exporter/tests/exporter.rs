@@ -316,6 +316,7 @@ async fn no_target_outlives_the_deadline() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_dead_targets() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let _alone = MANY_FILES.lock().await;
     const PROBES: usize = 5000;
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -348,6 +349,9 @@ async fn thousands_of_dead_targets() {
     );
     assert!(metrics.contains("blackbox_exporter_probes_in_flight 0"), "{metrics}");
 }
+
+/// Held by tests that have thousands of files open, which together would be too many.
+static MANY_FILES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A program, killed at the end of a test.
 struct Program(std::process::Child);
@@ -382,7 +386,8 @@ fn a_file_is_checked_and_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_that_waits_holds_little() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    const PROBES: usize = 1000;
+    let _alone = MANY_FILES.lock().await;
+    const PROBES: usize = 5000;
     /// 49 KB when a general HTTP client was used, 18 KB since.
     const MOST_BYTES: usize = 26 << 10;
     let limit = getrlimit(Resource::Nofile);
@@ -436,6 +441,77 @@ async fn a_probe_that_waits_holds_little() {
     while in_flight().await != "0" || sockets() >= PROBES {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_method_is_asked_with() {
+    let web = servers::http(|head| {
+        let method = head.split(' ').next().unwrap_or_default();
+        format!("HTTP/1.1 200 OK\r\nX-Method: {method}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    })
+    .await;
+    const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
+    let module = |method: &str| {
+        format!(
+            "  {method}: {{prober: http, timeout: 5s, http: {{method: {method}, fail_if_header_not_matches: \
+             [{{header: X-Method, regexp: '^{method}$'}}]}}}}\n"
+        )
+    };
+    let config = format!("modules:\n{}", METHODS.map(module).concat());
+    let exporter = exporter(&config, &[]).await;
+    for method in METHODS {
+        let page = get(exporter.address, &probe(&[("module", method), ("target", &web.to_string())])).await.body;
+        assert_eq!(series(&page)["probe_success"], "1", "{method}: {page}");
+    }
+}
+
+/// With a resolver configuration of its own, in namespaces that go away with it.
+#[test]
+fn a_name_server_that_says_nothing_holds_no_probe() {
+    const INNER: &str = "BLACKBOX_DEAF_NAME_SERVER_TEST";
+    const NAME: &str = "a_name_server_that_says_nothing_holds_no_probe";
+    if std::env::var_os(INNER).is_some() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(deaf_name_server());
+        // look-ups may still hang
+        return runtime.shutdown_background();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let resolver = folder.path().join("resolv.conf");
+    std::fs::write(&resolver, "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n").unwrap();
+    let script = format!(
+        "ip link set lo up && mount --bind '{}' /etc/resolv.conf && exec \"$0\" --exact {NAME} --nocapture",
+        resolver.display()
+    );
+    let this = std::env::current_exe().unwrap();
+    let unshare = ["-r", "-n", "-m", "--", "sh", "-c", &script];
+    let output = match std::process::Command::new("unshare").args(unshare).arg(this).env(INNER, "1").output() {
+        Ok(output) => output,
+        Err(error) => return println!("left out: unshare: {error}"),
+    };
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if ["unshare failed", "ip: not found", "mount: "].iter().any(|refused| text.contains(refused)) {
+        return println!("left out: {text}");
+    }
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+async fn deaf_name_server() {
+    let deaf = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
+    let exporter = exporter("modules: {http_2xx: {prober: http, timeout: 1s}}", &[]).await;
+    // more than there are threads to look names up
+    let pages = (0..50).map(|n| {
+        let target = format!("http://name-{n}.example/");
+        async move { get(exporter.address, &probe(&[("target", &target), ("extended", "true")])).await.body }
+    });
+    for page in futures::future::join_all(pages).await {
+        // had the look-up come to its end, it would be the reason
+        assert_eq!(series(&page)["probe_success"], "0", "{page}");
+        assert!(page.contains("probe_failure_info{reason=\"timeout\"} 1"), "{page}");
+    }
+    assert!(deaf.recv(&mut [0; 512]).unwrap() > 12, "the name server has been asked");
+    let metrics = get(exporter.address, "/metrics").await.body;
+    assert!(metrics.contains("blackbox_exporter_probes_in_flight 0"), "{metrics}");
 }
 
 /// In a network namespace of its own, so that the machine's settings do not matter.
