@@ -188,18 +188,21 @@ pub async fn dns(answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> S
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let answer = over_tcp.clone();
-                tokio::spawn(async move {
-                    let Ok(len) = stream.read_u16().await else { return };
-                    let mut query = vec![0; usize::from(len)];
-                    if stream.read_exact(&mut query).await.is_ok() {
-                        let bytes = answer(&query);
-                        let _ = stream.write_u16(bytes.len() as u16).await;
-                        let _ = stream.write_all(&bytes).await;
-                    }
-                });
+                tokio::spawn(async move { answer_in_stream(&mut stream, &*answer).await });
             }
         });
         return address;
+    }
+}
+
+/// Reads a query behind its length, and writes the answer so.
+async fn answer_in_stream(stream: &mut impl Connection, answer: &impl Fn(&[u8]) -> Vec<u8>) {
+    let Ok(len) = stream.read_u16().await else { return };
+    let mut query = vec![0; usize::from(len)];
+    if stream.read_exact(&mut query).await.is_ok() {
+        let bytes = answer(&query);
+        let _ = stream.write_u16(bytes.len() as u16).await;
+        let _ = stream.write_all(&bytes).await;
     }
 }
 
@@ -213,15 +216,9 @@ pub async fn dns_over_tls(
         let (acceptor, answer) = (acceptor.clone(), answer.clone());
         async move {
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
-            let Ok(len) = stream.read_u16().await else { return };
-            let mut query = vec![0; usize::from(len)];
-            if stream.read_exact(&mut query).await.is_ok() {
-                let bytes = answer(&query);
-                let _ = stream.write_u16(bytes.len() as u16).await;
-                let _ = stream.write_all(&bytes).await;
-                let _ = stream.flush().await;
-                let _ = stream.read_u8().await;
-            }
+            answer_in_stream(&mut stream, &*answer).await;
+            let _ = stream.flush().await;
+            let _ = stream.read_u8().await;
         }
     })
     .await
