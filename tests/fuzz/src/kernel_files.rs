@@ -1,7 +1,7 @@
 //! Files of procfs, as the collectors of the node exporter read them. The first byte says which file it is.
 
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use common::metrics::Page;
 use node_exporter::Collector;
@@ -44,7 +44,12 @@ struct Machine {
     collectors: Vec<(&'static str, Arc<dyn Collector>)>,
 }
 
-static MACHINE: LazyLock<Machine> = LazyLock::new(|| {
+thread_local! {
+    // of a thread, so that the folder goes with it
+    static MACHINE: Machine = machine();
+}
+
+fn machine() -> Machine {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |flag: &str, name: &str| format!("--path.{flag}={}", folder.path().join(name).display());
     let mut flags = vec![at("procfs", "proc"), at("sysfs", "sys"), at("udev.data", "udev"), at("rootfs", "root")];
@@ -56,7 +61,7 @@ static MACHINE: LazyLock<Machine> = LazyLock::new(|| {
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
     }
     Machine { folder, collectors: config.collectors }
-});
+}
 
 pub(crate) const TARGET: Target = Target { name: "kernel_files", run, words: WORDS, seeds };
 
@@ -87,10 +92,13 @@ const WORDS: &[&str] = &[
 ];
 
 fn run(input: &[u8]) -> u64 {
+    MACHINE.with(|machine| read(machine, input))
+}
+
+fn read(Machine { folder, collectors }: &Machine, input: &[u8]) -> u64 {
     let Some((place, content)) = input.split_first() else { return 0 };
     let place = usize::from(*place) % FILES.len();
     let (name, file) = FILES[place];
-    let Machine { folder, collectors } = &*MACHINE;
     let path: PathBuf = folder.path().join(file);
     std::fs::write(&path, content).expect("a file");
     let (_, collector) = collectors.iter().find(|(n, _)| *n == name).expect("a collector");
