@@ -36,7 +36,9 @@ fn one_command_monitors_this_machine() {
     assert!(daemon.output().contains(&format!("Firewatch is up: {base}")), "{}", daemon.output());
 
     // the machine is seen as it is
-    eventually("both targets up", 20, || (value(&base, "sum(up)") == Some(2.0)).then_some(()));
+    eventually("node exporter, blackbox exporter and collector are up", 20, || {
+        (value(&base, "sum(up)") == Some(3.0)).then_some(())
+    });
     assert_eq!(value(&base, "node_memory_MemTotal_bytes"), Some(memory_total()));
     let cpus = std::thread::available_parallelism().unwrap().get() as f64;
     eventually("a rate of all CPUs", 30, || {
