@@ -1,10 +1,11 @@
 //! The `blackbox-exporter` binary.
 
-use common::{daemon, flags::Exit, logging, memory};
+use common::memory::SmallProcess;
+use common::{daemon, flags::Exit, logging};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() {
-    memory::share_heap();
+    let memory = SmallProcess::at_start();
     let options = match blackbox_exporter::parse(std::env::args_os().skip(1)) {
         Ok(options) => options,
         Err(exit) => exit.exit(),
@@ -27,7 +28,7 @@ fn main() {
     let result = match runtime {
         Ok(runtime) => runtime.block_on(async {
             let signals = daemon::signals().map_err(|e| e.to_string())?;
-            tokio::spawn(memory::keep_small());
+            tokio::spawn(memory.keep());
             blackbox_exporter::run(options, signals.shutdown, signals.reload).await.map_err(|e| e.to_string())
         }),
         Err(error) => Err(error.to_string()),

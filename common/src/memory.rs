@@ -3,18 +3,11 @@
 
 use std::time::Duration;
 
-/// Has all threads share one heap. They never allocate at the same time for long, and each heap more would keep the largest
-/// page it has seen. To be called before there are threads.
-#[expect(
-    unsafe_code,
-    reason = "a setting of the C library's allocator: half of the memory on the heap was measured to go by it"
-)]
-pub fn share_heap() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes two numbers; no other thread exists that could allocate meanwhile
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-    }
+/// Keeps what a process holds in memory small. Not for programs with large heaps, which it walks.
+#[derive(Debug)]
+pub struct SmallProcess {
+    /// The program and the libraries it was started with, which stay where they are as long as it runs.
+    files: Vec<String>,
 }
 
 /// How often unused memory is given back: what only the start and the first scrapes needed soon, and later what a rare event
@@ -22,43 +15,68 @@ pub fn share_heap() {
 const SOON: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(60);
 
-/// Gives unused memory back for as long as the program runs. Cancelling it loses nothing. Not for programs with large heaps, which it
-/// walks.
-pub async fn keep_small() {
-    give_back();
-    tokio::time::sleep(SOON).await;
-    loop {
-        give_back();
-        tokio::time::sleep(LATER).await;
-    }
-}
-
-/// Gives back free memory of the heap, and pages of the program's own text, which come back from its file when they are needed
-/// again. Libraries are left alone: one that is unloaded meanwhile could leave its addresses to something else.
-#[expect(
-    unsafe_code,
-    reason = "no safe function does it: a third of the memory of the waiting program was measured to be such text"
-)]
-fn give_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: returns free memory only
-    unsafe {
-        libc::malloc_trim(0);
-    }
-    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    let program = std::fs::read_link("/proc/self/exe").unwrap_or_default();
-    for (start, end) in program.to_str().map(|program| unchanged(&maps, program)).unwrap_or_default() {
-        // SAFETY: the range is mapped from the program's file for as long as it runs, privately, without the right to write, and
-        // holds no page that differs from the file: what is dropped is read again from it at the next access, with the same bytes
+impl SmallProcess {
+    /// Has all threads share one heap. They never allocate at the same time for long, and each heap more would keep the largest
+    /// page it has seen. To be called before there are threads, and before anything loads libraries.
+    #[expect(
+        unsafe_code,
+        reason = "a setting of the C library's allocator: half of the memory on the heap was measured to go by it"
+    )]
+    pub fn at_start() -> Self {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: takes two numbers; no other thread exists that could allocate meanwhile
         unsafe {
-            libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+        }
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let mut files: Vec<String> = maps.lines().filter_map(file_of).map(str::to_owned).collect();
+        files.dedup();
+        Self { files }
+    }
+
+    /// Gives unused memory back for as long as the program runs. Cancelling it loses nothing.
+    pub async fn keep(self) {
+        self.give_back();
+        tokio::time::sleep(SOON).await;
+        loop {
+            self.give_back();
+            tokio::time::sleep(LATER).await;
+        }
+    }
+
+    /// Gives back free memory of the heap, and pages of the program's text and of its libraries', which come back from their files
+    /// when they are needed again. What was loaded later is left alone: it may be unloaded meanwhile, and its addresses be
+    /// something else's.
+    #[expect(
+        unsafe_code,
+        reason = "no safe function does it: half of the memory of the waiting program was measured to be such text"
+    )]
+    fn give_back(&self) {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: returns free memory only
+        unsafe {
+            libc::malloc_trim(0);
+        }
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        for (start, end) in unchanged(&maps, &self.files) {
+            // SAFETY: the range is mapped from the program's file or from that of a library it was linked with, which the dynamic
+            // linker never unloads; privately, without the right to write, and without a page that differs from the file: what is
+            // dropped is read again from it at the next access, with the same bytes
+            unsafe {
+                libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
+            }
         }
     }
 }
 
-/// Mappings of a file that cannot be written and hold nothing but the file's own bytes. Relocated data is not among them: it
+/// The file of a line of `/proc/self/maps`, if it is mapped from one.
+fn file_of(line: &str) -> Option<&str> {
+    line.find('/').map(|at| &line[at..])
+}
+
+/// Mappings of files that cannot be written and hold nothing but the files' own bytes. Relocated data is not among them: it
 /// counts as anonymous.
-fn unchanged(smaps: &str, file: &str) -> Vec<(usize, usize)> {
+fn unchanged(smaps: &str, files: &[String]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut current = None;
     for line in smaps.lines() {
@@ -67,8 +85,8 @@ fn unchanged(smaps: &str, file: &str) -> Vec<(usize, usize)> {
         if let Some((start, end)) = first.split_once('-') {
             let address = |hex| usize::from_str_radix(hex, 16).ok();
             let private_and_fixed = fields.next().is_some_and(|rights| matches!(rights, "r--p" | "r-xp"));
-            let of_file = line.find('/').is_some_and(|at| &line[at..] == file);
-            current = address(start).zip(address(end)).filter(|_| private_and_fixed && of_file);
+            let of_files = file_of(line).is_some_and(|file| files.iter().any(|f| f == file));
+            current = address(start).zip(address(end)).filter(|_| private_and_fixed && of_files);
         } else if first == "Anonymous:" && fields.next() == Some("0") {
             found.extend(current.take());
         }
@@ -78,6 +96,8 @@ fn unchanged(smaps: &str, file: &str) -> Vec<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -91,14 +111,20 @@ mod tests {
 6000-7000 r--s 00000000 fe:00 1   /bin/x\nAnonymous:             0 kB\n\
 8000-9000 r--p 00000000 fe:00 1   /bin/x\nAnonymous:             0 kB\n\
 a000-b000 r--p 00000000 fe:00 2   /lib/y (deleted)\nAnonymous:             0 kB\n";
-        assert_eq!(unchanged(smaps, "/bin/x"), [(0x1000, 0x2000), (0x8000, 0x9000)]);
-        assert_eq!(unchanged(smaps, "/lib/y (deleted)"), [(0xa000, 0xb000)]);
+        let of = |files: &[&str]| unchanged(smaps, &files.iter().map(|&file| file.to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["/bin/x"]), [(0x1000, 0x2000), (0x8000, 0x9000)]);
+        assert_eq!(of(&["/lib/y (deleted)"]), [(0xa000, 0xb000)]);
+        assert_eq!(of(&["/lib/y (deleted)", "/bin/x", "/bin/z"]).len(), 3);
+        assert_eq!(of(&[]), []);
     }
 
     #[test]
     fn the_program_runs_on() {
         let text: Vec<String> = (0..1000).map(|n| format!("{n:?}")).collect();
-        give_back();
+        let process = SmallProcess::at_start();
+        let program = std::env::current_exe().unwrap();
+        assert!(process.files.iter().any(|file| Path::new(file) == program), "{:?}", process.files);
+        process.give_back();
         assert_eq!(text.join(","), (0..1000).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
     }
 }

@@ -1,9 +1,10 @@
 //! The `node-exporter` binary.
 
-use common::{daemon, flags::Exit, logging, memory};
+use common::memory::SmallProcess;
+use common::{daemon, flags::Exit, logging};
 
 fn main() {
-    memory::share_heap();
+    let memory = SmallProcess::at_start();
     let config = match node_exporter::parse(std::env::args_os().skip(1)) {
         Ok(config) => config,
         Err(exit) => exit.exit(),
@@ -15,7 +16,7 @@ fn main() {
         Ok(runtime) => runtime.block_on(async {
             let signals = daemon::signals().map_err(|e| e.to_string())?;
             let exporter = node_exporter::bind(config).map_err(|e| e.to_string())?;
-            tokio::spawn(memory::keep_small());
+            tokio::spawn(memory.keep());
             exporter.serve(signals.shutdown).await;
             Ok(())
         }),

@@ -1,10 +1,10 @@
 //! The flags of collectors, declared by each and read when it is built.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches};
 use common::flags;
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use regex::{Regex, RegexBuilder};
 

@@ -16,4 +16,4 @@ pub use config::{
 pub use connection::{Client, ClientError, ClientOptions, error_chain};
 pub use credentials::Credentials;
 pub use sigv4::sign;
-pub use tls::{Authorities, authorities, tls_client_config};
+pub use tls::{Authorities, authorities, https_client_config, tls_client_config};

@@ -1,6 +1,9 @@
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::fs::{PROC_SUPER_MAGIC, statfs};
 use rustix::process::{Resource, getrlimit};
 
 use crate::metrics::Page;
@@ -12,11 +15,13 @@ pub struct ProcessCollector {
     pub procfs: PathBuf,
     /// When the process began, in seconds of Unix time; read once, as it does not change.
     start: OnceLock<f64>,
+    /// Whether the kernel tells how many descriptors there are without a listing of them.
+    counts_descriptors: OnceLock<bool>,
 }
 
 impl Default for ProcessCollector {
     fn default() -> Self {
-        Self { procfs: PathBuf::from("/proc"), start: OnceLock::new() }
+        Self { procfs: PathBuf::from("/proc"), start: OnceLock::new(), counts_descriptors: OnceLock::new() }
     }
 }
 
@@ -29,7 +34,7 @@ impl ProcessCollector {
     /// Appends what can be read; a missing file leaves out its metrics.
     pub fn collect(&self, page: &mut Page) {
         let own = self.procfs.join("self");
-        let text = |name: &str| std::fs::read_to_string(own.join(name)).unwrap_or_default();
+        let text = |name: &str| read(&own.join(name)).unwrap_or_default();
         let stat = text("stat");
         // the command's name stands in parentheses and may hold any character
         let after = stat.rfind(')').map_or("", |at| &stat[at + 1..]);
@@ -55,9 +60,7 @@ impl ProcessCollector {
             let help = "Start time of the process since unix epoch in seconds.";
             page.gauge("process_start_time_seconds", help, &[], start);
         }
-        if let Ok(fds) = std::fs::read_dir(own.join("fd")) {
-            // one of them is the folder being read
-            let open = fds.count().saturating_sub(1);
+        if let Some(open) = self.descriptors(&own.join("fd")) {
             page.gauge("process_open_fds", "Number of open file descriptors.", &[], open as f64);
         }
         let limit = |resource| getrlimit(resource).current.map_or(u64::MAX as f64, |limit| limit as f64);
@@ -72,10 +75,29 @@ impl ProcessCollector {
         }
     }
 
+    /// Open file descriptors. Since Linux 6.2 they are the size of their folder in procfs; before, and elsewhere, they are listed.
+    fn descriptors(&self, folder: &Path) -> Option<u64> {
+        let size = || std::fs::metadata(folder).ok().map(|folder| folder.len());
+        let counts = || statfs(folder).is_ok_and(|stat| stat.f_type == PROC_SUPER_MAGIC) && size() > Some(0);
+        if *self.counts_descriptors.get_or_init(counts) {
+            return size();
+        }
+        // one of them is the folder being read
+        let listed = std::fs::read_dir(folder).ok()?.count();
+        Some(listed.saturating_sub(1) as u64)
+    }
+
     fn boot_time(&self) -> Option<f64> {
-        let stat = std::fs::read_to_string(self.procfs.join("stat")).ok()?;
+        let stat = read(&self.procfs.join("stat")).ok()?;
         stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
     }
+}
+
+/// The text of a file of the kernel, which tells no size: most come whole with the first call, others are made anew with each.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::with_capacity(8192);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// `InOctets` and `OutOctets` of the line `IpExt`.
@@ -92,6 +114,17 @@ fn network_octets(netstat: &str) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn open_descriptors_are_those_the_kernel_lists() {
+        let (collector, folder) = (ProcessCollector::default(), Path::new("/proc/self/fd"));
+        let listed = || std::fs::read_dir(folder).unwrap().count() as u64 - 1;
+        // other tests open and close files meanwhile
+        let equal = (0..1000).filter(|_| collector.descriptors(folder) == Some(listed())).count();
+        assert!(equal > 500, "{equal} of 1000");
+        let listing = ProcessCollector { counts_descriptors: OnceLock::from(false), ..ProcessCollector::default() };
+        assert!(listing.descriptors(folder).unwrap() > 2);
+    }
 
     #[test]
     fn values_come_from_procfs() {

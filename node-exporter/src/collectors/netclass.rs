@@ -38,15 +38,12 @@ pub(super) const REGISTRATION: Registration = Registration {
 };
 
 fn build(settings: &Settings<'_>) -> Result<Box<dyn Collector>, String> {
-    let with_stats = "collector.netclass_rtnl.with-stats";
-    if settings.on(with_stats) {
-        return Err(format!("--{with_stats} is not supported here: the collector netdev has the same numbers"));
-    }
     Ok(Box::new(Netclass {
         paths: settings.paths.clone(),
         ignored: settings.pattern("collector.netclass.ignored-devices")?,
         ignore_invalid_speed: settings.on("collector.netclass.ignore-invalid-speed"),
         netlink: settings.on("collector.netclass.netlink"),
+        with_statistics: settings.on("collector.netclass_rtnl.with-stats"),
         kept: Mutex::default(),
     }))
 }
@@ -56,6 +53,8 @@ struct Netclass {
     ignored: Option<Pattern>,
     ignore_invalid_speed: bool,
     netlink: bool,
+    /// Over netlink only: what the collector netdev has.
+    with_statistics: bool,
     /// Folders of devices. A scrape takes them out and puts them back.
     kept: Mutex<HashMap<String, Folder>>,
 }
@@ -181,6 +180,13 @@ impl Netclass {
             }
             let speed = ioctl::link(&socket, device).ok().map(|settings| speed_and_duplex(&settings));
             show_link(page, &link, speed);
+            if self.with_statistics {
+                for (name, value) in link.statistics.named() {
+                    // node_exporter calls them gauges
+                    let family = property(page, &format!("{name}_total"), Gauge);
+                    page.sample(family, &[("device", device)], value as f64);
+                }
+            }
             let Ok(mut attributes) = Folder::open(&folder.join(device)) else { continue };
             for (file, name) in SYSFS_ONLY {
                 if let Some(value) = attributes.text(file, &mut buffer).and_then(integer) {
@@ -258,7 +264,7 @@ fn integer(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collectors::fixture::check_built;
+    use crate::collectors::fixture::{check_built, samples};
 
     #[test]
     fn link_settings_tell_speed_and_duplex() {
@@ -271,6 +277,24 @@ mod tests {
         }
         assert_eq!(speed_and_duplex(&[]), (0, "Unknown"));
         assert_eq!(hardware_address(&[2, 0, 0xfc]), "02:00:fc");
+    }
+
+    #[test]
+    fn statistics_come_over_netlink_if_asked_for() {
+        let lines = |flags: &[&str]| {
+            let arguments = [&["--collector.disable-defaults", "--collector.netclass"], flags].concat();
+            let config = crate::flags::parse(arguments.into_iter().map(Into::into)).unwrap();
+            let (lines, result) = samples(&*config.collectors[0].1);
+            assert_eq!(result, Ok(()));
+            lines
+        };
+        let netlink = "--collector.netclass.netlink";
+        let all = lines(&[netlink, "--collector.netclass_rtnl.with-stats"]);
+        let of_lo = |start: &str| all.iter().filter(|l| l.starts_with(start) && l.contains("device=\"lo\"")).count();
+        assert_eq!(of_lo("node_network_receive_bytes_total"), 1, "{all:#?}");
+        assert_eq!(of_lo("node_network_transmit_"), 11, "ten statistics and the length of the queue");
+        let plain = lines(&[netlink]);
+        assert!(!plain.iter().any(|l| l.starts_with("node_network_receive_")), "{plain:#?}");
     }
 
     #[test]

@@ -143,32 +143,7 @@ impl Netdev {
     /// The names that `/proc/net/dev` has, or the kernel's own.
     fn of_link(&self, s: &LinkStatistics) -> Values {
         if self.detailed {
-            return vec![
-                ("receive_packets", s.rx_packets),
-                ("transmit_packets", s.tx_packets),
-                ("receive_bytes", s.rx_bytes),
-                ("transmit_bytes", s.tx_bytes),
-                ("receive_errors", s.rx_errors),
-                ("transmit_errors", s.tx_errors),
-                ("receive_dropped", s.rx_dropped),
-                ("transmit_dropped", s.tx_dropped),
-                ("multicast", s.multicast),
-                ("collisions", s.collisions),
-                ("receive_length_errors", s.rx_length_errors),
-                ("receive_over_errors", s.rx_over_errors),
-                ("receive_crc_errors", s.rx_crc_errors),
-                ("receive_frame_errors", s.rx_frame_errors),
-                ("receive_fifo_errors", s.rx_fifo_errors),
-                ("receive_missed_errors", s.rx_missed_errors),
-                ("transmit_aborted_errors", s.tx_aborted_errors),
-                ("transmit_carrier_errors", s.tx_carrier_errors),
-                ("transmit_fifo_errors", s.tx_fifo_errors),
-                ("transmit_heartbeat_errors", s.tx_heartbeat_errors),
-                ("transmit_window_errors", s.tx_window_errors),
-                ("receive_compressed", s.rx_compressed),
-                ("transmit_compressed", s.tx_compressed),
-                ("receive_nohandler", s.rx_nohandler),
-            ];
+            return s.named().to_vec();
         }
         vec![
             ("receive_packets", s.rx_packets),

@@ -13,7 +13,7 @@ pub(super) struct Link {
 }
 
 /// `struct rtnl_link_stats64`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LinkStatistics {
     pub(super) rx_packets: u64,
     pub(super) tx_packets: u64,
@@ -41,6 +41,38 @@ pub(super) struct LinkStatistics {
     pub(super) rx_nohandler: u64,
 }
 
+impl LinkStatistics {
+    /// Each with the kernel's name for it, as node_exporter spells it.
+    pub(super) fn named(&self) -> [(&'static str, u64); 24] {
+        [
+            ("receive_packets", self.rx_packets),
+            ("transmit_packets", self.tx_packets),
+            ("receive_bytes", self.rx_bytes),
+            ("transmit_bytes", self.tx_bytes),
+            ("receive_errors", self.rx_errors),
+            ("transmit_errors", self.tx_errors),
+            ("receive_dropped", self.rx_dropped),
+            ("transmit_dropped", self.tx_dropped),
+            ("multicast", self.multicast),
+            ("collisions", self.collisions),
+            ("receive_length_errors", self.rx_length_errors),
+            ("receive_over_errors", self.rx_over_errors),
+            ("receive_crc_errors", self.rx_crc_errors),
+            ("receive_frame_errors", self.rx_frame_errors),
+            ("receive_fifo_errors", self.rx_fifo_errors),
+            ("receive_missed_errors", self.rx_missed_errors),
+            ("transmit_aborted_errors", self.tx_aborted_errors),
+            ("transmit_carrier_errors", self.tx_carrier_errors),
+            ("transmit_fifo_errors", self.tx_fifo_errors),
+            ("transmit_heartbeat_errors", self.tx_heartbeat_errors),
+            ("transmit_window_errors", self.tx_window_errors),
+            ("receive_compressed", self.rx_compressed),
+            ("transmit_compressed", self.tx_compressed),
+            ("receive_nohandler", self.rx_nohandler),
+        ]
+    }
+}
+
 /// What an interface is like.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Properties {
@@ -65,6 +97,7 @@ pub(super) struct Properties {
     pub(super) carrier_changes: u32,
     pub(super) carrier_ups: u32,
     pub(super) carrier_downs: u32,
+    pub(super) statistics: LinkStatistics,
 }
 
 /// A queueing discipline of a device.
@@ -295,6 +328,7 @@ fn properties(message: &[u8]) -> Option<Properties> {
             IFLA_CARRIER_CHANGES => link.carrier_changes = number(),
             IFLA_CARRIER_UP_COUNT => link.carrier_ups = number(),
             IFLA_CARRIER_DOWN_COUNT => link.carrier_downs = number(),
+            IFLA_STATS64 => link.statistics = counters(value),
             _ => {}
         }
     }

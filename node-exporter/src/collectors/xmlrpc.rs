@@ -1,17 +1,15 @@
-//! Calls without arguments by XML-RPC: one HTTP/1.0 request over TCP or a Unix socket, within a deadline.
+//! Calls without arguments by XML-RPC: one HTTP/1.0 request over TCP, TLS or a Unix socket, within a deadline.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+mod transport;
+
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use common::http::client::TlsConfig;
 use url::Url;
 
-use super::unix_socket;
-
-/// A longer answer is not read.
-const LONGEST_ANSWER: usize = 16 << 20;
+use self::transport::{Server, split};
 
 /// Values within values beyond this are refused.
 const DEEPEST: usize = 32;
@@ -19,7 +17,7 @@ const DEEPEST: usize = 32;
 /// Why a call has no value.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// The server is not there or does not answer in time.
+    /// The server is not there, is not the one it should be, or does not answer in time.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The server refuses the request.
@@ -49,39 +47,45 @@ pub(super) enum Value {
 /// Where calls go.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
-    target: Target,
+    server: Server,
     /// The request up to its content's length.
     head: String,
 }
 
-#[derive(Clone, Debug)]
-enum Target {
-    Tcp(String, u16),
-    Unix(String),
-}
-
 impl Endpoint {
-    /// An endpoint of `http://[user:password@]host[:port]/path`, or of `unix:///socket`, whose path is `/RPC2`.
+    /// An endpoint of `http[s]://[user:password@]host[:port]/path`, or of `unix:///socket`, whose path is `/RPC2`. Over TLS the
+    /// server is checked against the system's authorities.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        Self::with_tls(text, &TlsConfig::default())
+    }
+
+    fn with_tls(text: &str, tls: &TlsConfig) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| format!("{text:?} is not an address: {error}"))?;
         let decoded = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
-        let (target, host, path) = match url.scheme() {
-            "unix" => (Target::Unix(decoded(url.path())), "unix".to_owned(), "/RPC2".to_owned()),
-            "http" => {
+        let (server, host, path) = match url.scheme() {
+            "unix" => (Server::Unix(decoded(url.path())), "unix".to_owned(), "/RPC2".to_owned()),
+            "http" | "https" => {
                 let name = url.host_str().unwrap_or_default();
                 let port = url.port_or_known_default().unwrap_or(80);
                 let host = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
                 let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-                (Target::Tcp(name.trim_matches(['[', ']']).to_owned(), port), host, path)
+                let name = name.trim_matches(['[', ']']);
+                let server = match url.scheme() {
+                    "https" => Server::tls(name, port, tls)?,
+                    _ => Server::Tcp(name.to_owned(), port),
+                };
+                (server, host, path)
             }
-            scheme => return Err(format!("{text:?}: scheme {scheme:?} is not supported, only http and unix are")),
+            scheme => {
+                return Err(format!("{text:?}: scheme {scheme:?} is not supported, only http, https and unix are"));
+            }
         };
         let mut head = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: text/xml\r\n");
         if !url.username().is_empty() || url.password().is_some() {
             let (user, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
             head += &format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{password}")));
         }
-        Ok(Self { target, head })
+        Ok(Self { server, head })
     }
 
     /// Calls a method and gives its value.
@@ -91,86 +95,9 @@ impl Endpoint {
             "<?xml version=\"1.0\"?><methodCall><methodName>{method}</methodName><params></params></methodCall>"
         );
         let request = format!("{}Content-Length: {}\r\n\r\n{content}", self.head, content.len());
-        let answer = match &self.target {
-            Target::Tcp(host, port) => {
-                let stream = connect(host, *port, deadline)?;
-                exchange(stream, &request, deadline, |s, left| {
-                    s.set_read_timeout(left)?;
-                    s.set_write_timeout(left)
-                })?
-            }
-            Target::Unix(path) => exchange(unix_socket::connect(path, timeout)?, &request, deadline, |s, left| {
-                s.set_read_timeout(left)?;
-                s.set_write_timeout(left)
-            })?,
-        };
+        let answer = self.server.exchange(&request, deadline)?;
         parse_answer(&answer)
     }
-}
-
-/// The time left until a deadline, which a socket's timeout takes.
-fn left(deadline: Instant) -> std::io::Result<Option<Duration>> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
-}
-
-fn connect(host: &str, port: u16, deadline: Instant) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, left(deadline)?.unwrap_or_default()) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// Sends a request and reads to the end of the answer.
-fn exchange<S: Read + Write>(
-    mut stream: S,
-    request: &str,
-    deadline: Instant,
-    limit: impl Fn(&S, Option<Duration>) -> std::io::Result<()>,
-) -> Result<Vec<u8>, CallError> {
-    // the kernel says EAGAIN where a timeout ran out
-    let late = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
-            std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")
-        }
-        _ => error,
-    };
-    limit(&stream, left(deadline).map_err(late)?)?;
-    stream.write_all(request.as_bytes()).map_err(late)?;
-    let mut answer = Vec::new();
-    let mut chunk = [0u8; 16 * 1024];
-    while !is_whole(&answer) {
-        limit(&stream, left(deadline).map_err(late)?)?;
-        match stream.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(len) => answer.extend_from_slice(&chunk[..len]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(late(error).into()),
-        }
-        if answer.len() > LONGEST_ANSWER {
-            return Err(CallError::Malformed("it is longer than 16 MiB"));
-        }
-    }
-    Ok(answer)
-}
-
-/// Head and content of an answer, once its head is whole.
-fn split(answer: &[u8]) -> Option<(&str, &[u8])> {
-    let at = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
-    Some((std::str::from_utf8(&answer[..at]).unwrap_or_default(), &answer[at + 4..]))
-}
-
-/// Whether as much has come as the head promises; servers need not close the connection.
-fn is_whole(answer: &[u8]) -> bool {
-    let Some((head, content)) = split(answer) else { return false };
-    let length = head.lines().filter_map(|line| line.split_once(':')).find_map(|(name, value)| {
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok()).flatten()
-    });
-    length.is_some_and(|length| content.len() >= length)
 }
 
 fn parse_answer(answer: &[u8]) -> Result<Value, CallError> {
@@ -410,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_of_http_and_unix() {
+    fn addresses_are_of_http_https_and_unix() {
         let head = |text: &str| Endpoint::parse(text).map(|e| e.head);
         let plain = "POST /RPC2 HTTP/1.0\r\nHost: localhost:9001\r\nContent-Type: text/xml\r\n";
         assert_eq!(head("http://localhost:9001/RPC2").as_deref(), Ok(plain));
@@ -418,7 +345,8 @@ mod tests {
         assert!(known.starts_with("POST /a?b=c HTTP/1.0\r\nHost: [::1]\r\n"), "{known}");
         assert!(known.ends_with("Authorization: Basic dXNAZXI6cA==\r\n"), "{known}");
         assert!(head("unix:///run/a%20b.sock").unwrap().starts_with("POST /RPC2 HTTP/1.0\r\nHost: unix\r\n"));
-        assert!(head("https://localhost/").unwrap_err().contains("only http and unix are"));
+        assert!(head("https://localhost/").unwrap().starts_with("POST / HTTP/1.0\r\nHost: localhost\r\n"));
+        assert!(head("ftp://localhost/").unwrap_err().contains("only http, https and unix are"));
         assert!(head("localhost").unwrap_err().contains("is not an address"));
     }
 

@@ -108,8 +108,11 @@ fn the_page_has_the_series_of_the_real_program() {
 #[test]
 fn interfaces_asked_by_netlink_have_the_series_of_the_real_program() {
     let Some(peer) = peer() else { return };
-    let flags = ["--collector.disable-defaults", "--collector.netclass", "--collector.netclass.netlink"];
-    compare(&peer, &flags.map(Into::into));
+    let mut flags = ["--collector.disable-defaults", "--collector.netclass", "--collector.netclass.netlink"].to_vec();
+    for more in [None, Some("--collector.netclass_rtnl.with-stats")] {
+        flags.extend(more);
+        compare(&peer, &flags.iter().copied().map(Into::into).collect::<Vec<_>>());
+    }
 }
 
 #[test]

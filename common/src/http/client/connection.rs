@@ -8,7 +8,7 @@ use reqwest::{NoProxy, Proxy, redirect};
 
 use super::config::{HttpClientConfig, ProxyConfig, TlsConfig};
 use super::credentials::{TokenSource, apply};
-use super::tls::client_config;
+use super::tls::https_client_config;
 use crate::http::server::FileStamp;
 
 /// Why a client cannot be built or a request not be sent.
@@ -158,7 +158,7 @@ pub(super) fn builder(
     user_agent: &str,
 ) -> Result<reqwest::ClientBuilder, ClientError> {
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(client_config(tls, http2)?)
+        .tls_backend_preconfigured(https_client_config(tls, http2)?)
         .user_agent(user_agent)
         .redirect(if follow_redirects { redirect::Policy::limited(10) } else { redirect::Policy::none() })
         .referer(false)

@@ -11,8 +11,11 @@ use rustls::{ClientConfig, Error, RootCertStore};
 use super::config::{TlsConfig, TlsVersion};
 use super::connection::ClientError;
 
-/// A rustls configuration of these settings, for HTTP; reads the files.
-pub(super) fn client_config(tls: &TlsConfig, http2: bool) -> Result<ClientConfig, ClientError> {
+/// A rustls configuration of these settings, for HTTP/1.1 and, if wished, HTTP/2; reads the files.
+///
+/// # Errors
+/// When a file cannot be read or does not hold what it should.
+pub fn https_client_config(tls: &TlsConfig, http2: bool) -> Result<ClientConfig, ClientError> {
     let provider = Arc::new(ring::default_provider());
     let mut config = tls_client_config(tls, provider.clone(), verifier(tls, provider)?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
