@@ -1,31 +1,26 @@
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::Ordering;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use model::{Labels, Matcher, Metadata, Timestamp};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::appender::Appender;
 use crate::block::BlockMeta;
-use crate::engine::{Ask, Engine, answer};
+use crate::engine::{Ask, Engine, names_in};
 use crate::error::{CommitError, FileError, MaintainError, OpenError, ReadError};
-use crate::exemplars::ExemplarStore;
 use crate::files::dir_size;
-use crate::head::{Bounds, Groups, SpillArea};
 use crate::image::{self, When};
-use crate::lock::DirLock;
 use crate::maintain;
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::Metrics;
+use crate::opening::Opening;
 use crate::options::Options;
-use crate::replay::{self, Replayed};
 use crate::sample::Exemplar;
 use crate::select::Selection;
 use crate::status::{Status, top};
 use crate::tombstones::{Interval, Tombstones};
-use crate::wal::{RecordBuilder, WalOptions, WalWriter};
+use crate::wal::RecordBuilder;
 use crate::worker::Worker;
 
 /// The folder, in the one a database is opened in, that all its files lie in.
@@ -50,96 +45,18 @@ pub struct Answer {
 }
 
 impl Db {
-    /// Opens the database in `dir`, which is created if need be; the log is replayed.
+    /// Opens the database in `dir`, which is created if need be; the log is replayed. [`Opening`] does the same in two steps.
     ///
     /// # Errors
     /// When the folder is in use, cannot be written, or the options contradict each other. Damaged files are no error:
     /// what is good in them is served, what is not is logged and counted.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        if options.min_block_duration < 1 || options.max_block_duration < options.min_block_duration {
-            return Err(OpenError::Options(
-                "block durations must be positive, the longest not below the shortest".into(),
-            ));
-        }
-        if options.out_of_order_window < 0 {
-            return Err(OpenError::Options("the out-of-order window must not be negative".into()));
-        }
-        let dir = dir.as_ref().join(FOLDER);
-        let files = options.files.clone();
-        files.create_dir(&dir)?;
-        let lock = DirLock::acquire(&dir)?;
-        let counters = Arc::new(Counters::default());
-        let blocks_dir = dir.join("blocks");
-        files.create_dir(&blocks_dir)?;
-        let (blocks, damaged) = maintain::open_blocks(&files, &blocks_dir)?;
-        counters.damaged_blocks.add(damaged.len() as u64);
+        Opening::begin(dir, options)?.replay()
+    }
 
-        let began = Instant::now();
-        let bounds = Bounds {
-            min_time: Timestamp::MAX,
-            max_time: Timestamp::MIN,
-            min_valid: Timestamp::MIN,
-            window: options.out_of_order_window,
-            block_range: options.min_block_duration,
-        };
-        let (wal_dir, head_dir) = (dir.join("wal"), dir.join("head"));
-        files.create_dir(&wal_dir)?;
-        files.create_dir(&head_dir)?;
-        let empty = || {
-            let groups = Groups::new(bounds, SpillArea::open(&files, &head_dir)?);
-            Ok(Replayed::new(groups, ExemplarStore::new(options.max_exemplars)))
-        };
-        // of what was imported the head knows nothing
-        let cut = blocks.iter().filter(|b| !b.meta.compaction.is_imported());
-        let ranges: Vec<_> = cut.map(|b| (b.meta.min_time, b.meta.max_time)).collect();
-        let (state, known) = match image::load(&files, &head_dir, &wal_dir, empty, &ranges, &counters)? {
-            Some((state, known)) => (state, Some(known)),
-            None => {
-                let state = empty()?;
-                state.groups.area.sweep(&HashSet::new());
-                (state, None)
-            }
-        };
-        let mut replayed = replay::replay(&files, &wal_dir, state, known, &counters)?;
-        // cut before a crash, but not noted in the log
-        if let Err(error) = replay::forget_blocks(&mut replayed, ranges) {
-            tracing::error!(%error, "samples of the log cannot be compared with the blocks");
-            counters.reads_failed.add(1);
-        }
-        counters.replay_millis.add(began.elapsed().as_millis() as u64);
-        let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes };
-        let min_valid = replayed.groups.bounds.min_valid;
-        let wal = WalWriter::create(
-            files,
-            &wal_dir,
-            wal_options,
-            replayed.stats.next_segment,
-            replayed.stats.segments,
-            min_valid,
-        )?;
-
-        let engine = Arc::new(Engine {
-            dir,
-            counters,
-            maintenance: Mutex::new(()),
-            index: RwLock::new(replayed.index),
-            groups: Mutex::new(replayed.groups),
-            wal: Mutex::new(wal),
-            syncing: Mutex::new(()),
-            blocks: RwLock::new(blocks),
-            damaged: Mutex::new(damaged),
-            note_due: AtomicBool::new(false),
-            image: Mutex::default(),
-            leftover: Mutex::default(),
-            exemplars: Mutex::new(replayed.exemplars),
-            metadata: Mutex::new(replayed.metadata),
-            aliases: Mutex::new(replayed.aliases),
-            transactions: Mutex::new(BTreeMap::new()),
-            next_transaction: AtomicU64::new(1),
-            closed: AtomicBool::new(false),
-            lock,
-            options,
-        });
+    /// A database whose log is read, and its threads.
+    pub(crate) fn start(engine: Engine) -> Result<Self, OpenError> {
+        let engine = Arc::new(engine);
         engine.note_flushed()?;
         let worker = engine.options.background.then(|| Worker::start(&engine));
         Ok(Self { engine, worker: Mutex::new(worker) })
@@ -178,8 +95,7 @@ impl Db {
             return Ok(self.engine.ask_indexes(Ask::Names, min_time, max_time, limit));
         }
         let selection = self.engine.select(matchers, min_time, max_time);
-        let names: HashSet<&str> = selection.labels().iter().flat_map(Labels::iter).map(|(name, _)| name).collect();
-        Ok(answer(names.into_iter().collect(), limit, selection.warnings()))
+        Ok(names_in(&selection, limit))
     }
 
     /// Values of a label that series have, and that satisfy all matchers if there are any. As upstream's, it looks at blocks and the

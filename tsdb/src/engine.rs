@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use model::{Labels, Matcher, Metadata, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
 use crate::block::Block;
+use crate::blocks::{Blocks, DamagedBlock};
 use crate::db::Answer;
 use crate::error::{AppendError, CommitError, FileError};
 use crate::exemplars::ExemplarStore;
@@ -19,11 +20,9 @@ use crate::maintain;
 use crate::metrics::Counters;
 use crate::options::Options;
 use crate::postings::{self, LabelIndex, SeriesSet};
+use crate::replay::Replayed;
 use crate::select::{Selection, Source};
 use crate::wal::{RecordBuilder, WalWriter};
-
-/// Memory that tables of block indexes may take together, before the first are dropped.
-const INDEX_BYTES: usize = 48 << 20;
 
 /// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `index`, `groups`, `wal`, others.
 pub(crate) struct Engine {
@@ -39,7 +38,7 @@ pub(crate) struct Engine {
     pub(crate) syncing: Mutex<()>,
     pub(crate) blocks: RwLock<Vec<Arc<Block>>>,
     /// Blocks that cannot be opened, for warnings.
-    pub(crate) damaged: Mutex<Vec<(DamagedRange, String)>>,
+    pub(crate) damaged: Mutex<Vec<DamagedBlock>>,
     /// The log has not been told what is in blocks.
     pub(crate) note_due: AtomicBool,
     /// The last image of the head.
@@ -58,9 +57,6 @@ pub(crate) struct Engine {
     pub(crate) lock: DirLock,
 }
 
-/// What is known of a damaged block: its range if the meta can be read.
-pub(crate) type DamagedRange = Option<(Timestamp, Timestamp)>;
-
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("dir", &self.dir).finish_non_exhaustive()
@@ -68,6 +64,40 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
+    /// A database of its blocks, those that cannot be opened among them, and the head that its log tells of.
+    pub(crate) fn new(
+        dir: PathBuf,
+        options: Options,
+        lock: DirLock,
+        counters: Arc<Counters>,
+        (blocks, damaged): (Vec<Arc<Block>>, Vec<DamagedBlock>),
+        head: Replayed,
+        wal: WalWriter,
+    ) -> Self {
+        Self {
+            dir,
+            counters,
+            maintenance: Mutex::new(()),
+            index: RwLock::new(head.index),
+            groups: Mutex::new(head.groups),
+            wal: Mutex::new(wal),
+            syncing: Mutex::new(()),
+            blocks: RwLock::new(blocks),
+            damaged: Mutex::new(damaged),
+            note_due: AtomicBool::new(false),
+            image: Mutex::default(),
+            leftover: Mutex::default(),
+            exemplars: Mutex::new(head.exemplars),
+            metadata: Mutex::new(head.metadata),
+            aliases: Mutex::new(head.aliases),
+            transactions: Mutex::new(BTreeMap::new()),
+            next_transaction: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
+            lock,
+            options,
+        }
+    }
+
     pub(crate) fn begin(&self) -> u64 {
         let mut transactions = self.transactions.lock();
         let number = self.next_transaction.fetch_add(1, Ordering::Relaxed);
@@ -223,40 +253,13 @@ impl Engine {
     pub(crate) fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
         // blocks take over from the head under the lock of the groups
         let (mut head, labels, blocks) = self.head_snapshot(matchers, |_| self.blocks.read().clone());
-        let mut warnings = Vec::new();
         head.prepare(min_time, max_time);
         let (kept, labels) = head.retain(labels, min_time, max_time);
-        let mut parts = Vec::new();
-        let mut wanted: Vec<&Arc<Block>> = blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)).collect();
-        wanted.sort_by_key(|b| b.meta.ulid);
-        for block in wanted {
-            match block.select(matchers, min_time, max_time) {
-                Ok((selection, labels)) => parts.push((Source::Block(selection), labels)),
-                Err(error) => {
-                    self.counters.damaged_blocks.add(1);
-                    warnings.push(format!("block {} left out: {error}", block.meta.ulid));
-                }
-            }
-        }
-        for (range, error) in self.damaged.lock().iter() {
-            if range.is_none_or(|(min, max)| min <= max_time && max > min_time) {
-                warnings.push(error.clone());
-            }
-        }
+        let damaged = self.damaged.lock().clone();
+        let blocks = Blocks { blocks: &blocks, damaged: &damaged, counters: &self.counters };
+        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time);
         parts.push((Source::Head(kept), labels));
-        self.bound_index_memory(&blocks);
         Selection::join(parts, warnings).counted(&self.counters)
-    }
-
-    fn bound_index_memory(&self, blocks: &[Arc<Block>]) {
-        let mut total = 0;
-        // the newest are asked for most
-        for block in blocks.iter().rev() {
-            total += block.index_bytes();
-            if total > INDEX_BYTES {
-                block.unload_index();
-            }
-        }
     }
 
     pub(crate) fn ask_indexes(
@@ -266,24 +269,19 @@ impl Engine {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Answer {
-        let mut warnings = Vec::new();
-        let mut all: Vec<String> = Vec::new();
         let in_head = {
             let extent = self.groups.lock().extent();
             extent.0 <= max_time && extent.1 >= min_time
         };
+        let mut all = Vec::new();
         if in_head {
             let Ok(found) = ask.of(&*self.index.read());
             all.extend(found);
         }
         let blocks = self.blocks.read().clone();
-        for b in blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)) {
-            match b.with_index(|index| ask.of(index)) {
-                Ok(found) => all.extend(found),
-                Err(error) => warnings.push(format!("block {} left out: {error}", b.meta.ulid)),
-            }
-        }
-        self.bound_index_memory(&blocks);
+        let (found, warnings) =
+            Blocks { blocks: &blocks, damaged: &[], counters: &self.counters }.ask(ask, min_time, max_time);
+        all.extend(found);
         answer(all, limit, &warnings)
     }
 }
@@ -299,7 +297,7 @@ pub(crate) enum Ask<'a> {
 }
 
 impl Ask<'_> {
-    fn of<I: LabelIndex>(self, index: &I) -> Result<Vec<String>, I::Error> {
+    pub(crate) fn of<I: LabelIndex>(self, index: &I) -> Result<Vec<String>, I::Error> {
         match self {
             Self::Names => index.names(),
             Self::Values(name) => index.values(name),
@@ -326,4 +324,10 @@ pub(crate) fn answer<'a, V: Ord + Into<std::borrow::Cow<'a, str>>>(
         values: values.into_iter().take(limit).map(|value| value.into().into_owned()).collect(),
         warnings: warnings.to_vec(),
     }
+}
+
+/// The names of a selection's labels.
+pub(crate) fn names_in(selection: &Selection, limit: Option<usize>) -> Answer {
+    let names: HashSet<&str> = selection.labels().iter().flat_map(Labels::iter).map(|(name, _)| name).collect();
+    answer(names.into_iter().collect(), limit, selection.warnings())
 }

@@ -33,6 +33,9 @@ pub enum OpenError {
     /// The options contradict each other.
     #[error("storage options: {0}")]
     Options(String),
+    /// It was told to stop before the log was read.
+    #[error("stopped while the write-ahead log was being read")]
+    Stopped,
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),

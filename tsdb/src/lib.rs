@@ -9,6 +9,7 @@
 
 mod appender;
 mod block;
+mod blocks;
 mod bulk;
 mod compact;
 mod db;
@@ -23,6 +24,7 @@ mod image;
 mod lock;
 mod maintain;
 mod metrics;
+mod opening;
 mod options;
 mod piece;
 mod postings;
@@ -43,6 +45,7 @@ pub use error::{AppendError, CommitError, Conflict, FileError, MaintainError, Op
 pub use files::{FileFault, FileObserver, FileOperation, Files};
 pub use metrics::Metrics;
 pub use model::Column;
+pub use opening::{BlocksView, Opening, ReplayProgress};
 pub use options::{Clock, Options};
 pub use sample::{Exemplar, HistogramSample, RawSamples, SeriesRef, SeriesSamples};
 pub use select::Selection;

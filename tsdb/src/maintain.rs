@@ -9,9 +9,10 @@ use hashbrown::HashSet;
 use model::{Labels, Timestamp};
 
 use crate::block::{Block, BlockMeta, BlockWriter, Compaction, TEMPORARY, Ulid};
+use crate::blocks::DamagedBlock;
 use crate::compact;
 use crate::db::FOLDER;
-use crate::engine::{DamagedRange, Engine};
+use crate::engine::Engine;
 use crate::error::{FileError, MaintainError, ReadError};
 use crate::files::{Files, dir_size};
 use crate::head::Groups;
@@ -23,12 +24,10 @@ use crate::wal::RecordBuilder;
 /// Labels of a checkpoint's series record, about; more go to the next.
 const CHECKPOINT_RECORD: usize = 1 << 20;
 
-type Damaged = Vec<(DamagedRange, String)>;
-
 /// Opens the blocks in a folder. What was being written at a crash, and blocks that others replace, are removed.
-pub(crate) fn open_blocks(files: &Files, dir: &Path) -> Result<(Vec<Arc<Block>>, Damaged), FileError> {
+pub(crate) fn open_blocks(files: &Files, dir: &Path) -> Result<(Vec<Arc<Block>>, Vec<DamagedBlock>), FileError> {
     let mut blocks = Vec::new();
-    let mut damaged: Damaged = Vec::new();
+    let mut damaged: Vec<DamagedBlock> = Vec::new();
     for path in files.list(dir)? {
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
         if name.ends_with(TEMPORARY) {

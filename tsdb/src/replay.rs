@@ -8,6 +8,7 @@ use crate::exemplars::ExemplarStore;
 use crate::files::Files;
 use crate::head::{Entry, Groups, HeadSnapshot, Limits, SeriesIndex};
 use crate::metrics::Counters;
+use crate::opening::ReplayProgress;
 use crate::select::{Selection, Source};
 use crate::wal::{self, Known, ReplayStats, Section};
 
@@ -23,7 +24,7 @@ pub(crate) struct Replayed {
     unknown: u64,
 }
 
-/// Reads the log, but for what is `known`, into a head that has what is known. The rules that let a sample in are applied again, in
+/// Reads the log, but for what is `known`, into a head that has what is known; not to its end if `progress` is stopped. The rules that let a sample in are applied again, in
 /// the same order, with the same outcome.
 pub(crate) fn replay(
     files: &Files,
@@ -31,9 +32,10 @@ pub(crate) fn replay(
     mut state: Replayed,
     known: Option<Known>,
     counters: &Counters,
+    progress: &ReplayProgress,
 ) -> Result<Replayed, FileError> {
     state.groups.late_came_before = known.is_some();
-    state.stats = wal::replay(files, dir, known, |section| state.apply(section))?;
+    state.stats = wal::replay(files, dir, known, progress, |section| state.apply(section))?;
     state.groups.late_came_before = true;
     state.index.post_all();
     counters.wal_corruptions.add(state.stats.damaged);
@@ -225,7 +227,7 @@ mod tests {
         let area = SpillArea::open(&files, &dir.path().join("head")).unwrap();
         let counters = Counters::default();
         let state = Replayed::new(Groups::new(bounds, area), ExemplarStore::new(0));
-        let mut state = replay(&files, &wal, state, None, &counters).unwrap();
+        let mut state = replay(&files, &wal, state, None, &counters, &ReplayProgress::default()).unwrap();
         assert_eq!(counters.wal_unknown_series.get(), 1);
         let labels = model::Labels::from_pairs([("__name__", "new")]);
         assert_eq!(state.index.get_or_create(&labels), Some((8, true)));

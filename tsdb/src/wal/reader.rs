@@ -5,6 +5,7 @@ use model::Timestamp;
 
 use crate::error::FileError;
 use crate::files::{Files, StoreFile};
+use crate::opening::ReplayProgress;
 use crate::wal::record::{self, Section};
 use crate::wal::writer::Segment;
 use crate::wal::{
@@ -50,11 +51,12 @@ pub(crate) struct Known {
 }
 
 /// Reads the log in order and calls `apply` with all that is in it but for what is `known`. Damaged parts are left out, counted
-/// and logged; a damaged end of the last segment is cut off.
+/// and logged; a damaged end of the last segment is cut off. When `progress` is stopped it returns early.
 pub(crate) fn replay(
     store: &Files,
     dir: &Path,
     known: Option<Known>,
+    progress: &ReplayProgress,
     mut apply: impl FnMut(Section),
 ) -> Result<ReplayStats, FileError> {
     let (segments, checkpoints) = list(store, dir)?;
@@ -77,6 +79,8 @@ pub(crate) fn replay(
         ..ReplayStats::default()
     };
     let known = known.min_valid;
+    let numbers = || files.iter().filter_map(|(_, number)| *number);
+    progress.begin(numbers().next().unwrap_or(0), numbers().next_back().unwrap_or(0));
     // one thread reads, checks and decodes, the other applies
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel::<Vec<Section>>(16);
@@ -84,6 +88,10 @@ pub(crate) fn replay(
         let reader = scope.spawn(move || -> Result<(), FileError> {
             let mut flushed = known;
             for (at, (path, number)) in files.iter().enumerate() {
+                if progress.is_stopped() {
+                    break;
+                }
+                number.iter().for_each(|number| progress.at(*number));
                 let place = Place { checkpoint: number.is_none(), last: at + 1 == files.len() };
                 let (max_time, seen) = read_file(store, path, place, stats, &sender)?;
                 stats.segments.extend(number.map(|number| Segment { number, max_time, min_valid: flushed }));
@@ -92,6 +100,10 @@ pub(crate) fn replay(
             Ok(())
         });
         for sections in receiver {
+            if progress.is_stopped() {
+                // the other thread sees that nobody listens
+                break;
+            }
             sections.into_iter().for_each(&mut apply);
         }
         reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -1,0 +1,80 @@
+//! What several blocks have together.
+
+use std::sync::Arc;
+
+use model::{Labels, Matcher, Timestamp};
+
+use crate::block::Block;
+use crate::engine::Ask;
+use crate::metrics::Counters;
+use crate::select::Source;
+
+/// Memory that tables of block indexes may take together, before the first are dropped.
+const INDEX_BYTES: usize = 48 << 20;
+
+/// A block that cannot be opened: its range if the meta can be read, and the warning about it.
+pub(crate) type DamagedBlock = (Option<(Timestamp, Timestamp)>, String);
+
+/// The blocks of a database as they are at one moment, oldest first.
+pub(crate) struct Blocks<'a> {
+    pub(crate) blocks: &'a [Arc<Block>],
+    pub(crate) damaged: &'a [DamagedBlock],
+    pub(crate) counters: &'a Counters,
+}
+
+/// For each source its series in label order.
+pub(crate) type Parts = Vec<(Source, Vec<Labels>)>;
+
+impl Blocks<'_> {
+    /// The series that match and may have samples in the range, and warnings about what could not be read.
+    pub(crate) fn select(
+        &self,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+    ) -> (Parts, Vec<String>) {
+        let (mut parts, mut warnings) = (Vec::new(), Vec::new());
+        let mut wanted: Vec<_> = self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)).collect();
+        wanted.sort_by_key(|b| b.meta.ulid);
+        for block in wanted {
+            match block.select(matchers, min_time, max_time) {
+                Ok((selection, labels)) => parts.push((Source::Block(selection), labels)),
+                Err(error) => {
+                    self.counters.damaged_blocks.add(1);
+                    warnings.push(format!("block {} left out: {error}", block.meta.ulid));
+                }
+            }
+        }
+        for (range, error) in self.damaged {
+            if range.is_none_or(|(min, max)| min <= max_time && max > min_time) {
+                warnings.push(error.clone());
+            }
+        }
+        self.bound_index_memory();
+        (parts, warnings)
+    }
+
+    /// What the indexes of blocks that overlap the range answer, in no order, and warnings.
+    pub(crate) fn ask(&self, ask: Ask<'_>, min_time: Timestamp, max_time: Timestamp) -> (Vec<String>, Vec<String>) {
+        let (mut all, mut warnings) = (Vec::new(), Vec::new());
+        for block in self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)) {
+            match block.with_index(|index| ask.of(index)) {
+                Ok(found) => all.extend(found),
+                Err(error) => warnings.push(format!("block {} left out: {error}", block.meta.ulid)),
+            }
+        }
+        self.bound_index_memory();
+        (all, warnings)
+    }
+
+    fn bound_index_memory(&self) {
+        let mut total = 0;
+        // the newest are asked for most
+        for block in self.blocks.iter().rev() {
+            total += block.index_bytes();
+            if total > INDEX_BYTES {
+                block.unload_index();
+            }
+        }
+    }
+}
