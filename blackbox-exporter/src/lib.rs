@@ -20,4 +20,4 @@ mod web;
 pub use config::{Config, ConfigError};
 pub use flags::{Options, PROGRAM, parse};
 pub use guard::{Guard, Network};
-pub use web::{Bound, StartError, bind, run};
+pub use web::{Bound, StartError, bind};

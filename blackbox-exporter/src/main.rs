@@ -28,8 +28,10 @@ fn main() {
     let result = match runtime {
         Ok(runtime) => runtime.block_on(async {
             let signals = daemon::signals().map_err(|e| e.to_string())?;
-            tokio::spawn(memory.keep());
-            blackbox_exporter::run(options, signals.shutdown, signals.reload).await.map_err(|e| e.to_string())
+            let exporter = blackbox_exporter::bind(options).map_err(|e| e.to_string())?;
+            tokio::spawn(memory.keep(exporter.stats()));
+            exporter.serve(signals.shutdown, signals.reload).await;
+            Ok(())
         }),
         Err(error) => Err(error.to_string()),
     };

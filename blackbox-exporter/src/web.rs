@@ -13,7 +13,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use common::http::{
-    Limits, MetricsHandlerStats, Server, ServerError, ServerOptions, landing_response, metrics_response, text_response,
+    Limits, MetricsHandlerStats, Server, ServerError, ServerOptions, ServerStats, landing_response, metrics_response,
+    text_response,
 };
 use common::metrics::Page;
 use common::selfmetrics::{ProcessCollector, collect_build_info};
@@ -138,6 +139,11 @@ impl Bound {
         self.server.addresses()
     }
 
+    /// What will have happened in its server.
+    pub fn stats(&self) -> Arc<ServerStats> {
+        self.server.stats()
+    }
+
     /// Serves until the token is cancelled. Each message on `reload` has the configuration read again.
     pub async fn serve(self, shutdown: CancellationToken, reload: mpsc::Receiver<()>) {
         let Self { exporter, server } = self;
@@ -151,15 +157,6 @@ impl Bound {
             () = reloading => {}
         }
     }
-}
-
-/// Listens and serves until the token is cancelled.
-///
-/// # Errors
-/// As [`bind`].
-pub async fn run(options: Options, shutdown: CancellationToken, reload: mpsc::Receiver<()>) -> Result<(), StartError> {
-    bind(options)?.serve(shutdown, reload).await;
-    Ok(())
 }
 
 /// Reloads when asked to, and when the file has changed if that is wanted. Never ends.

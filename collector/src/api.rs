@@ -151,7 +151,10 @@ pub fn router(server: &Arc<Server>) -> Router {
         .merge(crate::web::routes())
         .fallback(|| async { text_response(StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(Arc::clone(server))
-        .merge(health_routes("Prometheus Server", || true));
+        .merge(health_routes("Prometheus Server", {
+            let store = server.store.clone();
+            move || store.db().is_ok()
+        }));
     match server.options.route_prefix.trim_end_matches('/') {
         "" => routes,
         prefix => {

@@ -232,6 +232,7 @@ fn options(matches: &ArgMatches, features: Features, names: &[String]) -> Result
     };
     let shown = |name: &String| (name.clone(), texts_of(matches, name));
     Ok(CollectorOptions {
+        files: tsdb::Files::default(),
         config_file: PathBuf::from(text(matches, "config.file")),
         storage_path: PathBuf::from(text(matches, "storage.tsdb.path")),
         min_block_duration: parsed(matches, "storage.tsdb.min-block-duration")?,

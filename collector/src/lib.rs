@@ -29,8 +29,9 @@ use model::{Duration, now_millis};
 use parking_lot::{Mutex, RwLock};
 use promql::EngineOptions;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tsdb::{Db, OpenError};
+use tsdb::{Files, OpenError, Opening};
 
 use crate::active_queries::ActiveQueries;
 use crate::discovery::DiscoveryMetrics;
@@ -40,7 +41,7 @@ use notifier::Notifier;
 pub use query::{Querier, QuerySample, QueryValue};
 use rules::{AlertOptions, RuleContext, RuleManager};
 use scrape::ScrapeManager;
-pub use storage::{Refusals, Store};
+pub use storage::{NotReady, Refusals, Store};
 
 /// What this program stands in for.
 pub const PROGRAM: Program =
@@ -56,6 +57,8 @@ pub struct CollectorOptions {
     pub config_file: PathBuf,
     /// The folder of the store.
     pub storage_path: PathBuf,
+    /// The store's way to the disk; tests of faults put their own here.
+    pub files: Files,
     /// Range of the blocks that are cut from the head.
     pub min_block_duration: Duration,
     /// Longest range of a block; a tenth of the retention if `None`.
@@ -115,6 +118,8 @@ pub enum StartError {
 pub struct Collector {
     server: Arc<api::Server>,
     http: HttpServer,
+    /// Reads the log.
+    storage: JoinHandle<Result<(), OpenError>>,
     context: RuleSetup,
     reloads: mpsc::Receiver<ReloadRequest>,
     config_file: PathBuf,
@@ -133,6 +138,9 @@ const MIN_ACTIVE_QUERIES: usize = 64;
 impl Collector {
     /// Reads the configuration, opens the store, listens, and begins to scrape. Ends with `shutdown`, after [`Collector::run`].
     ///
+    /// The log is read meanwhile: queries see what is in blocks, scrapes wait with what they have fetched, and rules with their
+    /// evaluation.
+    ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(options: CollectorOptions, shutdown: CancellationToken) -> Result<Self, StartError> {
@@ -140,11 +148,10 @@ impl Collector {
         let http = HttpServer::bind(options.server.clone())?;
         let (db_options, retention_text) = db_options(&options, &config);
         let path = options.storage_path.clone();
-        // replaying the log takes as long as it takes
-        let db = tokio::task::spawn_blocking(move || Db::open(path, db_options))
+        let opening = tokio::task::spawn_blocking(move || Opening::begin(path, db_options))
             .await
             .map_err(|e| StartError::Apply(e.to_string()))??;
-        let store = Store::new(Arc::new(db));
+        let store = Store::opening(opening.view());
         let external_url = match options.api.external_url.as_str() {
             "" => default_url(&http),
             given => given.to_owned(),
@@ -186,9 +193,11 @@ impl Collector {
             store,
             querier,
         });
+        let storage = tokio::spawn(read_log(opening, server.store.clone(), server.shutdown.clone()));
         let collector = Self {
             server,
             http,
+            storage,
             context: RuleSetup { alerts: options.alerts, external_url },
             reloads,
             config_file: options.config_file,
@@ -223,8 +232,11 @@ impl Collector {
     }
 
     /// Answers requests until the token is cancelled, then stops scraping and makes everything durable.
-    pub async fn run(self) {
-        let Self { server, http, context, mut reloads, config_file, allowed_hosts } = self;
+    ///
+    /// # Errors
+    /// When the log of the store could not be read.
+    pub async fn run(self) -> Result<(), StartError> {
+        let Self { server, http, storage, context, mut reloads, config_file, allowed_hosts } = self;
         let mut router = api::router(&server);
         if let Some(hosts) = allowed_hosts {
             router = web::guard(router, hosts);
@@ -246,13 +258,37 @@ impl Collector {
         server.scrapes.stopped().await;
         server.rules.stopped().await;
         server.notifier.stopped().await;
-        let db = Arc::clone(server.store.db());
-        let closed = tokio::task::spawn_blocking(move || db.close()).await;
-        if let Ok(Err(error)) = closed {
-            tracing::error!(%error, "closing the storage failed");
+        if let Some(progress) = server.store.replay() {
+            progress.stop();
+        }
+        match storage.await {
+            Ok(Ok(()) | Err(OpenError::Stopped)) => {}
+            Ok(Err(error)) => return Err(error.into()),
+            Err(fault) => return Err(StartError::Apply(format!("reading the write-ahead log: {fault}"))),
+        }
+        if let Ok(db) = server.store.db().cloned() {
+            let closed = tokio::task::spawn_blocking(move || db.close()).await;
+            if let Ok(Err(error)) = closed {
+                tracing::error!(%error, "closing the storage failed");
+            }
         }
         tracing::info!("See you next time!");
+        Ok(())
     }
+}
+
+/// Reads the log of the store, which is ready then. Without it the server ends.
+async fn read_log(opening: Opening, store: Store, shutdown: CancellationToken) -> Result<(), OpenError> {
+    // ends the server if the log cannot be read, or this panics
+    let failed = shutdown.drop_guard();
+    let db = match tokio::task::spawn_blocking(move || opening.replay()).await {
+        Ok(opened) => opened?,
+        Err(fault) => std::panic::resume_unwind(fault.into_panic()),
+    };
+    store.opened(Arc::new(db));
+    failed.disarm();
+    tracing::info!("Server is ready to receive web requests.");
+    Ok(())
 }
 
 fn load(path: &Path) -> Result<Config, StartError> {
@@ -325,6 +361,7 @@ fn db_options(options: &CollectorOptions, config: &Config) -> (tsdb::Options, St
         retention_size: size.map(|s| s.0),
         retention_percentage: share,
         wal_fsync_interval: StdDuration::from(options.wal_fsync_interval),
+        files: options.files.clone(),
         out_of_order_window: config.storage.out_of_order_time_window.millis(),
         // as often as upstream looks at its blocks; oftener for the short blocks of tests
         maintenance_interval: StdDuration::from(options.maintenance_interval)

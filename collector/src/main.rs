@@ -48,7 +48,9 @@ async fn run(flags: flags::Flags) -> ExitCode {
         tracing::info!(%address, "Listening on");
     }
     collector.reload_at(signals.reload);
-    tracing::info!("Server is ready to receive web requests.");
-    collector.run().await;
+    if let Err(error) = collector.run().await {
+        tracing::error!(err = %error, "Fatal error");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
 }

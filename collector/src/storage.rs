@@ -3,15 +3,31 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{Labels, Timestamp};
+use model::{Labels, Matcher, Timestamp};
+use parking_lot::Mutex;
 use promql::storage::{Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
-use tsdb::{AppendError, Appender, Db, Exemplar, HistogramSample, SeriesRef};
+use tokio::sync::SetOnce;
+use tsdb::{
+    Answer, AppendError, Appender, BlocksView, Db, Exemplar, HistogramSample, ReadError, ReplayProgress, SeriesRef,
+};
 
-/// The store of the collector.
+/// The store of the collector. It is ready once its log has been read; until then what is in blocks can be asked for.
 #[derive(Clone, Debug)]
 pub struct Store {
-    db: Arc<Db>,
+    shared: Arc<Shared>,
 }
+
+#[derive(Debug)]
+struct Shared {
+    db: SetOnce<Arc<Db>>,
+    /// Until the database is there.
+    blocks: Mutex<Option<BlocksView>>,
+}
+
+/// The log is still being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("TSDB not ready")]
+pub struct NotReady;
 
 /// Samples that a commit did not take, by reason. The rules are Prometheus'.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,20 +61,90 @@ impl Refusals {
     }
 }
 
+enum Readable<'a> {
+    Whole(&'a Db),
+    Blocks(BlocksView),
+}
+
 impl Store {
     /// The collector's view of a database.
     pub fn new(db: Arc<Db>) -> Self {
-        Self { db }
+        Self { shared: Arc::new(Shared { db: SetOnce::new_with(Some(db)), blocks: Mutex::default() }) }
+    }
+
+    /// That of a database whose log is being read.
+    pub(crate) fn opening(blocks: BlocksView) -> Self {
+        Self { shared: Arc::new(Shared { db: SetOnce::new(), blocks: Mutex::new(Some(blocks)) }) }
+    }
+
+    /// The log has been read.
+    pub(crate) fn opened(&self, db: Arc<Db>) {
+        // whoever finds no blocks any more finds the database
+        let _ = self.shared.db.set(db);
+        *self.shared.blocks.lock() = None;
     }
 
     /// The database.
-    pub fn db(&self) -> &Arc<Db> {
-        &self.db
+    ///
+    /// # Errors
+    /// While its log is being read.
+    pub fn db(&self) -> Result<&Arc<Db>, NotReady> {
+        self.shared.db.get().ok_or(NotReady)
+    }
+
+    /// How far the reading of the log is; `None` once the database is there.
+    pub(crate) fn replay(&self) -> Option<Arc<ReplayProgress>> {
+        self.shared.blocks.lock().as_ref().map(|blocks| Arc::clone(blocks.progress()))
+    }
+
+    /// Waits for the database.
+    pub async fn ready(&self) -> &Arc<Db> {
+        self.shared.db.wait().await
     }
 
     /// A commit to be filled.
-    pub(crate) fn batch(&self) -> Batch {
-        Batch { appender: self.db.appender(), refusals: Refusals::default() }
+    pub(crate) fn batch(&self) -> Result<Batch, NotReady> {
+        Ok(Batch { appender: self.db()?.appender(), refusals: Refusals::default() })
+    }
+
+    /// What can be read now.
+    fn readable(&self) -> Readable<'_> {
+        loop {
+            if let Ok(db) = self.db() {
+                return Readable::Whole(db);
+            }
+            // if they have gone in between, the database is there
+            if let Some(blocks) = self.shared.blocks.lock().clone() {
+                return Readable::Blocks(blocks);
+            }
+        }
+    }
+
+    /// As [`Db::label_names`]; while the log is being read what blocks have, with a warning.
+    pub(crate) fn label_names(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Answer, ReadError> {
+        match self.readable() {
+            Readable::Whole(db) => db.label_names(matchers, from, to, None),
+            Readable::Blocks(blocks) => Ok(blocks.label_names(matchers, from, to, None)),
+        }
+    }
+
+    /// As [`Db::label_values`]; while the log is being read what blocks have, with a warning.
+    pub(crate) fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Answer, ReadError> {
+        match self.readable() {
+            Readable::Whole(db) => db.label_values(name, matchers, from, to, None),
+            Readable::Blocks(blocks) => Ok(blocks.label_values(name, matchers, from, to, None)),
+        }
     }
 }
 
@@ -114,8 +200,11 @@ impl Batch {
 
 impl Storage for Store {
     fn select<'a>(&'a self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection + 'a>, StorageError> {
-        let selection =
-            self.db.select(request.matchers, request.mint, request.maxt).map_err(|e| StorageError(e.to_string()))?;
+        let (matchers, from, to) = (request.matchers, request.mint, request.maxt);
+        let selection = match self.readable() {
+            Readable::Whole(db) => db.select(matchers, from, to).map_err(|e| StorageError(e.to_string()))?,
+            Readable::Blocks(blocks) => blocks.select(matchers, from, to),
+        };
         Ok(Box::new(Selected(match request.wanted {
             Wanted::Presence => selection.presence_only(),
             Wanted::Labels | Wanted::Samples => selection,

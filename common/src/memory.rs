@@ -1,7 +1,12 @@
 //! What a small exporter's process holds in memory while it waits. It concerns the process as a whole, so a binary's `main` alone
 //! calls it.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::http::ServerStats;
 
 /// Keeps what a process holds in memory small. Not for programs with large heaps, which it walks.
 #[derive(Debug)]
@@ -10,9 +15,12 @@ pub struct SmallProcess {
     files: Vec<String>,
 }
 
-/// How often unused memory is given back: what only the start and the first scrapes needed soon, and later what a rare event
-/// has left. It costs some tens of faults on pages that are in memory, so it is nothing to do at every scrape.
+/// What only the start needed is given back after this.
 const SOON: Duration = Duration::from_secs(5);
+/// When nobody has been answered for this long, text is given back. It comes back at the cost of some tens of faults on pages that
+/// are in memory, so it is nothing to do while answers follow each other.
+const QUIET: Duration = Duration::from_millis(250);
+/// Text and heap are given back this often, for what a rare event has left.
 const LATER: Duration = Duration::from_secs(60);
 
 impl SmallProcess {
@@ -34,39 +42,64 @@ impl SmallProcess {
         Self { files }
     }
 
-    /// Gives unused memory back for as long as the program runs. Cancelling it loses nothing.
-    pub async fn keep(self) {
-        self.give_back();
+    /// Gives unused memory back for as long as the program runs; `server` tells when it works. Cancelling it loses nothing.
+    pub async fn keep(self, server: Arc<ServerStats>) {
+        give_back(&self.text());
         tokio::time::sleep(SOON).await;
         loop {
-            self.give_back();
-            tokio::time::sleep(LATER).await;
+            trim_heap();
+            let text = self.text();
+            give_back(&text);
+            let working = async {
+                loop {
+                    quiet(&server.answered).await;
+                    give_back(&text);
+                }
+            };
+            let _ = tokio::time::timeout(LATER, working).await;
         }
     }
 
-    /// Gives back free memory of the heap, and pages of the program's text and of its libraries', which come back from their files
-    /// when they are needed again. What was loaded later is left alone: it may be unloaded meanwhile, and its addresses be
-    /// something else's.
-    #[expect(
-        unsafe_code,
-        reason = "no safe function does it: half of the memory of the waiting program was measured to be such text"
-    )]
-    fn give_back(&self) {
-        #[cfg(target_env = "gnu")]
-        // SAFETY: returns free memory only
+    /// Where text is mapped that can be given back. What was loaded after the start is left alone: it may be unloaded meanwhile, and
+    /// its addresses be something else's.
+    fn text(&self) -> Text {
+        Text(unchanged(&std::fs::read_to_string("/proc/self/smaps").unwrap_or_default(), &self.files))
+    }
+}
+
+/// Mappings of the program's file and of those of libraries it was linked with, which the dynamic linker never unloads; private, without
+/// the right to write, and without a page that differs from the file.
+struct Text(Vec<(usize, usize)>);
+
+/// Gives back pages of text, which come back from their files when they are needed again.
+#[expect(
+    unsafe_code,
+    reason = "no safe function does it: two thirds of the memory of the waiting program was measured to be such text"
+)]
+fn give_back(text: &Text) {
+    for &(start, end) in &text.0 {
+        // SAFETY: by what is said of `Text` the range stays mapped from the same file, and what is dropped is read again from it at the
+        // next access, with the same bytes
         unsafe {
-            libc::malloc_trim(0);
-        }
-        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-        for (start, end) in unchanged(&maps, &self.files) {
-            // SAFETY: the range is mapped from the program's file or from that of a library it was linked with, which the dynamic
-            // linker never unloads; privately, without the right to write, and without a page that differs from the file: what is
-            // dropped is read again from it at the next access, with the same bytes
-            unsafe {
-                libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
-            }
+            libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
         }
     }
+}
+
+/// Gives back free memory of the heap.
+#[expect(unsafe_code, reason = "no safe function does it")]
+fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: returns free memory only
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Waits for an answer, and until none has followed the last one for a while.
+async fn quiet(answered: &Notify) {
+    answered.notified().await;
+    while tokio::time::timeout(QUIET, answered.notified()).await.is_ok() {}
 }
 
 /// The file of a line of `/proc/self/maps`, if it is mapped from one.
@@ -118,13 +151,30 @@ a000-b000 r--p 00000000 fe:00 2   /lib/y (deleted)\nAnonymous:             0 kB\
         assert_eq!(of(&[]), []);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn it_is_quiet_when_no_answer_has_followed_for_a_while() {
+        let answered = Arc::new(Notify::new());
+        let begin = tokio::time::Instant::now();
+        let answers = answered.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                tokio::time::sleep(QUIET / 2).await;
+                answers.notify_one();
+            }
+        });
+        quiet(&answered).await;
+        assert_eq!(begin.elapsed(), QUIET * 6);
+        assert!(tokio::time::timeout(LATER, quiet(&answered)).await.is_err(), "there was no further answer");
+    }
+
     #[test]
     fn the_program_runs_on() {
         let text: Vec<String> = (0..1000).map(|n| format!("{n:?}")).collect();
         let process = SmallProcess::at_start();
         let program = std::env::current_exe().unwrap();
         assert!(process.files.iter().any(|file| Path::new(file) == program), "{:?}", process.files);
-        process.give_back();
+        give_back(&process.text());
+        trim_heap();
         assert_eq!(text.join(","), (0..1000).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
     }
 }

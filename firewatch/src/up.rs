@@ -98,10 +98,10 @@ async fn up(arguments: Arguments) -> Result<(), String> {
     announce(&arguments, &url, exporters, web, &data, &config_file);
 
     collector.reload_at(signals.reload);
-    collector.run().await;
+    let outcome = collector.run().await;
     signals.shutdown.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(10), tasks.join()).await;
-    Ok(())
+    outcome.map_err(|e| e.to_string())
 }
 
 fn exporter(address: IpAddr, port: u16) -> Result<node_exporter::Bound, String> {

@@ -18,7 +18,7 @@ pub use collector::{Collector, CollectorError};
 pub use exporter::{Exporter, GatherError, Selection, SelectionError};
 pub use files::Paths;
 pub use flags::{Config, PROGRAM, parse};
-pub use web::{Bound, StartError, bind, run};
+pub use web::{Bound, StartError, bind};
 
 /// The names of all collectors there are, in their order.
 pub fn collector_names() -> impl Iterator<Item = &'static str> {

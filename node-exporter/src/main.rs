@@ -16,7 +16,7 @@ fn main() {
         Ok(runtime) => runtime.block_on(async {
             let signals = daemon::signals().map_err(|e| e.to_string())?;
             let exporter = node_exporter::bind(config).map_err(|e| e.to_string())?;
-            tokio::spawn(memory.keep());
+            tokio::spawn(memory.keep(exporter.stats()));
             exporter.serve(signals.shutdown).await;
             Ok(())
         }),

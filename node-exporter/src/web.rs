@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use common::http::{
-    LandingLink, LandingPage, Limits, MetricsHandlerStats, Server, ServerError, ServerOptions, landing_response,
-    metrics_response, text_response,
+    LandingLink, LandingPage, Limits, MetricsHandlerStats, Server, ServerError, ServerOptions, ServerStats,
+    landing_response, metrics_response, text_response,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +61,11 @@ impl Bound {
         self.server.addresses()
     }
 
+    /// What will have happened in its server.
+    pub fn stats(&self) -> Arc<ServerStats> {
+        self.server.stats()
+    }
+
     /// Serves metrics until the token is cancelled.
     pub async fn serve(self, shutdown: CancellationToken) {
         let Self { config, server } = self;
@@ -73,12 +78,6 @@ impl Bound {
         }
         server.serve(router(&config, exporter), shutdown).await;
     }
-}
-
-/// Listens and serves metrics until the token is cancelled.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), StartError> {
-    bind(config)?.serve(shutdown).await;
-    Ok(())
 }
 
 fn router(config: &Config, exporter: Exporter) -> Router {

@@ -36,7 +36,7 @@ pub(super) async fn delete_series(State(server): State<Arc<Server>>, params: Par
         .collect::<Result<_, _>>()?;
     blocking(move || {
         for matchers in &selectors {
-            server.store.db().delete(matchers, from, to).map_err(|e| ApiError::internal(e.to_string()))?;
+            server.store.db()?.delete(matchers, from, to).map_err(|e| ApiError::internal(e.to_string()))?;
         }
         Ok(no_content())
     })
@@ -47,7 +47,7 @@ pub(super) async fn delete_series(State(server): State<Arc<Server>>, params: Par
 pub(super) async fn clean_tombstones(State(server): State<Arc<Server>>) -> ApiResult {
     enabled(&server)?;
     blocking(move || {
-        server.store.db().clean_tombstones().map_err(|e| ApiError::internal(e.to_string()))?;
+        server.store.db()?.clean_tombstones().map_err(|e| ApiError::internal(e.to_string()))?;
         Ok(no_content())
     })
     .await
@@ -69,9 +69,10 @@ pub(super) async fn snapshot(State(server): State<Arc<Server>>, params: Params) 
     blocking(move || {
         let now = model::format_rfc3339_millis(model::now_millis());
         let name: String = now.chars().filter(char::is_ascii_alphanumeric).collect();
+        let db = server.store.db()?;
         let folder = server.options.storage_path.join("snapshots").join(&name);
         std::fs::create_dir_all(&folder).map_err(|e| ApiError::internal(format!("create snapshot directory: {e}")))?;
-        server.store.db().snapshot(&folder, !skip_head).map_err(|e| ApiError::internal(e.to_string()))?;
+        db.snapshot(&folder, !skip_head).map_err(|e| ApiError::internal(e.to_string()))?;
         Ok(success(Snapshot { name }))
     })
     .await

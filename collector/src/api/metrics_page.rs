@@ -47,7 +47,7 @@ fn server_state(server: &Server, page: &mut Page) {
         "prometheus_ready",
         "Whether Prometheus startup was fully completed and the server is ready for normal operation.",
         &[],
-        1.0,
+        f64::from(u8::from(server.store.db().is_ok())),
     );
     let (limit, running) = server.querier.concurrency();
     page.gauge(
@@ -201,8 +201,9 @@ fn rules_and_alerts(server: &Server, page: &mut Page) {
 }
 
 fn storage(server: &Server, page: &mut Page) {
-    let m = server.store.db().metrics();
-    let kept = server.store.db().options();
+    // while the log is being read there is nothing to tell
+    let Ok(db) = server.store.db() else { return };
+    let (m, kept) = (db.metrics(), db.options());
     let gauges = [
         (
             "prometheus_tsdb_retention_limit_seconds",

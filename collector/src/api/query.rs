@@ -174,7 +174,7 @@ pub(super) async fn exemplars(State(server): State<Arc<Server>>, params: Params)
     let (_, expr) = parse(&server, &params)?;
     let selectors: Vec<_> = expr.selectors().into_iter().map(|selector| selector.matchers.clone()).collect();
     super::series::blocking(move || {
-        let found = server.store.db().exemplars(&selectors, from, to);
+        let found = server.store.db()?.exemplars(&selectors, from, to);
         Ok(success_raw(&super::query_json::encode_exemplars(&found), &[], &[]))
     })
     .await

@@ -77,6 +77,9 @@ pub(super) async fn write(State(server): State<Arc<Server>>, headers: HeaderMap,
     if let Err(refusal) = check_headers(&headers) {
         return *refusal;
     }
+    if let Err(error) = server.store.db() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+    }
     let request = match decode(&body) {
         Ok(request) => request,
         Err(message) => return refuse(StatusCode::BAD_REQUEST, message),
@@ -132,7 +135,7 @@ pub fn decode(body: &[u8]) -> Result<WriteRequest, String> {
 
 /// Stores a request in one commit. `Ok(Some)` tells what was refused; the rest is stored.
 fn store(server: &Server, request: &WriteRequest) -> Result<Option<String>, String> {
-    let mut batch = server.store.batch();
+    let mut batch = server.store.batch().map_err(|e| e.to_string())?;
     let mut fault = None;
     let newest = model::now_millis() + 10 * 60 * 1000;
     for series in &request.timeseries {

@@ -6,6 +6,8 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
+use crate::storage::NotReady;
+
 /// Why a request is not answered, as upstream sorts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorType {
@@ -34,6 +36,12 @@ pub(super) struct ApiError {
 
 /// The answer of an API function.
 pub(super) type ApiResult = Result<Response, ApiError>;
+
+impl From<NotReady> for ApiError {
+    fn from(error: NotReady) -> Self {
+        Self { kind: ErrorType::Unavailable, message: error.to_string() }
+    }
+}
 
 impl ApiError {
     /// A wrong request.

@@ -54,7 +54,7 @@ pub(super) async fn series(State(server): State<Arc<Server>>, params: Params) ->
 /// `/api/v1/labels`
 pub(super) async fn labels(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
-    let names = move |matchers: &[Matcher]| server.store.db().label_names(matchers, range.from, range.to, None);
+    let names = move |matchers: &[Matcher]| server.store.label_names(matchers, range.from, range.to);
     blocking(move || gather(&selectors, range.limit, names)).await
 }
 
@@ -69,8 +69,7 @@ pub(super) async fn label_values(
         return Err(ApiError::bad("invalid label name: \"\""));
     }
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
-    let values =
-        move |matchers: &[Matcher]| server.store.db().label_values(&name, matchers, range.from, range.to, None);
+    let values = move |matchers: &[Matcher]| server.store.label_values(&name, matchers, range.from, range.to);
     blocking(move || gather(&selectors, range.limit, values)).await
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn runtime_info(State(server): State<Arc<Server>>) -> Response 
         server_time: format_rfc3339_millis(now_millis()),
         reload_config_success: reload.success,
         last_config_time: format_rfc3339_millis(reload.last_success / 1000 * 1000),
-        corruption_count: server.store.db().metrics().wal_corruptions,
+        corruption_count: server.store.db().map_or(0, |db| db.metrics().wal_corruptions),
         goroutine_count: threads,
         gomaxprocs: std::thread::available_parallelism().map_or(1, Into::into),
         gomemlimit: i64::MAX,
@@ -147,7 +147,7 @@ pub(super) async fn tsdb(State(server): State<Arc<Server>>, params: Params) -> A
         },
     };
     blocking(move || {
-        let status = server.store.db().status(limit);
+        let status = server.store.db()?.status(limit);
         let counts = |list: Vec<NamedCount>| list.into_iter().map(|c| Count { name: c.name, value: c.value }).collect();
         Ok(success(TsdbStatus {
             head_stats: HeadStats {
@@ -173,8 +173,14 @@ struct WalReplay {
     current: u64,
 }
 
-/// `/api/v1/status/walreplay`: the server listens only after the replay, so it is always complete.
+/// `/api/v1/status/walreplay`: numbers of segments, the last of which is being written to once all have been read.
 pub(super) async fn wal_replay(State(server): State<Arc<Server>>) -> Response {
-    let segment = server.store.db().metrics().wal_segment_current;
-    success(WalReplay { min: 0, max: segment, current: segment })
+    let (min, max, current) = match server.store.replay() {
+        Some(progress) => progress.segments(),
+        None => {
+            let segment = server.store.db().map_or(0, |db| db.metrics().wal_segment_current);
+            (0, segment, segment)
+        }
+    };
+    success(WalReplay { min, max, current })
 }

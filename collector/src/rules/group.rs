@@ -229,7 +229,7 @@ impl RuleGroup {
         if orphans.is_empty() {
             return;
         }
-        let mut batch = context.store.batch();
+        let Ok(mut batch) = context.store.batch() else { return };
         for series in orphans {
             batch.sample(series, time, STALE_NAN);
         }
@@ -299,7 +299,7 @@ fn restored_start(was_active_at: i64, down_at: i64, now: i64, hold: i64, grace: 
 
 /// Stores a rule's series, and ends those that it no longer gives.
 fn store(rule: &mut Rule, vector: Vec<QuerySample>, context: &RuleContext, at: Timestamp) -> Result<usize, String> {
-    let mut batch = context.store.batch();
+    let mut batch = context.store.batch().map_err(|e| e.to_string())?;
     let mut produced = HashMap::with_capacity(vector.len());
     let count = vector.len();
     for sample in vector {

@@ -112,6 +112,13 @@ async fn run(
     mut ended: tokio::sync::watch::Receiver<Option<bool>>,
     shutdown: CancellationToken,
 ) {
+    // rules would take what the log has not told yet for absent
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return,
+        _ = ended.wait_for(Option::is_some) => return,
+        _ = context.store.ready() => {}
+    }
     let interval = group.interval.millis().max(1);
     let mut restored = false;
     let mut due = first_due(now_millis(), interval, group.hash());

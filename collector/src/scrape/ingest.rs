@@ -18,7 +18,7 @@ use super::report::{Report, ReportSeries};
 use super::target::{LabelMerge, Target};
 use crate::config::ScrapeConfig;
 use crate::relabel;
-use crate::storage::{Batch, Refusals, Store};
+use crate::storage::{Batch, NotReady, Refusals, Store};
 
 /// Samples may be this far ahead of the clock.
 const MAX_AHEAD_MILLIS: i64 = 10 * 60 * 1000;
@@ -41,6 +41,9 @@ pub enum IngestError {
     /// The store did not take it.
     #[error("storage: {0}")]
     Storage(String),
+    /// The store does not take anything yet.
+    #[error("storage: {0}")]
+    NotReady(#[from] NotReady),
 }
 
 /// What a target's scrapes leave behind for the next one.
@@ -92,7 +95,10 @@ impl Ingest {
                     counts: (counts.scraped, counts.kept, counts.new),
                     body_size: if too_large { Some(-1.0) } else { body_size.map(|b| b as f64) },
                 };
-                let mut batch = store.batch();
+                let mut batch = match store.batch() {
+                    Ok(batch) => batch,
+                    Err(fault) => return (Err(fault.into()), Refusals::default()),
+                };
                 self.mark_ended(&mut batch, time);
                 self.reports.append(&mut batch, &self.merge, &self.config, &self.target, time, &report);
                 match batch.commit() {
@@ -105,7 +111,7 @@ impl Ingest {
 
     /// Marks all series of the target as ended at `time`: it is gone.
     pub(super) fn end(&mut self, store: &Store, time: Timestamp) -> Result<(), IngestError> {
-        let mut batch = store.batch();
+        let mut batch = store.batch()?;
         self.mark_ended(&mut batch, time);
         self.reports.end(&mut batch, time);
         batch.commit().map(|_| ()).map_err(IngestError::Storage)
@@ -133,7 +139,7 @@ impl Ingest {
         started: Instant,
         page: &Page,
     ) -> Result<Refusals, (IngestError, Counts)> {
-        let mut batch = store.batch();
+        let mut batch = store.batch().map_err(|e| (e.into(), Counts::default()))?;
         let cache = std::mem::take(&mut self.cache);
         let options = ParseOptions {
             classic_histograms: self.config.always_scrape_classic_histograms,

@@ -90,6 +90,12 @@ impl TargetLoop {
             () = self.ends.shutdown.cancelled() => return None,
             page = self.fetch() => page,
         };
+        // while the log is being read, the page waits here
+        tokio::select! {
+            biased;
+            () = self.ends.shutdown.cancelled() => return None,
+            _ = self.store.ready() => {}
+        }
         let store = self.store.clone();
         // parsing a large page takes milliseconds, which other targets should not wait for
         let work = tokio::task::spawn_blocking(move || {

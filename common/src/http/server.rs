@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls;
 use tokio_util::sync::CancellationToken;
@@ -109,6 +109,8 @@ pub struct ServerStats {
     pub closed: AtomicU64,
     /// TLS handshakes that failed.
     pub handshake_errors: AtomicU64,
+    /// Told after each answer.
+    pub answered: Notify,
 }
 
 /// A server that listens and does not answer yet.
@@ -370,12 +372,15 @@ fn routed(
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     let call = AssertUnwindSafe(context.router.clone().call(request)).catch_unwind();
-    call.map(|result| match result {
-        Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
-        Err(_) => {
-            context.stats.panics.fetch_add(1, Ordering::Relaxed);
-            text_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
+    call.map(|result| {
+        context.stats.answered.notify_one();
+        match result {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => {
+                context.stats.panics.fetch_add(1, Ordering::Relaxed);
+                text_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
+            }
         }
     })
 }

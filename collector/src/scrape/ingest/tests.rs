@@ -40,7 +40,7 @@ impl Bench {
 
     /// The samples of a metric: series without job and instance, and the values, `-` for a staleness marker.
     fn stored(&self, metric: &str) -> Vec<String> {
-        let selection = self.store.db().select(&[Matcher::equal(METRIC_NAME, metric)], 0, i64::MAX).unwrap();
+        let selection = self.store.db().unwrap().select(&[Matcher::equal(METRIC_NAME, metric)], 0, i64::MAX).unwrap();
         let samples = selection.read(0..selection.labels().len(), 0, i64::MAX).unwrap();
         let shown = |v: &f64| if is_stale(*v) { "-".to_owned() } else { v.to_string() };
         selection
@@ -136,7 +136,7 @@ fn exemplars_are_kept() {
     let mut bench = Bench::new("");
     let page = "# TYPE m counter\nm_total 1 # {trace_id=\"abc\"} 0.5\n# EOF\n";
     bench.scrape_as(FormatKind::OpenMetrics1_0_0, page).0.unwrap();
-    let found = bench.store.db().exemplars(&[vec![Matcher::equal(METRIC_NAME, "m_total")]], 0, i64::MAX);
+    let found = bench.store.db().unwrap().exemplars(&[vec![Matcher::equal(METRIC_NAME, "m_total")]], 0, i64::MAX);
     assert_eq!(found[0].1[0].labels.to_string(), r#"{trace_id="abc"}"#);
     assert_eq!((found[0].1[0].value, found[0].1[0].timestamp), (0.5, bench.time));
 }

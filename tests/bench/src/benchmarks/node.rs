@@ -17,11 +17,12 @@ const CONTESTANTS: [Contestant; 2] = [
     Contestant { name: "prometheus-node-exporter", maker: Maker::Peer },
 ];
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column { key: "cpu_seconds_per_scrape", title: "CPU/scrape", unit: Unit::Milliseconds, compared: true },
     Column { key: "first_byte_median_seconds", title: "first byte", unit: Unit::Milliseconds, compared: true },
     Column { key: "first_byte_p99_seconds", title: "p99", unit: Unit::Milliseconds, compared: true },
     Column { key: "rss_bytes", title: "RSS", unit: Unit::Megabytes, compared: true },
+    Column { key: "rss_rest_bytes", title: "RSS at rest", unit: Unit::Megabytes, compared: true },
     Column { key: "rss_anon_bytes", title: "RSS anon", unit: Unit::Megabytes, compared: true },
     Column { key: "rss_peak_bytes", title: "RSS peak", unit: Unit::Megabytes, compared: true },
     Column { key: "series", title: "series", unit: Unit::Count, compared: false },
@@ -38,6 +39,9 @@ struct Work {
     pause: Duration,
     arguments: Vec<String>,
 }
+
+/// After the last scrape, before memory at rest is read: scrapers ask four times a minute.
+const REST: Duration = Duration::from_secs(5);
 
 /// The machine of `--large`.
 const LARGE: Size = Size { cpus: 256, disks: 500, mounts: 2000, interfaces: 5000 };
@@ -123,6 +127,8 @@ fn measure(found: &Found, work: &Work, folder: &Path) -> Result<Vec<Option<f64>>
     }
     let spent = running.processor_time()? - before;
     let memory = running.memory()?;
+    std::thread::sleep(REST);
+    let rest = running.memory()?;
     running.stop()?;
     first_bytes.sort_by(f64::total_cmp);
     let series = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
@@ -131,6 +137,7 @@ fn measure(found: &Found, work: &Work, folder: &Path) -> Result<Vec<Option<f64>>
         first_bytes[scrapes / 2],
         first_bytes[scrapes * 99 / 100],
         memory.resident as f64,
+        rest.resident as f64,
         memory.anonymous as f64,
         memory.peak as f64,
         series as f64,
