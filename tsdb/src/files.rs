@@ -17,6 +17,7 @@ const PART: usize = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     observer: Option<Arc<dyn FileObserver>>,
+    read_only: bool,
 }
 
 /// Sees every file operation of a store; for tests of what faults and losses of power do. It may be called from several
@@ -72,13 +73,27 @@ pub enum FileOperation<'a> {
     List(&'a Path),
 }
 
+impl FileOperation<'_> {
+    fn changes(&self) -> bool {
+        !matches!(self, Self::Open(_) | Self::Read(_) | Self::List(_))
+    }
+}
+
 impl Files {
     /// The file system with an observer of all that is done.
     pub fn observed(observer: Arc<dyn FileObserver>) -> Self {
-        Self { observer: Some(observer) }
+        Self { observer: Some(observer), read_only: false }
+    }
+
+    /// One that refuses every change.
+    pub(crate) fn read_only() -> Self {
+        Self { observer: None, read_only: true }
     }
 
     fn perform<T>(&self, operation: FileOperation<'_>, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if self.read_only && operation.changes() {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         perform(self.observer.as_ref(), operation, work)
     }
 
@@ -126,6 +141,7 @@ impl Files {
 
     /// Opens a file to read it, and to write it too if that is said.
     pub(crate) fn open(&self, path: &Path, write: bool) -> Result<StoreFile, FileError> {
+        let write = write && !self.read_only;
         let open = || OpenOptions::new().read(true).write(write).open(path);
         let file = self.perform(FileOperation::Open(path), open).map_err(FileError::at("open", path))?;
         Ok(self.file(path, file))

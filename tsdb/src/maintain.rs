@@ -24,38 +24,58 @@ use crate::wal::RecordBuilder;
 /// Labels of a checkpoint's series record, about; more go to the next.
 const CHECKPOINT_RECORD: usize = 1 << 20;
 
-/// Opens the blocks in a folder. What was being written at a crash, and blocks that others replace, are removed.
-pub(crate) fn open_blocks(files: &Files, dir: &Path) -> Result<(Vec<Arc<Block>>, Vec<DamagedBlock>), FileError> {
-    let mut blocks = Vec::new();
-    let mut damaged: Vec<DamagedBlock> = Vec::new();
+/// The blocks in a folder.
+pub(crate) struct FoundBlocks {
+    /// Those that count, oldest first.
+    pub(crate) blocks: Vec<Arc<Block>>,
+    /// Those that cannot be opened.
+    pub(crate) damaged: Vec<DamagedBlock>,
+    /// What was being written at a crash: its name says that it does not count.
+    unfinished: Vec<PathBuf>,
+    /// Blocks that others replace.
+    replaced: Vec<Arc<Block>>,
+}
+
+/// Finds the blocks in a folder and opens them. Changes nothing.
+pub(crate) fn find_blocks(files: &Files, dir: &Path) -> Result<FoundBlocks, FileError> {
+    let mut found =
+        FoundBlocks { blocks: Vec::new(), damaged: Vec::new(), unfinished: Vec::new(), replaced: Vec::new() };
     for path in files.list(dir)? {
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
         if name.ends_with(TEMPORARY) {
-            // its name says that it does not count
-            let removed = files.sync_dir(dir).map_err(|e| e.source).and_then(|()| files.remove_tree(&path));
-            if let Err(error) = removed {
-                tracing::error!(path = %path.display(), %error, "cannot remove an unfinished block");
-            }
+            found.unfinished.push(path);
         } else if name.parse::<Ulid>().is_ok() {
             match Block::open(files, &path) {
-                Ok(block) => blocks.push(Arc::new(block)),
+                Ok(block) => found.blocks.push(Arc::new(block)),
+                // somebody who writes has just merged it: another one has its samples, which may not be in this list
+                Err(_) if !path.exists() => return Err(FileError::at("open", &path)(io::ErrorKind::NotFound.into())),
                 Err(error) => {
                     tracing::error!(block = name, %error, "left out a damaged block");
                     let range = BlockMeta::read(files, &path).ok().map(|m| (m.min_time, m.max_time));
-                    damaged.push((range, format!("block {name} left out: {error}")));
+                    found.damaged.push((range, format!("block {name} left out: {error}")));
                 }
             }
         }
     }
-    let replaced: HashSet<Ulid> = blocks.iter().flat_map(|b| &b.meta.compaction.parents).map(|p| p.ulid).collect();
-    blocks.retain(|block| {
-        let keep = !replaced.contains(&block.meta.ulid);
-        if !keep {
-            remove_dir(files, &block.dir);
+    let replaced: HashSet<Ulid> =
+        found.blocks.iter().flat_map(|b| &b.meta.compaction.parents).map(|p| p.ulid).collect();
+    found.replaced = found.blocks.extract_if(.., |block| replaced.contains(&block.meta.ulid)).collect();
+    found.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.meta.ulid));
+    Ok(found)
+}
+
+/// Opens the blocks in a folder. What was being written at a crash, and blocks that others replace, are removed.
+pub(crate) fn open_blocks(files: &Files, dir: &Path) -> Result<(Vec<Arc<Block>>, Vec<DamagedBlock>), FileError> {
+    let FoundBlocks { blocks, damaged, unfinished, replaced } = find_blocks(files, dir)?;
+    for path in unfinished {
+        let removed = files.sync_dir(dir).map_err(|e| e.source).and_then(|()| files.remove_tree(&path));
+        if let Err(error) = removed {
+            tracing::error!(path = %path.display(), %error, "cannot remove an unfinished block");
         }
-        keep
-    });
-    blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.meta.ulid));
+    }
+    for block in replaced {
+        remove_dir(files, &block.dir);
+    }
     Ok((blocks, damaged))
 }
 

@@ -22,7 +22,7 @@ use crate::metrics::Counters;
 use crate::options::Options;
 use crate::replay::{self, Replayed};
 use crate::select::Selection;
-use crate::wal::{WalOptions, WalWriter};
+use crate::wal::{TornEnd, WalOptions, WalWriter};
 
 /// A folder that is held and whose blocks are open. Nothing has been read of the log.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Opening {
                 (state, None)
             }
         };
-        let mut replayed = replay::replay(&files, &wal_dir, state, known, &counters, &progress)?;
+        let mut replayed = replay::replay(&files, &wal_dir, state, known, &counters, &progress, TornEnd::Cut)?;
         if progress.is_stopped() {
             // what has been read of the head is taken over by the next start
             replayed.groups.area.keep();
@@ -186,7 +186,7 @@ impl Opening {
 }
 
 /// The ranges of blocks that were cut from the head, ends not included. Of what was imported the head knows nothing.
-fn cut_ranges(blocks: &[Arc<Block>]) -> impl Iterator<Item = (Timestamp, Timestamp)> {
+pub(crate) fn cut_ranges(blocks: &[Arc<Block>]) -> impl Iterator<Item = (Timestamp, Timestamp)> {
     blocks.iter().filter(|b| !b.meta.compaction.is_imported()).map(|b| (b.meta.min_time, b.meta.max_time))
 }
 

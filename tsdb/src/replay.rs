@@ -10,7 +10,7 @@ use crate::head::{Entry, Groups, HeadSnapshot, Limits, SeriesIndex};
 use crate::metrics::Counters;
 use crate::opening::ReplayProgress;
 use crate::select::{Selection, Source};
-use crate::wal::{self, Known, ReplayStats, Section};
+use crate::wal::{self, Known, ReplayStats, Section, TornEnd};
 
 /// The head as the log tells it.
 pub(crate) struct Replayed {
@@ -33,9 +33,10 @@ pub(crate) fn replay(
     known: Option<Known>,
     counters: &Counters,
     progress: &ReplayProgress,
+    torn: TornEnd,
 ) -> Result<Replayed, FileError> {
     state.groups.late_came_before = known.is_some();
-    state.stats = wal::replay(files, dir, known, progress, |section| state.apply(section))?;
+    state.stats = wal::replay(files, dir, known, progress, torn, |section| state.apply(section))?;
     state.groups.late_came_before = true;
     state.index.post_all();
     counters.wal_corruptions.add(state.stats.damaged);
@@ -227,7 +228,7 @@ mod tests {
         let area = SpillArea::open(&files, &dir.path().join("head")).unwrap();
         let counters = Counters::default();
         let state = Replayed::new(Groups::new(bounds, area), ExemplarStore::new(0));
-        let mut state = replay(&files, &wal, state, None, &counters, &ReplayProgress::default()).unwrap();
+        let mut state = replay(&files, &wal, state, None, &counters, &ReplayProgress::default(), TornEnd::Cut).unwrap();
         assert_eq!(counters.wal_unknown_series.get(), 1);
         let labels = model::Labels::from_pairs([("__name__", "new")]);
         assert_eq!(state.index.get_or_create(&labels), Some((8, true)));

@@ -4,7 +4,7 @@ mod reader;
 pub(crate) mod record;
 mod writer;
 
-pub(crate) use reader::{Frame, Frames, Known, ReplayStats, list, replay};
+pub(crate) use reader::{Frame, Frames, Known, ReplayStats, TornEnd, list, replay};
 pub(crate) use record::{RecordBuilder, Section};
 pub(crate) use writer::{Segment, WalOptions, WalWriter};
 

@@ -9,6 +9,8 @@ use common::exposition::{Entry, LabelError, ParseError, labels_of};
 use model::{Duration, METRIC_NAME};
 use tsdb::{BulkLoader, BulkReport, BulkSeries, ImportError, Options};
 
+use super::list;
+
 /// Bytes of the input in memory; a line is no longer.
 const WINDOW: usize = 4 << 20;
 
@@ -141,28 +143,10 @@ impl Page {
     }
 }
 
-/// A line for each block, with promtool's columns.
+/// The blocks that are there now, and what was loaded.
 fn print(report: &BulkReport) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "{:<26}  {:>13}  {:>13}  {:>13}  {:>12}  {:>12}  {:>10}",
-        "BLOCK ULID", "MIN TIME", "MAX TIME", "DURATION", "NUM SAMPLES", "NUM CHUNKS", "NUM SERIES"
-    )?;
-    for m in &report.blocks {
-        let duration = Duration::from_millis(m.max_time - m.min_time);
-        writeln!(
-            out,
-            "{}  {:>13}  {:>13}  {:>13}  {:>12}  {:>12}  {:>10}",
-            m.ulid,
-            m.min_time,
-            m.max_time,
-            duration.to_string(),
-            m.stats.num_samples,
-            m.stats.num_chunks,
-            m.stats.num_series
-        )?;
-    }
+    list::print(&mut out, report.blocks.iter().map(|meta| (meta, None)), false)?;
     let (samples, series) = (report.samples - report.duplicates, report.series);
     writeln!(
         out,

@@ -141,6 +141,13 @@ impl BlockSelection {
         self.deleted.get(self.ids[at])
     }
 
+    /// Keeps some of the series.
+    pub(crate) fn retain(&mut self, keep: &[bool]) {
+        let (mut ids, mut columns) = (keep.iter(), keep.iter());
+        self.ids.retain(|_| ids.next().is_some_and(|keep| *keep));
+        self.columns.retain(|_| columns.next().is_some_and(|keep| *keep));
+    }
+
     fn times(&self, number: u32) -> Result<&Arc<[Timestamp]>, ReadError> {
         let slot = &self.times[number as usize];
         if let Some(times) = slot.get() {

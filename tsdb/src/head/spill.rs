@@ -19,6 +19,8 @@ const WINDOW: usize = 1 << 20;
 /// only as far as an image of the head refers to it.
 pub(crate) struct SpillArea {
     files: Files,
+    /// No file is written.
+    heap_only: bool,
     dir: PathBuf,
     current: Mutex<Current>,
     /// An image refers to the files that are left: they outlive the process.
@@ -247,9 +249,16 @@ impl SpillArea {
     /// Takes a folder of its own. What is there stays until [`SpillArea::sweep`].
     pub(crate) fn open(files: &Files, dir: &Path) -> Result<Self, FileError> {
         files.create_dir(dir)?;
-        let area = Self { files: files.clone(), dir: dir.to_owned(), current: Mutex::default(), keep: Arc::default() };
+        let (files, dir) = (files.clone(), dir.to_owned());
+        let area = Self { files, heap_only: false, dir, current: Mutex::default(), keep: Arc::default() };
         area.current.lock().number = area.numbers()?.into_iter().max().unwrap_or(0);
         Ok(area)
+    }
+
+    /// Keeps everything in the heap.
+    pub(crate) fn heap_only() -> Self {
+        let (files, dir) = (Files::read_only(), PathBuf::new());
+        Self { files, heap_only: true, dir, current: Mutex::default(), keep: Arc::default() }
     }
 
     fn numbers(&self) -> Result<Vec<u64>, FileError> {
@@ -304,6 +313,9 @@ impl SpillArea {
 
     /// Stores bytes; in the heap if the file cannot be written, which is logged once.
     pub(crate) fn store(&self, bytes: &[u8]) -> Stored {
+        if self.heap_only {
+            return Stored::Heap(bytes.into());
+        }
         let mut current = self.current.lock();
         match self.write(&mut current, bytes) {
             Ok((file, offset)) => {

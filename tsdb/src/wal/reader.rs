@@ -39,6 +39,15 @@ pub(crate) fn list(files: &Files, dir: &Path) -> Result<(Vec<u64>, Vec<u64>), Fi
     Ok((segments, checkpoints))
 }
 
+/// What becomes of a damaged end of the log: a record that was being written at a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TornEnd {
+    /// It is cut off, so that the log can be written on.
+    Cut,
+    /// It stays: somebody else may be writing it.
+    Keep,
+}
+
 /// What of the log need not be read.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
@@ -51,12 +60,13 @@ pub(crate) struct Known {
 }
 
 /// Reads the log in order and calls `apply` with all that is in it but for what is `known`. Damaged parts are left out, counted
-/// and logged; a damaged end of the last segment is cut off. When `progress` is stopped it returns early.
+/// and logged; `torn` says what becomes of a damaged end of the last segment. When `progress` is stopped it returns early.
 pub(crate) fn replay(
     store: &Files,
     dir: &Path,
     known: Option<Known>,
     progress: &ReplayProgress,
+    torn: TornEnd,
     mut apply: impl FnMut(Section),
 ) -> Result<ReplayStats, FileError> {
     let (segments, checkpoints) = list(store, dir)?;
@@ -92,7 +102,7 @@ pub(crate) fn replay(
                     break;
                 }
                 number.iter().for_each(|number| progress.at(*number));
-                let place = Place { checkpoint: number.is_none(), last: at + 1 == files.len() };
+                let place = Place { checkpoint: number.is_none(), last: at + 1 == files.len(), torn };
                 let (max_time, seen) = read_file(store, path, place, stats, &sender)?;
                 stats.segments.extend(number.map(|number| Segment { number, max_time, min_valid: flushed }));
                 flushed = flushed.max(seen);
@@ -116,6 +126,7 @@ pub(crate) fn replay(
 struct Place {
     checkpoint: bool,
     last: bool,
+    torn: TornEnd,
 }
 
 /// Returns the latest sample of the file, and the latest time that is said to be in blocks.
@@ -161,6 +172,7 @@ fn read_file(
                 stats.damaged += 1;
                 tracing::warn!(path = %path.display(), offset, bytes, "left out a damaged part of the log");
             }
+            Frame::Torn { .. } if place.last && place.torn == TornEnd::Keep => {}
             Frame::Torn { offset, bytes } => {
                 stats.damaged += 1;
                 tracing::warn!(path = %path.display(), offset, bytes, "cut off the damaged end of the log");

@@ -1,0 +1,112 @@
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use model::{Matcher, Timestamp};
+
+use crate::block::BlockMeta;
+use crate::blocks::Blocks;
+use crate::db::FOLDER;
+use crate::error::{FileError, OpenError};
+use crate::exemplars::ExemplarStore;
+use crate::files::Files;
+use crate::head::{Bounds, Groups, HeadSnapshot, SpillArea};
+use crate::maintain::{self, FoundBlocks};
+use crate::metrics::Counters;
+use crate::opening::{ReplayProgress, cut_ranges};
+use crate::options::Options;
+use crate::postings;
+use crate::replay::{self, Replayed};
+use crate::select::{Selection, Source};
+use crate::wal::TornEnd;
+
+/// A database as it was when it was opened, for tools: nothing in its folder is changed, and it may be opened while another
+/// process writes to it. The head is held in memory.
+pub struct ReadOnlyDb {
+    found: FoundBlocks,
+    head: Replayed,
+    counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for ReadOnlyDb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadOnlyDb").field("blocks", &self.found.blocks.len()).finish_non_exhaustive()
+    }
+}
+
+/// A writer that cuts a block removes files that were there a moment ago; so often is looked again.
+const ATTEMPTS: usize = 5;
+
+impl ReadOnlyDb {
+    /// Reads the database in `dir` as it is now.
+    ///
+    /// # Errors
+    /// When there is none, or a file cannot be read. Damaged files are no error: what is good in them is there.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let dir = dir.as_ref().join(FOLDER);
+        let mut attempt = 1;
+        loop {
+            match Self::read(&dir) {
+                Err(error) if attempt < ATTEMPTS && error.source.kind() == io::ErrorKind::NotFound && dir.exists() => {
+                    attempt += 1;
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    fn read(dir: &Path) -> Result<Self, FileError> {
+        let (files, counters) = (Files::read_only(), Arc::new(Counters::default()));
+        // first: what a cut takes from the log is in blocks then
+        let head = Self::read_log(&files, &dir.join("wal"), &counters)?;
+        let found = maintain::find_blocks(&files, &dir.join("blocks"))?;
+        let mut read = Self { found, head, counters };
+        let ranges = cut_ranges(&read.found.blocks).collect();
+        if let Err(error) = replay::forget_blocks(&mut read.head, ranges) {
+            tracing::error!(%error, "samples of the log cannot be compared with the blocks");
+        }
+        read.head.index.prepare_sort();
+        Ok(read)
+    }
+
+    fn read_log(files: &Files, dir: &Path, counters: &Counters) -> Result<Replayed, FileError> {
+        let options = Options::default();
+        let bounds = Bounds {
+            min_time: Timestamp::MAX,
+            max_time: Timestamp::MIN,
+            min_valid: Timestamp::MIN,
+            window: options.out_of_order_window,
+            block_range: options.min_block_duration,
+        };
+        let groups = Groups::new(bounds, SpillArea::heap_only());
+        let state = Replayed::new(groups, ExemplarStore::new(0));
+        replay::replay(files, dir, state, None, counters, &ReplayProgress::default(), TornEnd::Keep)
+    }
+
+    /// The blocks, oldest first, with the bytes of their files.
+    pub fn blocks(&self) -> Vec<(BlockMeta, u64)> {
+        self.found.blocks.iter().map(|block| (block.meta(), block.bytes)).collect()
+    }
+
+    /// Times of the first and the last sample of the head, and its series; `None` if it has none.
+    pub fn head(&self) -> Option<(Timestamp, Timestamp, usize)> {
+        let (min_time, max_time) = self.head.groups.extent();
+        (min_time <= max_time).then(|| (min_time, max_time, self.head.index.len()))
+    }
+
+    /// As [`crate::Db::select`].
+    pub fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
+        let FoundBlocks { blocks, damaged, .. } = &self.found;
+        let blocks = Blocks { blocks, damaged, counters: &self.counters };
+        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time);
+        let Replayed { index, groups, .. } = &self.head;
+        let Ok(ids) = postings::select(index, matchers);
+        let ids = if ids.is_empty() { ids } else { index.sort(&ids) };
+        let labels = ids.iter().map(|id| index.labels(*id)).collect();
+        let mut head = HeadSnapshot::take(groups, &ids);
+        head.prepare(min_time, max_time);
+        let (head, labels) = head.retain(labels, min_time, max_time);
+        parts.push((Source::Head(head), labels));
+        Selection::join(parts, warnings).counted(&self.counters)
+    }
+}
