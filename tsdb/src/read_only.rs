@@ -80,6 +80,10 @@ impl ReadOnlyDb {
         };
         let groups = Groups::new(bounds, SpillArea::heap_only());
         let state = Replayed::new(groups, ExemplarStore::new(0));
+        if !dir.is_dir() {
+            // blocks have been loaded, and nobody has written samples yet
+            return Ok(state);
+        }
         replay::replay(files, dir, state, None, counters, &ReplayProgress::default(), TornEnd::Keep)
     }
 

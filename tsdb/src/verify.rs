@@ -91,7 +91,8 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Verification, FileError> {
         }
     }
     let wal_dir = dir.join("wal");
-    let (segments, checkpoints) = wal::list(&files, &wal_dir)?;
+    // without it nobody has written samples yet
+    let (segments, checkpoints) = if wal_dir.is_dir() { wal::list(&files, &wal_dir)? } else { Default::default() };
     let checkpoint = checkpoints.last().map(|number| checkpoint_path(&wal_dir, *number));
     let newest = segments.last().copied();
     let paths = checkpoint.map(|path| (path, false)).into_iter();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::{Labels, Matcher};
-use tsdb::{Db, OpenError, Options, ReadOnlyDb, RepairError, Selection, repair, verify};
+use tsdb::{BulkLoader, Db, OpenError, Options, ReadOnlyDb, RepairError, Selection, repair, verify};
 
 #[path = "shared/folders.rs"]
 mod folders;
@@ -92,6 +92,18 @@ fn a_store_is_read_beside_its_writer_and_nothing_is_changed() {
 
     assert!(matches!(ReadOnlyDb::open(dir.path().join("none")), Err(OpenError::File(_))));
     assert!(matches!(repair(dir.path()), Err(RepairError::Open(OpenError::Locked(_)))));
+}
+
+#[test]
+fn a_store_that_has_only_been_loaded_into_is_read() {
+    let dir = scratch();
+    let mut loader = BulkLoader::open(dir.path(), options()).unwrap();
+    let series = loader.series(&Labels::from_pairs([("instance", "0")]));
+    loader.add(series, 1000, 1.0).unwrap();
+    loader.finish().unwrap();
+    let read = ReadOnlyDb::open(dir.path()).unwrap();
+    assert_eq!((all(&read)["0"], read.head()), (1, None));
+    assert!(verify(dir.path()).unwrap().is_good());
 }
 
 #[test]
