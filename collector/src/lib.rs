@@ -9,6 +9,7 @@ pub mod config;
 mod discovery;
 pub mod flags;
 mod grid;
+mod json_log;
 pub mod notifier;
 mod query;
 mod query_log;

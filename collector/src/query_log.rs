@@ -1,16 +1,14 @@
 //! The log of queries (`global.query_log_file`): a line of JSON for each, as Prometheus writes it.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 use std::time::Duration;
 
-use model::{Timestamp, format_rfc3339_millis, now_millis};
-use parking_lot::Mutex;
+use model::{Timestamp, now_millis};
 use promql::result::QueryStats;
 use serde_json::{Value, json};
+
+use crate::json_log::{JsonLog, Opened, with_millis};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,12 +78,6 @@ fn seconds(millis: Timestamp) -> serde_json::Number {
     }
 }
 
-/// A time in RFC 3339, always with three digits of milliseconds.
-fn with_millis(time: Timestamp) -> String {
-    let second = format_rfc3339_millis(time.div_euclid(1000) * 1000);
-    format!("{}.{:03}Z", second.trim_end_matches('Z'), time.rem_euclid(1000))
-}
-
 /// A query that has ended.
 #[derive(Debug)]
 pub(crate) struct EndedQuery<'a> {
@@ -137,8 +129,7 @@ impl EndedQuery<'_> {
 /// The file that queries are logged to, if there is one.
 #[derive(Debug, Default)]
 pub struct QueryLog {
-    file: Mutex<Option<(PathBuf, File)>>,
-    failures: AtomicU64,
+    log: JsonLog,
 }
 
 impl QueryLog {
@@ -149,35 +140,24 @@ impl QueryLog {
     pub fn apply(&self, path: &str) -> Result<(), String> {
         let opened = match path {
             "" => None,
-            path => {
-                let file = OpenOptions::new().create(true).append(true).open(path);
-                let file = file.map_err(|e| format!("global.query_log_file: {path}: {e}"))?;
-                Some((Path::new(path).to_owned(), file))
-            }
+            path => Some(Opened::open(Path::new(path)).map_err(|e| format!("global.query_log_file: {e}"))?),
         };
-        *self.file.lock() = opened;
+        self.log.set(opened);
         Ok(())
     }
 
     /// Whether queries are logged.
     pub fn is_enabled(&self) -> bool {
-        self.file.lock().is_some()
+        self.log.is_enabled()
     }
 
     /// Queries that could not be logged.
     pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        self.log.failures()
     }
 
     pub(crate) fn note(&self, query: &EndedQuery<'_>) {
-        let mut file = self.file.lock();
-        let Some((path, file)) = &mut *file else { return };
-        // one write, so that lines stay whole
-        if let Err(error) = file.write_all(format!("{}\n", query.json()).as_bytes())
-            && self.failures.fetch_add(1, Ordering::Relaxed).is_multiple_of(1000)
-        {
-            tracing::error!(file = %path.display(), %error, "queries cannot be logged");
-        }
+        self.log.write(|| query.json());
     }
 }
 
