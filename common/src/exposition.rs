@@ -4,20 +4,23 @@
 mod entry;
 mod escaping;
 mod negotiation;
+mod nhcb;
 mod number;
 pub mod openmetrics;
 mod parser;
 pub mod protobuf;
 mod series;
+mod series_text;
 pub mod text;
 mod tokens;
 
 pub use entry::{Entry, HistogramEntry, ParseError, ParseErrorKind, RawExemplar, Sample};
 pub use escaping::EscapingScheme;
 pub use negotiation::{Compression, Format, FormatKind, negotiate, negotiate_compression};
+pub use nhcb::{ConvertedHistogram, NhcbConverter, Progress};
 pub use number::{parse_value, push_value};
 pub use parser::{ParseOptions, Parser};
-pub use series::{LabelError, SeriesLabels, labels_of, labels_of_exemplar};
+pub use series::{LabelError, SeriesLabels, labels_of, labels_of_exemplar, labels_of_typed};
 
 use crate::metrics::Families;
 

@@ -50,6 +50,7 @@ impl Service {
             profile: text("profile"),
             role_arn: text("role_arn"),
             external_id: text("external_id"),
+            fips_token_service: false,
         };
         // keys are asked for without what the service itself may want
         let config =

@@ -1,7 +1,8 @@
 use std::borrow::Cow;
 
-use model::{Labels, METRIC_NAME};
+use model::{BUCKET_LABEL, Labels, METRIC_NAME, MetricType, QUANTILE_LABEL, parse_float};
 
+use super::openmetrics::push_float;
 use super::tokens::{name_end, quoted_end, skip_blanks};
 
 /// Why bytes do not name a series.
@@ -19,6 +20,24 @@ pub enum LabelError {
 /// name given twice is an error, as in a Prometheus scrape.
 pub fn labels_of(series: &[u8]) -> Result<Labels, LabelError> {
     collect(SeriesLabels::new(series)?)
+}
+
+/// The same for a series below a `# TYPE` line: bounds of histograms (`le`) and quantiles of summaries are written as OpenMetrics
+/// writes numbers, `1` as `1.0`, so that a series keeps its name whatever the format, as Prometheus 3 has it.
+pub fn labels_of_typed(series: &[u8], metric_type: MetricType) -> Result<Labels, LabelError> {
+    let labels = labels_of(series)?;
+    let name = match metric_type {
+        MetricType::Histogram => BUCKET_LABEL,
+        MetricType::Summary => QUANTILE_LABEL,
+        _ => return Ok(labels),
+    };
+    let Some(number) = labels.get(name).and_then(parse_float) else { return Ok(labels) };
+    let mut text = String::new();
+    push_float(number, &mut text);
+    if labels.value(name) == text {
+        return Ok(labels);
+    }
+    Ok(labels.to_builder().set(name, &text).build())
 }
 
 /// The label set of an exemplar's bytes.
@@ -191,6 +210,23 @@ mod tests {
         fn any_bytes_are_answered(bytes: Vec<u8>, text in "[a\"\\\\{}=, \n]{0,20}") {
             let _ = labels_of(&bytes);
             let _ = labels_of(text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn bounds_and_quantiles_are_written_one_way() {
+        for (series, metric_type, expected) in [
+            (r#"h_bucket{le="1"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="1.0"}"#),
+            (r#"h_bucket{le="1e3"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="1000.0"}"#),
+            (r#"h_bucket{le="0.50"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="0.5"}"#),
+            (r#"h_bucket{le="Inf"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="+Inf"}"#),
+            (r#"h_bucket{le="x"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="x"}"#),
+            (r#"h_bucket{le="1"}"#, MetricType::Gauge, r#"{__name__="h_bucket", le="1"}"#),
+            (r#"s{quantile="1"}"#, MetricType::Summary, r#"{__name__="s", quantile="1.0"}"#),
+            (r#"s{quantile="1"}"#, MetricType::Histogram, r#"{__name__="s", quantile="1"}"#),
+            (r#"s{le="1"}"#, MetricType::Summary, r#"{__name__="s", le="1"}"#),
+        ] {
+            assert_eq!(labels_of_typed(series.as_bytes(), metric_type).unwrap().to_string(), expected);
         }
     }
 }

@@ -13,7 +13,7 @@ pub use aws::{AwsCredentials, AwsSettings, AwsSigner, aws_domain};
 pub use config::{
     Authorization, BasicAuth, ClientConfigError, HeaderValues, HttpClientConfig, OAuth2, TlsConfig, TlsVersion,
 };
-pub use connection::{Client, ClientError, ClientOptions, error_chain};
+pub use connection::{Client, ClientError, ClientOptions, error_chain, status_text};
 pub use credentials::Credentials;
 pub use sigv4::sign;
 pub use tls::{Authorities, authorities, https_client_config, tls_client_config};

@@ -126,6 +126,23 @@ impl Histogram {
 }
 
 impl FloatHistogram {
+    /// The same histogram with integer counts: whole counts below 2^53 stay what they are, others are cut to integers.
+    pub fn to_integer(&self) -> Histogram {
+        Histogram {
+            counter_reset_hint: self.counter_reset_hint,
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            zero_count: self.zero_count as u64,
+            count: self.count as u64,
+            sum: self.sum,
+            positive_spans: self.positive_spans.clone(),
+            negative_spans: self.negative_spans.clone(),
+            positive_buckets: deltas(&self.positive_buckets),
+            negative_buckets: deltas(&self.negative_buckets),
+            custom_values: self.custom_values.clone(),
+        }
+    }
+
     /// A staleness marker.
     pub fn stale() -> Self {
         Self { sum: crate::STALE_NAN, ..Self::default() }
@@ -135,6 +152,12 @@ impl FloatHistogram {
     pub fn is_stale(&self) -> bool {
         crate::is_stale(self.sum)
     }
+}
+
+fn deltas(counts: &[f64]) -> Vec<i64> {
+    let mut before = 0;
+    let delta = |count: &f64| (*count as i64).wrapping_sub(std::mem::replace(&mut before, *count as i64));
+    counts.iter().map(delta).collect()
 }
 
 fn absolute(deltas: &[i64]) -> Vec<f64> {

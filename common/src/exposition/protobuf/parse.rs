@@ -1,14 +1,14 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use model::{BUCKET_LABEL, CounterResetHint, MetricType, NORMAL_NAN, QUANTILE_LABEL, Timestamp, escape_label_value};
-use model::{is_legacy_label_name, is_legacy_metric_name};
+use model::{BUCKET_LABEL, CounterResetHint, MetricType, NORMAL_NAN, QUANTILE_LABEL, Timestamp};
 
 use super::family::{ExemplarMessage, FamilyHeader, FloatMessage, HistogramMessage, Metric, SummaryMessage};
 use super::wire::{Fields, WireError, varint};
 use crate::exposition::entry::{Entry, HistogramEntry, ParseError, ParseErrorKind, RawExemplar, Sample};
 use crate::exposition::openmetrics::push_float;
 use crate::exposition::parser::ParseOptions;
+use crate::exposition::series_text::{close, push_label, push_name};
 use crate::metrics::NativeHistogram;
 
 /// Reads delimited `MetricFamily` messages. Classic histograms and summaries are given as the samples they have in the text
@@ -235,19 +235,7 @@ impl<'a> Parser<'a> {
     fn push_series(&mut self, metric: &Metric<'a>, suffix: &str, extra: Option<(&str, f64)>) -> Range<usize> {
         let out = &mut self.buffer;
         let start = out.len();
-        let name = self.header.name;
-        let legacy = is_legacy_metric_name(name);
-        let mut separator = '{';
-        if legacy {
-            out.push_str(name);
-            out.push_str(suffix);
-        } else {
-            out.push_str("{\"");
-            escape_label_value(name, out);
-            out.push_str(suffix);
-            out.push('"');
-            separator = ',';
-        }
+        let mut separator = push_name(self.header.name, suffix, out);
         for (name, value) in &metric.labels {
             out.push(separator);
             push_label(name, value, out);
@@ -261,9 +249,7 @@ impl<'a> Parser<'a> {
             out.push('"');
             separator = ',';
         }
-        if separator == ',' {
-            out.push('}');
-        }
+        close(separator, out);
         start..out.len()
     }
 
@@ -280,19 +266,6 @@ impl<'a> Parser<'a> {
         out.push('}');
         (start..out.len(), exemplar.value, exemplar.timestamp)
     }
-}
-
-fn push_label(name: &str, value: &str, out: &mut String) {
-    if is_legacy_label_name(name) {
-        out.push_str(name);
-    } else {
-        out.push('"');
-        escape_label_value(name, out);
-        out.push('"');
-    }
-    out.push_str("=\"");
-    escape_label_value(value, out);
-    out.push('"');
 }
 
 #[cfg(test)]

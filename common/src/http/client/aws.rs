@@ -40,6 +40,8 @@ pub struct AwsSettings {
     pub role_arn: String,
     /// What its owner asks for.
     pub external_id: String,
+    /// Whether keys are had from the token service's hosts for FIPS 140.
+    pub fips_token_service: bool,
 }
 
 /// Signs requests; finds keys and the region when they are first needed, and anew before they run out.
@@ -236,7 +238,10 @@ impl AwsSigner {
     ) -> Result<Held, ClientError> {
         let url = match self.variable("AWS_ENDPOINT_URL_STS").or(self.variable("AWS_ENDPOINT_URL")) {
             Some(url) => parse(url)?,
-            None => parse(&format!("https://sts.{region}.{}/", aws_domain(region)))?,
+            None => {
+                let host = if self.settings.fips_token_service { "sts-fips" } else { "sts" };
+                parse(&format!("https://{host}.{region}.{}/", aws_domain(region)))?
+            }
         };
         let mut request = Request::new(Method::POST, url);
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8");

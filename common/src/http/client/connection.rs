@@ -64,6 +64,15 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The number and the words of an answer's status: those that the server wrote, else those of the standard.
+pub fn status_text(response: &reqwest::Response) -> String {
+    let status = response.status();
+    let written = response.extensions().get::<hyper::ext::ReasonPhrase>();
+    let words = written.map(|words| String::from_utf8_lossy(words.as_bytes()));
+    let words = words.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().into());
+    format!("{} {words}", status.as_u16())
+}
+
 /// What a client is used for.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
