@@ -1,10 +1,14 @@
 //! The HTTP API, with Prometheus' paths, parameters and answers.
 
 mod admin;
+mod cors;
+mod federate;
 mod metrics_page;
+mod notifications;
 mod params;
 mod query;
 mod query_json;
+mod relabel_steps;
 pub mod remote_write;
 mod response;
 mod rules;
@@ -21,13 +25,14 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get, post};
 use common::http::{MetricsHandlerStats, health_routes, text_response};
 use http::StatusCode;
-use model::Timestamp;
+use model::{LabelRegex, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::discovery::DiscoveryMetrics;
+use crate::notifications::Notifications;
 use crate::notifier::Notifier;
 use crate::query::Querier;
 use crate::rules::{RuleManager, RuleMetrics};
@@ -49,6 +54,12 @@ pub struct ApiOptions {
     pub enable_admin_api: bool,
     /// Whether `/api/v1/write` works.
     pub enable_remote_write_receiver: bool,
+    /// Pages of which origins may use answers of the API in browsers; `None` says nothing to browsers.
+    pub cors_origin: Option<LabelRegex>,
+    /// How old the newest sample of a series may be for `/federate`, in milliseconds. The engine's at a start.
+    pub lookback: i64,
+    /// Clients that may listen to notifications at once.
+    pub max_notifications_subscribers: usize,
     /// The folder of the store.
     pub storage_path: PathBuf,
     /// The retention, for people.
@@ -78,6 +89,10 @@ pub struct ApiMetrics {
     pub query_nanos: Counter,
     /// Samples received by remote write.
     pub remote_write_samples: Counter,
+    /// `prometheus_web_federation_errors_total`.
+    pub federation_errors: Counter,
+    /// `prometheus_web_federation_warnings_total`.
+    pub federation_warnings: Counter,
     /// The page about the server itself.
     pub metrics_handler: MetricsHandlerStats,
 }
@@ -106,6 +121,8 @@ pub struct Server {
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Ends the server.
     pub shutdown: CancellationToken,
+    /// What is told to people who look at it.
+    pub(crate) notifications: Arc<Notifications>,
     /// What discovery counts.
     pub(crate) discovery: Arc<DiscoveryMetrics>,
     /// When it was started.
@@ -127,6 +144,7 @@ pub fn router(server: &Arc<Server>) -> Router {
         .route("/series", get(series::series).post(series::series))
         .route("/targets", get(targets::targets))
         .route("/targets/metadata", get(targets::target_metadata))
+        .route("/targets/relabel_steps", get(relabel_steps::relabel_steps))
         .route("/scrape_pools", get(targets::scrape_pools))
         .route("/metadata", get(targets::metadata))
         .route("/rules", get(rules::rules))
@@ -138,6 +156,8 @@ pub fn router(server: &Arc<Server>) -> Router {
         .route("/status/buildinfo", get(status::build_info))
         .route("/status/tsdb", get(status::tsdb))
         .route("/status/walreplay", get(status::wal_replay))
+        .route("/notifications", get(notifications::notifications))
+        .route("/notifications/live", get(notifications::live))
         .route("/write", post(remote_write::write))
         .route("/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
         .route("/admin/tsdb/clean_tombstones", post(admin::clean_tombstones).put(admin::clean_tombstones))
@@ -145,6 +165,7 @@ pub fn router(server: &Arc<Server>) -> Router {
     let routes = Router::new()
         .nest("/api/v1", api)
         .route("/metrics", get(metrics_page::metrics))
+        .route("/federate", get(federate::federate))
         .route("/-/reload", any(reload))
         .route("/-/quit", any(quit))
         .route("/version", get(status::version))
@@ -155,6 +176,7 @@ pub fn router(server: &Arc<Server>) -> Router {
             let store = server.store.clone();
             move || store.db().is_ok()
         }));
+    let routes = cors::layer(routes, server.options.cors_origin.clone());
     match server.options.route_prefix.trim_end_matches('/') {
         "" => routes,
         prefix => {

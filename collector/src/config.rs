@@ -1,6 +1,7 @@
 //! Prometheus' configuration file: reading, defaults, checks.
 
 mod alerting;
+mod checksum;
 mod discovery;
 mod global;
 mod http_client;
@@ -10,6 +11,7 @@ mod protocol;
 mod remote;
 mod remote_credentials;
 mod scrape;
+mod sigv4;
 mod size;
 mod storage;
 mod tracing;
@@ -22,11 +24,13 @@ use model::{NameValidation, quote};
 
 use crate::relabel::RelabelRule;
 pub use alerting::{Alerting, AlertmanagerConfig};
+pub use checksum::checksum;
 pub use discovery::{DiscoveryConfig, FileDiscovery, HttpDiscovery, TargetGroup, read_groups};
 pub use global::Global;
 pub use keys::Settings;
 pub use protocol::ScrapeProtocol;
 pub use scrape::{ScrapeConfig, ScrapeLimits};
+pub use sigv4::SigV4;
 pub use size::Size;
 pub use storage::StorageConfig;
 
@@ -83,6 +87,8 @@ pub struct LoadOptions {
     pub agent: bool,
     /// Files named in `scrape_config_files` are not read.
     pub skip_scrape_config_files: bool,
+    /// The additional scrape series are written unless a job says otherwise.
+    pub extra_scrape_metrics: bool,
 }
 
 /// `gogc` tunes a garbage collector that this program does not have; it is accepted and has no effect.
@@ -147,7 +153,8 @@ impl Config {
                 }
             }
         }
-        let global = Global::read(section("global"), base)?;
+        let mut global = Global::read(section("global"), base)?;
+        global.extra_scrape_metrics |= options.extra_scrape_metrics;
         let scrape_configs = scrape_configs(section("scrape_configs"), &global, base)?;
         unique_jobs(&scrape_configs).map_err(|m| section("scrape_configs").error(m))?;
         let mut rule_files = Vec::new();
@@ -185,22 +192,7 @@ impl Config {
             }
         }
         unsupported.extend(storage.unsupported.iter().map(|s| (*s).to_owned()));
-        let config = Self { global, scrape_configs, alerting, rule_files, storage, unsupported, shown: show(node) };
-        Ok(config.with_unsupported_settings())
-    }
-
-    fn with_unsupported_settings(mut self) -> Self {
-        if self.scrape_configs.iter().any(|job| job.convert_classic_histograms_to_nhcb) {
-            self.unsupported.push("convert_classic_histograms_to_nhcb".to_owned());
-        }
-        if self.alerting.alertmanagers.iter().any(|set| set.sigv4) {
-            self.unsupported.push("alertmanagers sigv4".to_owned());
-        }
-        if self.scrape_configs.iter().any(|c| !c.scrape_failure_log_file.is_empty()) {
-            self.unsupported.push("scrape_failure_log_file".to_owned());
-        }
-        self.unsupported.dedup();
-        self
+        Ok(Self { global, scrape_configs, alerting, rule_files, storage, unsupported, shown: show(node) })
     }
 
     fn add_scrape_config_files(&mut self, node: &yaml::Node, path: &Path, base: &Base) -> Result<(), ConfigError> {
@@ -462,7 +454,8 @@ mod tests {
             if !matches!(stage, "load" | "") {
                 continue;
             }
-            let options = LoadOptions { agent: mode == "agent", skip_scrape_config_files: true };
+            let options =
+                LoadOptions { agent: mode == "agent", skip_scrape_config_files: true, ..LoadOptions::default() };
             let loaded = Config::load(&folder.join(file), options).map(drop);
             assert_eq!(loaded.is_ok(), expect == "ok", "{file}: {loaded:?}, recorded: {expect} {reason}");
         }

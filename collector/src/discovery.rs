@@ -71,12 +71,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs the mechanisms of a job until `shutdown`. Each one's groups replace its earlier ones; the receiver sees all of them.
 ///
-/// `config` names the job in metrics and logs. What the file itself says is there at once; what is found later comes as changes. The
+/// `config` names the job in metrics and logs; changes are shown at most once in each `pause`, by default a second. What the file itself says is there at once; what is found later comes as changes. The
 /// receiver is closed when the tasks have ended.
 pub(crate) fn start(
     configs: &[DiscoveryConfig],
     consumer: Consumer,
     config: &str,
+    pause: Option<Duration>,
     metrics: &Arc<DiscoveryMetrics>,
     shutdown: &CancellationToken,
 ) -> watch::Receiver<Groups> {
@@ -100,12 +101,12 @@ pub(crate) fn start(
     }
     let (sender, receiver) = watch::channel(shared.groups());
     meter.found(&sender.borrow());
-    let shutdown = shutdown.clone();
+    let (shutdown, pause) = (shutdown.clone(), pause.unwrap_or(PAUSE));
     tokio::spawn(async move {
         // the sender keeps the channel open for jobs whose targets never change
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = publish(&shared, &sender, &meter) => {}
+            () = publish(&shared, &sender, &meter, pause) => {}
             () = watch_over(&mut tasks, &meter) => {}
         }
         tasks.shutdown().await;
@@ -136,7 +137,7 @@ async fn watch_over(tasks: &mut JoinSet<()>, meter: &JobMeter) {
 }
 
 /// Shows changes to the receiver. Never ends; cancelling loses nothing.
-async fn publish(shared: &Shared, sender: &watch::Sender<Groups>, meter: &JobMeter) {
+async fn publish(shared: &Shared, sender: &watch::Sender<Groups>, meter: &JobMeter, pause: Duration) {
     let mut next = Instant::now();
     loop {
         shared.changed.notified().await;
@@ -144,7 +145,7 @@ async fn publish(shared: &Shared, sender: &watch::Sender<Groups>, meter: &JobMet
             meter.delayed();
             tokio::time::sleep_until(next).await;
         }
-        next = Instant::now() + PAUSE;
+        next = Instant::now() + pause;
         let groups = shared.groups();
         meter.found(&groups);
         sender.send_replace(groups);

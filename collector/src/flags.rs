@@ -1,6 +1,7 @@
 //! Prometheus' command line.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration as StdDuration;
 
@@ -8,22 +9,22 @@ use clap::{ArgMatches, Command};
 use common::flags::{self, Exit, switch, text, texts, value};
 use common::http::{Limits, ServerOptions};
 use common::logging::{Format, Level};
-use model::Duration;
+use model::{Duration, LabelRegex};
 use promql::{EngineOptions, Features};
 
 use crate::api::ApiOptions;
-use crate::config::Size;
+use crate::config::{LoadOptions, Size};
+use crate::notifier::NotifierOptions;
 use crate::rules::AlertOptions;
 use crate::{CollectorOptions, PROGRAM};
 
 /// Flags about Go's runtime or the inner workings of upstream's storage and scraping: taken so that unit files go on working.
-const WITHOUT_EFFECT: [(&str, &str); 19] = [
+const WITHOUT_EFFECT: [(&str, &str); 16] = [
     ("auto-gomemlimit.ratio", "0.9"),
     ("auto-gomemlimit.refresh-interval", "0s"),
     ("web.console.templates", "consoles"),
     ("web.console.libraries", "console_libraries"),
     ("web.page-title", ""),
-    ("web.max-notifications-subscribers", "16"),
     ("web.search.max-limit", "10000"),
     ("storage.tsdb.max-block-chunk-segment-size", ""),
     ("storage.tsdb.wal-compression-type", "snappy"),
@@ -35,20 +36,16 @@ const WITHOUT_EFFECT: [(&str, &str); 19] = [
     ("storage.remote.read-concurrent-limit", "10"),
     ("storage.remote.read-max-bytes-in-frame", "1048576"),
     ("rules.max-concurrent-evals", "4"),
-    ("scrape.discovery-reload-interval", "5s"),
-    ("alertmanager.notification-batch-size", "256"),
 ];
-const SWITCHES_WITHOUT_EFFECT: [(&str, bool); 7] = [
+const SWITCHES_WITHOUT_EFFECT: [(&str, bool); 5] = [
     ("auto-gomaxprocs", true),
     ("auto-gomemlimit", true),
     ("storage.tsdb.no-lockfile", false),
     ("storage.tsdb.allow-overlapping-compaction", true),
     ("storage.tsdb.wal-compression", true),
-    ("alertmanager.drain-notification-queue-on-shutdown", true),
-    ("scrape.adjust-timestamps", true),
 ];
 /// Flags of things that this version does not have: using one is an error.
-const UNSUPPORTED: [&str; 15] = [
+const UNSUPPORTED: [&str; 11] = [
     "web.user-assets",
     "web.remote-write-receiver.accepted-protobuf-messages",
     "storage.tsdb.delay-compact-file.path",
@@ -59,15 +56,10 @@ const UNSUPPORTED: [&str; 15] = [
     "storage.agent.retention.min-time",
     "storage.agent.retention.max-time",
     "storage.agent.checkpoint-batch-size",
-    "config.auto-reload-interval",
-    "scrape.timestamp-tolerance",
-    "web.cors.origin",
-    "web.read-timeout",
     "storage.agent.checkpoint-from-in-memory-series",
 ];
-const UNSUPPORTED_SWITCHES: [&str; 6] = [
+const UNSUPPORTED_SWITCHES: [&str; 5] = [
     "agent",
-    "config.auto-reload",
     "web.enable-otlp-receiver",
     "storage.agent.wal-compression",
     "storage.agent.no-lockfile",
@@ -94,10 +86,15 @@ fn command() -> Command {
     let mut command = Command::new("prometheus")
         .about("The Firewatch collector: scrapes, stores, answers PromQL, evaluates rules and alerts.")
         .arg(value("config.file", "prometheus.yml", "Prometheus configuration file path."))
+        .arg(switch("config.auto-reload", false, "Reload the configuration when it, a rule file or a scrape configuration file has changed."))
+        .arg(value("config.auto-reload-interval", "30s", "How often to look for changes of these files."))
         .args(flags::web("0.0.0.0:9090"))
+        .arg(value("web.read-timeout", "5m", "Maximum duration before timing out read of the request, and closing idle connections."))
         .arg(value("web.max-connections", "512", "Maximum number of simultaneous connections across all listeners."))
         .arg(value("web.external-url", "", "The URL under which this server is externally reachable; used for links back to it."))
         .arg(value("web.route-prefix", "", "Prefix for the internal routes of web endpoints. Defaults to path of --web.external-url."))
+        .arg(value("web.cors.origin", ".*", "Regex for CORS origin. It is fully anchored. Example: 'https?://(domain1|domain2)\\.com'"))
+        .arg(value("web.max-notifications-subscribers", "16", "Limits the maximum number of subscribers that can concurrently receive live notifications."))
         .arg(switch("web.enable-lifecycle", false, "Enable shutdown and reload via HTTP request."))
         .arg(switch("web.enable-admin-api", false, "Enable API endpoints for admin control actions."))
         .arg(switch("web.enable-remote-write-receiver", false, "Enable API endpoint accepting remote write requests."))
@@ -113,6 +110,11 @@ fn command() -> Command {
         .arg(value("rules.alert.for-grace-period", "10m", "Minimum duration between alert and restored \"for\" state."))
         .arg(value("rules.alert.resend-delay", "1m", "Minimum amount of time to wait before resending an alert to Alertmanager."))
         .arg(value("alertmanager.notification-queue-capacity", "10000", "The capacity of the queue for pending Alertmanager notifications."))
+        .arg(value("alertmanager.notification-batch-size", "256", "The maximum number of notifications per batch to send to the Alertmanager."))
+        .arg(switch("alertmanager.drain-notification-queue-on-shutdown", true, "Send any outstanding Alertmanager notifications when shutting down."))
+        .arg(value("scrape.discovery-reload-interval", "5s", "Shortest time between two changes of a job's targets; a second unless it is given.").hide(true))
+        .arg(switch("scrape.adjust-timestamps", true, "Adjust scrape timestamps by up to --scrape.timestamp-tolerance to align them to the intended schedule.").hide(true))
+        .arg(value("scrape.timestamp-tolerance", "2ms", "Timestamp tolerance.").hide(true))
         .arg(value("query.lookback-delta", "5m", "The maximum lookback duration for retrieving metrics during expression evaluations."))
         .arg(value("query.timeout", "2m", "Maximum time a query may take before being aborted."))
         .arg(value("query.max-concurrency", "20", "Maximum number of queries executed concurrently."))
@@ -175,14 +177,21 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, Exi
         .filter(|name| flags::given(&matches, name))
         .map(|name| format!("--{name}"))
         .collect();
-    let features = features(&matches, &mut without_effect)?;
-    let options = options(&matches, features, &names)?;
+    let (features, server) = features(&matches, &mut without_effect)?;
+    let options = options(&matches, features, server, &names)?;
     let (log_level, log_format) = flags::log_of(&matches);
     Ok(Flags { options, log_level, log_format, without_effect })
 }
 
-fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<Features, Exit> {
-    let mut features = Features::default();
+/// Features of the server beside those of PromQL.
+#[derive(Clone, Copy, Debug, Default)]
+struct ServerFeatures {
+    auto_reload: bool,
+    extra_scrape_metrics: bool,
+}
+
+fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<(Features, ServerFeatures), Exit> {
+    let (mut features, mut server) = (Features::default(), ServerFeatures::default());
     for list in texts(matches, "enable-feature") {
         for name in list.split(',').map(str::trim).filter(|n| !n.is_empty()) {
             match name {
@@ -192,6 +201,8 @@ fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<Fe
                 "promql-delayed-name-removal" => features.delayed_name_removal = true,
                 "promql-per-step-stats" => features.per_step_stats = true,
                 "use-start-timestamps" => features.use_start_timestamps = true,
+                "auto-reload-config" => server.auto_reload = true,
+                "extra-scrape-metrics" => server.extra_scrape_metrics = true,
                 other if FEATURES_WITHOUT_EFFECT.contains(&other) => {
                     without_effect.push(format!("--enable-feature={other}"));
                 }
@@ -204,7 +215,14 @@ fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<Fe
             }
         }
     }
-    Ok(features)
+    Ok((features, server))
+}
+
+/// How often the configuration's files are looked at, if they are: not oftener than once a second, never for 0.
+fn auto_reload_interval(matches: &ArgMatches, server: ServerFeatures) -> Result<Option<Duration>, Exit> {
+    let interval: Duration = parsed(matches, "config.auto-reload-interval")?;
+    let wanted = server.auto_reload || flags::on(matches, "config.auto-reload");
+    Ok((wanted && !interval.is_zero()).then(|| interval.max(Duration::from_secs(1))))
 }
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(matches: &ArgMatches, name: &str) -> Result<T, Exit> {
@@ -218,7 +236,12 @@ fn optional<T: std::str::FromStr<Err: std::fmt::Display>>(matches: &ArgMatches, 
     if text(matches, name).is_empty() { Ok(None) } else { parsed(matches, name).map(Some) }
 }
 
-fn options(matches: &ArgMatches, features: Features, names: &[String]) -> Result<CollectorOptions, Exit> {
+fn options(
+    matches: &ArgMatches,
+    features: Features,
+    server: ServerFeatures,
+    names: &[String],
+) -> Result<CollectorOptions, Exit> {
     let (listen, web_config) = flags::web_of(matches);
     let retention_time: Option<Duration> = optional(matches, "storage.tsdb.retention.time")?;
     let retention_size: Option<Size> = optional(matches, "storage.tsdb.retention.size")?;
@@ -230,10 +253,20 @@ fn options(matches: &ArgMatches, features: Features, names: &[String]) -> Result
         "" => url::Url::parse(&external_url).map(|u| u.path().to_owned()).unwrap_or_default(),
         given => format!("/{}", given.trim_matches('/')),
     };
+    let origin = text(matches, "web.cors.origin");
+    let origin = LabelRegex::new(origin).map_err(|e| {
+        Exit::failure(format!("prometheus: error: could not compile CORS regex string {origin:?}: {e}"))
+    })?;
     let shown = |name: &String| (name.clone(), texts_of(matches, name));
     Ok(CollectorOptions {
         files: tsdb::Files::default(),
         config_file: PathBuf::from(text(matches, "config.file")),
+        load: LoadOptions { extra_scrape_metrics: server.extra_scrape_metrics, ..LoadOptions::default() },
+        auto_reload_interval: auto_reload_interval(matches, server)?,
+        discovery_reload_interval: match flags::given(matches, "scrape.discovery-reload-interval") {
+            true => Some(parsed(matches, "scrape.discovery-reload-interval")?),
+            false => None,
+        },
         storage_path: PathBuf::from(text(matches, "storage.tsdb.path")),
         min_block_duration: parsed(matches, "storage.tsdb.min-block-duration")?,
         max_block_duration: optional(matches, "storage.tsdb.max-block-duration")?,
@@ -245,7 +278,11 @@ fn options(matches: &ArgMatches, features: Features, names: &[String]) -> Result
         server: ServerOptions {
             listen,
             web_config,
-            limits: Limits { connections: parsed(matches, "web.max-connections")?, ..Limits::default() },
+            limits: Limits {
+                connections: parsed(matches, "web.max-connections")?,
+                header_timeout: StdDuration::from(parsed::<Duration>(matches, "web.read-timeout")?),
+                ..Limits::default()
+            },
         },
         engine: EngineOptions {
             lookback: parsed::<Duration>(matches, "query.lookback-delta")?.millis(),
@@ -260,11 +297,21 @@ fn options(matches: &ArgMatches, features: Features, names: &[String]) -> Result
             for_grace_period: parsed(matches, "rules.alert.for-grace-period")?,
             resend_delay: parsed(matches, "rules.alert.resend-delay")?,
         },
-        notification_queue: parsed(matches, "alertmanager.notification-queue-capacity")?,
+        notifier: NotifierOptions {
+            queue_capacity: parsed::<NonZeroUsize>(matches, "alertmanager.notification-queue-capacity")?.get(),
+            batch_size: parsed::<NonZeroUsize>(matches, "alertmanager.notification-batch-size")?.get(),
+            drain: flags::on(matches, "alertmanager.drain-notification-queue-on-shutdown"),
+        },
+        timestamp_tolerance: match flags::on(matches, "scrape.adjust-timestamps") {
+            true => Some(parsed(matches, "scrape.timestamp-tolerance")?),
+            false => None,
+        },
         allowed_hosts: None,
         api: ApiOptions {
             external_url,
             route_prefix: prefix.trim_end_matches('/').to_owned(),
+            cors_origin: Some(origin),
+            max_notifications_subscribers: parsed(matches, "web.max-notifications-subscribers")?,
             enable_lifecycle: flags::on(matches, "web.enable-lifecycle"),
             enable_admin_api: flags::on(matches, "web.enable-admin-api"),
             enable_remote_write_receiver: flags::on(matches, "web.enable-remote-write-receiver"),
@@ -311,6 +358,42 @@ mod tests {
         assert_eq!(flags.options.api.route_prefix, "/prom");
         assert!(flags.options.engine.features.experimental_functions);
         assert_eq!(flags.without_effect, ["--auto-gomaxprocs", "--enable-feature=exemplar-storage"]);
+    }
+
+    #[test]
+    fn the_server_is_told_what_the_flags_say() {
+        let options = parse_all(&[]).unwrap().options;
+        assert_eq!((options.auto_reload_interval, options.discovery_reload_interval), (None, None));
+        assert_eq!(options.timestamp_tolerance, Some(Duration::from_millis(2)));
+        assert_eq!(options.server.limits.header_timeout, StdDuration::from_secs(300));
+        assert!(options.notifier.drain && !options.load.extra_scrape_metrics);
+        assert!(options.api.cors_origin.unwrap().is_match("http://anywhere.example"));
+        let options = parse_all(&[
+            "--config.auto-reload",
+            "--config.auto-reload-interval=10ms",
+            "--scrape.discovery-reload-interval=7s",
+            "--no-scrape.adjust-timestamps",
+            "--no-alertmanager.drain-notification-queue-on-shutdown",
+            "--alertmanager.notification-batch-size=3",
+            "--web.read-timeout=1m",
+            "--web.cors.origin=http://a",
+            "--enable-feature=extra-scrape-metrics",
+        ])
+        .unwrap()
+        .options;
+        // not oftener than once a second
+        assert_eq!(options.auto_reload_interval, Some(Duration::from_secs(1)));
+        assert_eq!(options.discovery_reload_interval, Some(Duration::from_secs(7)));
+        assert_eq!(options.timestamp_tolerance, None);
+        assert_eq!((options.notifier.batch_size, options.notifier.drain), (3, false));
+        assert_eq!(options.server.limits.header_timeout, StdDuration::from_secs(60));
+        assert!(!options.api.cors_origin.unwrap().is_match("http://a.example"));
+        assert!(options.load.extra_scrape_metrics);
+        let by_feature = &["--enable-feature=auto-reload-config"];
+        assert_eq!(parse_all(by_feature).unwrap().options.auto_reload_interval, Some(Duration::from_secs(30)));
+        for wrong in ["--web.cors.origin=(", "--alertmanager.notification-batch-size=0"] {
+            assert_eq!(parse_all(&[wrong]).unwrap_err().code, 1);
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@
 
 mod active_queries;
 pub mod api;
+mod auto_reload;
 mod client;
 pub mod config;
 mod discovery;
 pub mod flags;
 mod grid;
 mod json_log;
+mod notifications;
 pub mod notifier;
 mod query;
 mod query_log;
@@ -35,13 +37,15 @@ use tokio_util::sync::CancellationToken;
 use tsdb::{Files, OpenError, Opening};
 
 use crate::active_queries::ActiveQueries;
+use crate::auto_reload::FileWatch;
 use crate::discovery::DiscoveryMetrics;
+use crate::notifications::{Notifications, RELOAD_FAILED, SHUTTING_DOWN, STARTING_UP};
 use api::{ApiMetrics, ApiOptions, ReloadRequest, ReloadState};
 use config::{Config, ConfigError, LoadOptions, Size};
-use notifier::Notifier;
+use notifier::{Notifier, NotifierOptions};
 pub use query::{Querier, QuerySample, QueryValue};
 use rules::{AlertOptions, RuleContext, RuleManager};
-use scrape::ScrapeManager;
+use scrape::{ScrapeManager, ScrapeOptions};
 pub use storage::{NotReady, Refusals, Store};
 
 /// What this program stands in for.
@@ -56,6 +60,12 @@ const DEFAULT_RETENTION: Duration = Duration::from_secs(15 * 86_400);
 pub struct CollectorOptions {
     /// Prometheus' configuration file.
     pub config_file: PathBuf,
+    /// How the configuration file is read.
+    pub load: LoadOptions,
+    /// How often the configuration's files are looked at and read anew if they have changed; `None` for never.
+    pub auto_reload_interval: Option<Duration>,
+    /// Shortest time between two changes of a job's targets that discovery is allowed; `None` for a second.
+    pub discovery_reload_interval: Option<Duration>,
     /// The folder of the store.
     pub storage_path: PathBuf,
     /// The store's way to the disk; tests of faults put their own here.
@@ -82,8 +92,10 @@ pub struct CollectorOptions {
     pub query_concurrency: usize,
     /// Times of alerting.
     pub alerts: AlertOptions,
-    /// Alerts waiting for each set of Alertmanagers.
-    pub notification_queue: usize,
+    /// Sending alerts.
+    pub notifier: NotifierOptions,
+    /// How far from its time a scrape may start for its samples to carry that time all the same; `None` keeps the true times.
+    pub timestamp_tolerance: Option<Duration>,
     /// Hosts (without port) that requests may name in `Host` and `Origin`; `None` allows all.
     pub allowed_hosts: Option<Vec<String>>,
     /// Settings of the API.
@@ -124,11 +136,13 @@ pub struct Collector {
     context: RuleSetup,
     reloads: mpsc::Receiver<ReloadRequest>,
     config_file: PathBuf,
+    watch: FileWatch,
     allowed_hosts: Option<Vec<String>>,
 }
 
-/// What rule contexts are made of at each reload.
+/// How configurations are read, and what rule contexts are made of at each reload.
 struct RuleSetup {
+    load: LoadOptions,
     alerts: AlertOptions,
     external_url: String,
 }
@@ -145,7 +159,7 @@ impl Collector {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(options: CollectorOptions, shutdown: CancellationToken) -> Result<Self, StartError> {
-        let config = load(&options.config_file)?;
+        let config = load(&options.config_file, options.load)?;
         let http = HttpServer::bind(options.server.clone())?;
         let (db_options, retention_text) = db_options(&options, &config);
         let path = options.storage_path.clone();
@@ -178,13 +192,24 @@ impl Collector {
                 external_url: external_url.clone(),
                 storage_path: options.storage_path.clone(),
                 retention_text,
+                lookback: options.engine.lookback,
                 ..options.api.clone()
             },
-            scrapes: ScrapeManager::new(store.clone(), seed, Arc::clone(&discovery), shutdown.clone()),
+            scrapes: ScrapeManager::new(
+                store.clone(),
+                ScrapeOptions {
+                    seed,
+                    timestamp_tolerance: options.timestamp_tolerance,
+                    discovery_pause: options.discovery_reload_interval.map(StdDuration::from),
+                },
+                Arc::clone(&discovery),
+                shutdown.clone(),
+            ),
             rules: RuleManager::new(rule_options, shutdown.clone()),
             rule_metrics: Arc::default(),
-            notifier: Arc::new(Notifier::new(options.notification_queue, Arc::clone(&discovery), shutdown.clone())),
+            notifier: Arc::new(Notifier::new(options.notifier, Arc::clone(&discovery), shutdown.clone())),
             discovery,
+            notifications: Arc::new(Notifications::new(options.api.max_notifications_subscribers)),
             config: RwLock::new(config.clone()),
             reload_state: Mutex::new(ReloadState::default()),
             reload,
@@ -194,13 +219,15 @@ impl Collector {
             store,
             querier,
         });
-        let storage = tokio::spawn(read_log(opening, server.store.clone(), server.shutdown.clone()));
+        server.notifications.add(STARTING_UP);
+        let storage = tokio::spawn(read_log(opening, Arc::clone(&server)));
         let collector = Self {
             server,
             http,
             storage,
-            context: RuleSetup { alerts: options.alerts, external_url },
+            context: RuleSetup { load: options.load, alerts: options.alerts, external_url },
             reloads,
+            watch: FileWatch::new(options.config_file.clone(), options.auto_reload_interval.map(StdDuration::from)),
             config_file: options.config_file,
             allowed_hosts: options.allowed_hosts,
         };
@@ -237,17 +264,17 @@ impl Collector {
     /// # Errors
     /// When the log of the store could not be read.
     pub async fn run(self) -> Result<(), StartError> {
-        let Self { server, http, storage, context, mut reloads, config_file, allowed_hosts } = self;
+        let Self { server, http, storage, context, mut reloads, config_file, mut watch, allowed_hosts } = self;
         let mut router = api::router(&server);
         if let Some(hosts) = allowed_hosts {
             router = web::guard(router, hosts);
         }
         let shutdown = server.shutdown.clone();
-        let reloading = async {
-            while let Some(answer) = reloads.recv().await {
-                let outcome = reload(&server, &context, &config_file);
-                let _ = answer.send(outcome);
-            }
+        let reloading = reload_when_asked(&server, &context, &config_file, &mut reloads, &mut watch);
+        let telling = async {
+            shutdown.cancelled().await;
+            server.notifications.add(SHUTTING_DOWN);
+            std::future::pending::<()>().await;
         };
         let serving = http.serve(router, shutdown.clone());
         tokio::pin!(serving);
@@ -255,6 +282,7 @@ impl Collector {
             () = &mut serving => {}
             // the server itself holds a sender, so this never ends
             () = reloading => {}
+            () = telling => {}
         }
         server.scrapes.stopped().await;
         server.rules.stopped().await;
@@ -279,33 +307,66 @@ impl Collector {
 }
 
 /// Reads the log of the store, which is ready then. Without it the server ends.
-async fn read_log(opening: Opening, store: Store, shutdown: CancellationToken) -> Result<(), OpenError> {
+async fn read_log(opening: Opening, server: Arc<api::Server>) -> Result<(), OpenError> {
     // ends the server if the log cannot be read, or this panics
-    let failed = shutdown.drop_guard();
+    let failed = server.shutdown.clone().drop_guard();
     let db = match tokio::task::spawn_blocking(move || opening.replay()).await {
         Ok(opened) => opened?,
         Err(fault) => std::panic::resume_unwind(fault.into_panic()),
     };
-    store.opened(Arc::new(db));
+    server.notifications.remove(STARTING_UP);
+    server.store.opened(Arc::new(db));
     failed.disarm();
     tracing::info!("Server is ready to receive web requests.");
     Ok(())
 }
 
-fn load(path: &Path) -> Result<Config, StartError> {
-    let config = Config::load(path, LoadOptions::default())?;
+fn load(path: &Path, options: LoadOptions) -> Result<Config, StartError> {
+    let config = Config::load(path, options)?;
     if config.unsupported.is_empty() {
         return Ok(config);
     }
     Err(StartError::Unsupported { file: path.to_owned(), what: config.unsupported })
 }
 
+/// Reads the configuration anew when somebody asks for it or its files have changed, until nobody can ask any more.
+async fn reload_when_asked(
+    server: &Arc<api::Server>,
+    context: &RuleSetup,
+    config_file: &Path,
+    reloads: &mut mpsc::Receiver<ReloadRequest>,
+    watch: &mut FileWatch,
+) {
+    loop {
+        let asked = tokio::select! {
+            request = reloads.recv() => match request {
+                Some(answer) => Some(answer),
+                None => return,
+            },
+            () = watch.changed() => {
+                tracing::info!("Configuration file change detected, reloading the configuration.");
+                None
+            }
+        };
+        // files that change from here on are read once more
+        let checksum = watch.now();
+        let outcome = reload(server, context, config_file);
+        if outcome.is_ok() {
+            watch.accept(checksum);
+        }
+        if let Some(answer) = asked {
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
 /// Reads the configuration anew. If anything is wrong with it, the old one stays in force.
 fn reload(server: &Arc<api::Server>, context: &RuleSetup, path: &Path) -> Result<(), String> {
     tracing::info!(filename = %path.display(), "Loading configuration file");
-    let outcome = load(path).map_err(|e| e.to_string()).and_then(|config| context.apply(server, config));
+    let outcome = load(path, context.load).map_err(|e| e.to_string()).and_then(|config| context.apply(server, config));
     if let Err(error) = &outcome {
         server.reload_state.lock().success = false;
+        server.notifications.add(RELOAD_FAILED);
         tracing::error!(err = %error, "Error reloading config");
     }
     outcome
@@ -337,6 +398,7 @@ impl RuleSetup {
         server.rules.apply(groups, &config, &context);
         *server.config.write() = config;
         *server.reload_state.lock() = ReloadState { success: true, last_success: now_millis() };
+        server.notifications.remove(RELOAD_FAILED);
         tracing::info!("Completed loading of configuration file");
         Ok(())
     }

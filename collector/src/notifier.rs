@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::http::client::Client;
+use common::http::client::{AwsSigner, Client, ClientError, HttpClientConfig};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use model::{Labels, Timestamp, format_rfc3339_millis};
 use parking_lot::{Mutex, RwLock};
-use reqwest::{Method, Request};
+use reqwest::{Method, Request, Response};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,10 +20,23 @@ use crate::relabel;
 use crate::rules::Alert;
 use crate::scrape::{ADDRESS, Counter};
 
-/// Alerts waiting for one set of Alertmanagers; more push the oldest out (`--alertmanager.notification-queue-capacity`).
-const DEFAULT_QUEUE: usize = 10_000;
-/// Alerts of one message (upstream's `maxBatchSize`).
-const BATCH: usize = 256;
+/// Settings of the way to Alertmanagers.
+#[derive(Clone, Copy, Debug)]
+pub struct NotifierOptions {
+    /// Alerts waiting for one set of Alertmanagers; more push the oldest out.
+    pub queue_capacity: usize,
+    /// Alerts of one message at most.
+    pub batch_size: usize,
+    /// Whether what waits is sent when the server stops.
+    pub drain: bool,
+}
+
+impl Default for NotifierOptions {
+    /// Upstream's.
+    fn default() -> Self {
+        Self { queue_capacity: 10_000, batch_size: 256, drain: true }
+    }
+}
 
 /// Time that is given to sending what waits when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,7 +89,7 @@ pub struct NotifierMetrics {
 pub struct Notifier {
     shutdown: CancellationToken,
     tasks: TaskTracker,
-    queue_capacity: usize,
+    options: NotifierOptions,
     metrics: Arc<NotifierMetrics>,
     discovery: Arc<DiscoveryMetrics>,
     settings: RwLock<Settings>,
@@ -106,12 +119,12 @@ struct SetShared {
 }
 
 impl Notifier {
-    /// A notifier without Alertmanagers. A `queue_capacity` of 0 is the default. Its tasks end with `shutdown`.
-    pub(crate) fn new(queue_capacity: usize, discovery: Arc<DiscoveryMetrics>, shutdown: CancellationToken) -> Self {
+    /// A notifier without Alertmanagers. Its tasks end with `shutdown`.
+    pub(crate) fn new(options: NotifierOptions, discovery: Arc<DiscoveryMetrics>, shutdown: CancellationToken) -> Self {
         Self {
             shutdown,
             tasks: TaskTracker::new(),
-            queue_capacity: if queue_capacity == 0 { DEFAULT_QUEUE } else { queue_capacity },
+            options,
             metrics: Arc::default(),
             discovery,
             settings: RwLock::default(),
@@ -126,7 +139,7 @@ impl Notifier {
     /// Alerts that wait, and the room for them.
     pub fn queue(&self) -> (usize, usize) {
         let waiting = self.settings.read().sets.iter().map(|set| set.shared.queue.lock().len()).max().unwrap_or(0);
-        (waiting, self.queue_capacity)
+        (waiting, self.options.queue_capacity)
     }
 
     /// The addresses alerts go to, and those that relabelling dropped.
@@ -145,22 +158,19 @@ impl Notifier {
         let mut fresh = Vec::new();
         for config in &alerting.alertmanagers {
             let known = settings.sets.iter().any(|set| set.config == *config);
-            let client = if known {
-                None
-            } else {
-                Some(crate::client::build(&config.http_client).map_err(|e| format!("alertmanager: {e}"))?)
-            };
-            fresh.push((config, client));
+            let sender =
+                if known { None } else { Some(Sender::new(config).map_err(|e| format!("alertmanager: {e}"))?) };
+            fresh.push((config, sender));
         }
         let mut old = std::mem::take(&mut settings.sets);
-        for (at, (config, client)) in fresh.into_iter().enumerate() {
-            match client {
+        for (at, (config, sender)) in fresh.into_iter().enumerate() {
+            match sender {
                 None => {
                     if let Some(place) = old.iter().position(|set| set.config == *config) {
                         settings.sets.push(old.swap_remove(place));
                     }
                 }
-                Some(client) => settings.sets.push(self.start(config.clone(), at, client)),
+                Some(sender) => settings.sets.push(self.start(config.clone(), at, sender)),
             }
         }
         for set in old {
@@ -171,13 +181,18 @@ impl Notifier {
         Ok(())
     }
 
-    fn start(&self, config: AlertmanagerConfig, at: usize, client: Client) -> Set {
+    fn start(&self, config: AlertmanagerConfig, at: usize, sender: Sender) -> Set {
         let gone = self.shutdown.child_token();
         let shared = Arc::new(SetShared::default());
         let name = format!("config-{at}");
-        let groups = discovery::start(&config.discovery, Consumer::Notify, &name, &self.discovery, &gone);
-        let task =
-            SetTask { config: config.clone(), client, shared: Arc::clone(&shared), metrics: Arc::clone(&self.metrics) };
+        let groups = discovery::start(&config.discovery, Consumer::Notify, &name, None, &self.discovery, &gone);
+        let task = SetTask {
+            options: self.options,
+            config: config.clone(),
+            sender,
+            shared: Arc::clone(&shared),
+            metrics: Arc::clone(&self.metrics),
+        };
         self.tasks.spawn(task.run(groups, gone.clone()));
         Set { config, shared, gone }
     }
@@ -203,7 +218,7 @@ impl Notifier {
                 let Some(labels) = relabel::relabel(&alert.labels, &set.config.alert_relabel_configs, names) else {
                     continue;
                 };
-                if queue.len() >= self.queue_capacity {
+                if queue.len() >= self.options.queue_capacity {
                     queue.pop_front();
                     self.metrics.dropped.inc();
                     tracing::warn!("Alert notification queue full, dropping alerts");
@@ -222,9 +237,39 @@ impl Notifier {
     }
 }
 
-struct SetTask {
-    config: AlertmanagerConfig,
+/// How a set of Alertmanagers is spoken to.
+struct Sender {
     client: Client,
+    /// Signs for the service of this name.
+    signer: Option<(AwsSigner, String)>,
+}
+
+impl Sender {
+    fn new(config: &AlertmanagerConfig) -> Result<Self, ClientError> {
+        let client = crate::client::build(&config.http_client)?;
+        let signer = match &config.sigv4 {
+            None => None,
+            // keys are asked for without what Alertmanagers may want
+            Some(sigv4) => {
+                let client = crate::client::build(&HttpClientConfig::default())?;
+                Some((AwsSigner::new(sigv4.settings.clone(), client), sigv4.service.clone()))
+            }
+        };
+        Ok(Self { client, signer })
+    }
+
+    async fn send(&self, mut request: Request) -> Result<Response, ClientError> {
+        if let Some((signer, service)) = &self.signer {
+            signer.sign(&mut request, service).await?;
+        }
+        self.client.execute(request).await
+    }
+}
+
+struct SetTask {
+    options: NotifierOptions,
+    config: AlertmanagerConfig,
+    sender: Sender,
     shared: Arc<SetShared>,
     metrics: Arc<NotifierMetrics>,
 }
@@ -244,6 +289,9 @@ impl SetTask {
                 () = self.shared.wake.notified() => {}
             }
             while self.send_batch().await {}
+        }
+        if !self.options.drain {
+            return;
         }
         let drain = async { while self.send_batch().await {} };
         if tokio::time::timeout(DRAIN_TIMEOUT, drain).await.is_err() {
@@ -282,7 +330,7 @@ impl SetTask {
     async fn send_batch(&self) -> bool {
         let batch: Vec<Notification> = {
             let mut queue = self.shared.queue.lock();
-            let count = queue.len().min(BATCH);
+            let count = queue.len().min(self.options.batch_size);
             queue.drain(..count).collect()
         };
         if batch.is_empty() {
@@ -315,7 +363,7 @@ impl SetTask {
             let mut request = Request::new(Method::POST, url);
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             *request.body_mut() = Some(body.into());
-            let response = self.client.execute(request).await.map_err(|e| e.to_string())?;
+            let response = self.sender.send(request).await.map_err(|e| e.to_string())?;
             if response.status().is_success() {
                 Ok(())
             } else {

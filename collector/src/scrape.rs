@@ -1,5 +1,7 @@
 //! Scraping: discovered targets become loops, loops become samples.
 
+mod bucket_limits;
+mod failure_log;
 mod fetch;
 mod ingest;
 mod metrics;
@@ -13,6 +15,7 @@ mod target_metadata;
 pub use fetch::{FetchError, HARD_BODY_LIMIT};
 pub use ingest::IngestError;
 pub use metrics::{Counter, ScrapeMetrics};
+pub(crate) use pool::ScrapeOptions;
 pub use pool::{PoolView, ScrapeManager};
 pub use target::{ADDRESS, Settled, Target, TargetStatus, settle};
 pub use target_metadata::TargetMetadata;

@@ -112,7 +112,11 @@ fn config(arguments: &ConfigArguments) -> ExitCode {
     let mut outcome = Outcome::default();
     for file in &arguments.files {
         println!("Checking {}", file.display());
-        let options = LoadOptions { agent: arguments.agent, skip_scrape_config_files: arguments.syntax_only };
+        let options = LoadOptions {
+            agent: arguments.agent,
+            skip_scrape_config_files: arguments.syntax_only,
+            ..LoadOptions::default()
+        };
         let config = match Config::load(file, options) {
             Ok(config) => config,
             Err(error) => {

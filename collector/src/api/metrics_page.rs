@@ -67,6 +67,22 @@ fn server_state(server: &Server, page: &mut Page) {
     page.gauge("prometheus_engine_query_log_enabled", help, &[], f64::from(u8::from(log.is_enabled())));
     let help = "The number of query log failures.";
     page.counter("prometheus_engine_query_log_failures_total", help, &[], log.failures() as f64);
+    let notifications = &server.notifications;
+    let help = "The current number of active notification subscribers.";
+    page.gauge("prometheus_api_notification_active_subscribers", help, &[], notifications.subscribers() as f64);
+    let help = "Total number of notification updates sent.";
+    page.counter("prometheus_api_notification_updates_sent_total", help, &[], notifications.sent.get() as f64);
+    let help = "Total number of notification updates dropped.";
+    page.counter("prometheus_api_notification_updates_dropped_total", help, &[], notifications.dropped.get() as f64);
+    let help = "Total number of errors that occurred while sending federation responses.";
+    page.counter("prometheus_web_federation_errors_total", help, &[], server.metrics.federation_errors.get() as f64);
+    let help = "Total number of warnings that occurred while sending federation responses.";
+    page.counter(
+        "prometheus_web_federation_warnings_total",
+        help,
+        &[],
+        server.metrics.federation_warnings.get() as f64,
+    );
     let help = "Number of queries that the HTTP API has started.";
     page.counter("firewatch_queries_total", help, &[], server.metrics.queries.get() as f64);
     let help = "Time spent evaluating the queries of the HTTP API.";
@@ -103,6 +119,11 @@ fn scraping(server: &Server, page: &mut Page) {
             "prometheus_target_scrapes_exceeded_sample_limit_total",
             "Total number of scrapes that hit the sample limit and were rejected.",
             &metrics.exceeded_samples,
+        ),
+        (
+            "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total",
+            "Total number of scrapes that hit the native histogram bucket limit and were rejected.",
+            &metrics.exceeded_buckets,
         ),
         (
             "prometheus_target_scrape_pool_exceeded_label_limits_total",

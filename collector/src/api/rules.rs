@@ -233,8 +233,8 @@ pub(super) async fn rules(State(server): State<Arc<Server>>, params: Params) -> 
             .map(|rule| show(&rule.lock(), filter.exclude_alerts))
             .filter(|r| filter.wants(r))
             .collect();
-        let filtered = filter.kind.is_some() || !filter.names.is_empty() || !filter.selectors.is_empty();
-        if rules.is_empty() && filtered {
+        // upstream shows no group that has nothing to show
+        if rules.is_empty() {
             continue;
         }
         let last = group.last();

@@ -120,7 +120,9 @@ fn gather(
 }
 
 /// Runs work that reads the store off the threads that serve connections.
-pub(super) async fn blocking(work: impl FnOnce() -> ApiResult + Send + 'static) -> ApiResult {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
         Err(_) => Err(ApiError::internal("the request panicked")),

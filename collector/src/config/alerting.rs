@@ -3,7 +3,8 @@ use model::{Duration, NameValidation};
 use serde::Deserialize;
 
 use super::discovery::DiscoveryConfig;
-use super::{Base, http_client, relabel_rules, remote_credentials};
+use super::sigv4::SigV4;
+use super::{Base, http_client, relabel_rules};
 use crate::relabel::RelabelRule;
 
 /// The `alerting` section: where alerts go.
@@ -28,8 +29,8 @@ pub struct AlertmanagerConfig {
     pub path_prefix: String,
     /// Time a request may take.
     pub timeout: Duration,
-    /// Whether requests are to be signed for Amazon, which this version cannot do.
-    pub sigv4: bool,
+    /// How requests are signed for Amazon, if they are.
+    pub sigv4: Option<SigV4>,
     /// Rules for the addresses.
     pub relabel_configs: Vec<RelabelRule>,
     /// Rules for the labels of alerts sent to this set.
@@ -84,10 +85,13 @@ impl AlertmanagerConfig {
         let (relabelling, rest) = rest.split(|key| key == "relabel_configs" || key == "alert_relabel_configs")?;
         let (signing, rest) = rest.split(|key| key == "sigv4")?;
         let sigv4 = signing.get("sigv4").filter(|n| !n.is_null());
-        if let Some(sigv4) = sigv4 {
-            remote_credentials::check_sigv4(sigv4, base)?;
-        }
+        let sigv4 = sigv4.map(|node| SigV4::read(node, base)).transpose()?;
         let (http_client, rest) = http_client::split(&rest, base)?;
+        let other =
+            http_client.basic_auth.is_some() || http_client.authorization.is_some() || http_client.oauth2.is_some();
+        if other && sigv4.is_some() {
+            return Err(node.error("at most one of basic_auth, authorization, oauth2, & sigv4 must be configured"));
+        }
         let w: Written = rest.read()?;
         if w.api_version != "v2" {
             return Err(
@@ -101,7 +105,7 @@ impl AlertmanagerConfig {
             scheme: w.scheme,
             path_prefix: w.path_prefix,
             timeout: w.timeout,
-            sigv4: sigv4.is_some(),
+            sigv4,
             relabel_configs: relabel_rules(
                 &relabelling,
                 "relabel_configs",

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use model::{NameValidation, quote};
 
 use super::keys::{Key, Kind, Section, Values, duration, flag, int, text};
-use super::{Base, list, relabel_rules, remote_credentials};
+use super::{Base, list, relabel_rules, remote_credentials, sigv4};
 
 const QUEUE: Section = Section::new(
     "config.QueueConfig",
@@ -41,7 +41,7 @@ const WRITE: Section = Section::new(
         flag("failed_request_logging"),
         Key::new("queue_config", Kind::Object(&QUEUE)),
         Key::new("metadata_config", Kind::Object(&METADATA)),
-        Key::new("sigv4", Kind::Object(&remote_credentials::SIGV4)),
+        Key::new("sigv4", Kind::Object(&sigv4::SECTION)),
         Key::new("azuread", Kind::Object(&remote_credentials::AZURE_AD)),
         Key::new("google_iam", Kind::Object(&remote_credentials::GOOGLE_IAM)),
     ],

@@ -2,20 +2,7 @@
 
 use super::Base;
 use super::keys::{Key, Kind, Section, Values, flag, text};
-
-pub(super) const SIGV4: Section = Section::new(
-    "sigv4.plain",
-    &[
-        text("region"),
-        text("access_key"),
-        text("secret_key"),
-        text("profile"),
-        text("role_arn"),
-        text("external_id"),
-        flag("use_fips_sts_endpoint"),
-        text("service_name"),
-    ],
-);
+use super::sigv4::SigV4;
 
 pub(super) const AZURE_AD: Section = Section::new(
     "azuread.plain",
@@ -71,24 +58,12 @@ pub(super) fn check(write: &Values<'_>, base: &Base) -> Result<(), yaml::Error> 
         return write.fault(given[1], message);
     }
     if let Some(node) = write.node("sigv4") {
-        check_sigv4(node, base)?;
+        SigV4::read(node, base)?;
     }
     match write.node("azuread") {
         Some(node) => check_azure_ad(&AZURE_AD.read(node, base)?, base),
         None => Ok(()),
     }
-}
-
-/// Checks a `sigv4` section.
-pub(super) fn check_sigv4(node: &yaml::Node, base: &Base) -> Result<(), yaml::Error> {
-    let sigv4 = SIGV4.read(node, base)?;
-    if sigv4.has("access_key") == sigv4.has("secret_key") {
-        return Ok(());
-    }
-    sigv4.fault(
-        "access_key",
-        "must provide a AWS SigV4 Access key and Secret Key if credentials are specified in the SigV4 config",
-    )
 }
 
 /// A kind of identity: its key, its name in messages, its section, and the keys that must have a value.

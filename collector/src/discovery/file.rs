@@ -102,7 +102,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let metrics = Arc::default();
         let configs = [DiscoveryConfig::File(config)];
-        let mut receiver = super::super::start(&configs, Consumer::Scrape, "job", &metrics, &shutdown);
+        let mut receiver = super::super::start(&configs, Consumer::Scrape, "job", None, &metrics, &shutdown);
         receiver.changed().await.unwrap();
         assert_eq!(addresses(&mut receiver).await, ["a:1"]);
         assert!(receiver.borrow()[0].labels.value("__meta_filepath").ends_with("a.json"));

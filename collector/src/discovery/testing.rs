@@ -40,7 +40,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn start(configs: &[DiscoveryConfig]) -> Self {
         let (metrics, shutdown) = (Arc::default(), CancellationToken::new());
-        let groups = super::start(configs, Consumer::Scrape, "job", &metrics, &shutdown);
+        let groups = super::start(configs, Consumer::Scrape, "job", None, &metrics, &shutdown);
         Self { groups, metrics, shutdown }
     }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::testing::{Reply, Running, Stub, config, show};
 use super::*;
+use crate::notifier::{Notifier, NotifierOptions};
 
 /// Settings that each mechanism takes; `SERVER` is where it is to ask.
 const SETTINGS: [(&str, &str); 33] = [
@@ -247,7 +248,7 @@ async fn alertmanagers_are_discovered_like_targets() {
     let options = crate::config::LoadOptions::default();
     let config = crate::config::Config::parse(&text, "p.yml".as_ref(), "/".into(), options).unwrap();
     let (metrics, shutdown) = (Arc::<DiscoveryMetrics>::default(), CancellationToken::new());
-    let notifier = crate::notifier::Notifier::new(0, Arc::clone(&metrics), shutdown.clone());
+    let notifier = Notifier::new(NotifierOptions::default(), Arc::clone(&metrics), shutdown.clone());
     notifier.apply(&config.alerting, &config.global.external_labels).unwrap();
     while notifier.alertmanagers().0 != ["http://am:9093/api/v2/alerts"] {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,8 +1,10 @@
+use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::exposition::{Format, FormatKind};
-use common::http::client::{Client, ClientError};
+use common::http::client::{Client, ClientError, error_chain, status_text};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::Request;
 
@@ -23,6 +25,9 @@ pub(super) struct Page {
 /// Why a page could not be had. The texts are what the targets page shows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
+    /// The job has too many targets.
+    #[error("{0}")]
+    Refused(Arc<str>),
     /// No connection, no answer in time, a broken answer.
     #[error("{0}")]
     Request(String),
@@ -72,11 +77,11 @@ fn accept(protocols: &[ScrapeProtocol], escaping: &str) -> String {
 /// See [`FetchError`].
 pub(super) async fn fetch(client: &Client, request: Request, config: &ScrapeConfig) -> Result<Page, FetchError> {
     let limit = if config.limits.body_size.0 == 0 { HARD_BODY_LIMIT } else { config.limits.body_size.0 };
-    let mut response = client.execute(request).await.map_err(|e| FetchError::Request(e.to_string()))?;
-    let status = response.status();
-    if status != http::StatusCode::OK {
-        let reason = status.canonical_reason().unwrap_or_default();
-        return Err(FetchError::Status(format!("{} {reason}", status.as_u16())));
+    let url = request.url().to_string();
+    let failed = |error: ClientError| FetchError::Request(format!("Get {}: {}", model::quote(&url), reason(&error)));
+    let mut response = client.execute(request).await.map_err(failed)?;
+    if response.status() != http::StatusCode::OK {
+        return Err(FetchError::Status(status_text(&response)));
     }
     let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
@@ -92,6 +97,14 @@ pub(super) async fn fetch(client: &Client, request: Request, config: &ScrapeConf
     let body = body.freeze();
     let body = if encoding.eq_ignore_ascii_case("gzip") { gunzip(&body, limit)? } else { body };
     Ok(Page { body, format })
+}
+
+/// Why a request failed. The library's own words for it name the address once more.
+fn reason(error: &ClientError) -> String {
+    match error {
+        ClientError::Request(error) => error.source().map_or_else(|| error.to_string(), error_chain),
+        other => other.to_string(),
+    }
 }
 
 fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<FormatKind, FetchError> {

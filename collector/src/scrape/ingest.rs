@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use common::exposition::{
-    Entry, FormatKind, HistogramEntry, ParseError, ParseOptions, RawExemplar, Sample, labels_of, labels_of_exemplar,
+    Entry, FormatKind, HistogramEntry, NhcbConverter, ParseError, ParseOptions, RawExemplar, Sample,
+    labels_of_exemplar, labels_of_typed,
 };
 use common::exposition::{openmetrics, protobuf, text};
 use common::metrics::NativeHistogram;
-use model::{Labels, METRIC_NAME, NameValidation, STALE_NAN, Timestamp, is_valid_label_name, quote};
+use model::{Labels, METRIC_NAME, MetricType, NameValidation, STALE_NAN, Timestamp, is_valid_label_name, quote};
 use tsdb::{Exemplar, HistogramSample, SeriesRef};
 
+use super::bucket_limits;
 use super::fetch::{FetchError, Page};
 use super::page_cache::{Finder, Line, PageCache};
 use super::report::{Report, ReportSeries};
@@ -35,6 +37,9 @@ pub enum IngestError {
     /// More samples than allowed.
     #[error("sample limit exceeded")]
     SampleLimit,
+    /// A native histogram has more buckets than allowed.
+    #[error("histogram bucket limit exceeded")]
+    BucketLimit,
     /// A series breaks a rule for names or labels.
     #[error("{0}")]
     Labels(String),
@@ -61,8 +66,13 @@ pub(super) struct Ingest {
 /// Counts of one page.
 #[derive(Debug, Default)]
 struct Counts {
+    /// Samples on the page.
     scraped: usize,
+    /// Samples that relabelling leaves.
     kept: usize,
+    /// Samples that the limit counts: repeated ones are not among them.
+    stored: u64,
+    /// Series that are new.
     new: usize,
 }
 
@@ -127,7 +137,7 @@ impl Ingest {
             match line {
                 Line::Series(series) => batch.sample(*series, time, STALE_NAN),
                 Line::Timed(series) if track => batch.sample(*series, time, STALE_NAN),
-                Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Comment => {}
+                Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => {}
             }
         }
     }
@@ -158,6 +168,10 @@ impl Ingest {
             cache: &cache,
             at: 0,
             fresh: None,
+            converter: self.config.convert_classic_histograms_to_nhcb.then(|| NhcbConverter::new(page.format)),
+            is_new: false,
+            metric_type: MetricType::Unknown,
+            exceeded: None,
         };
         let read = match page.format {
             FormatKind::Text0_0_4 | FormatKind::Text1_0_0 => reading.run(&mut text::Parser::new(&page.body)),
@@ -190,7 +204,7 @@ impl Ingest {
                 let series = match line {
                     Line::Series(series) => series,
                     Line::Timed(series) if self.config.track_timestamps_staleness => series,
-                    Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Comment => continue,
+                    Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => continue,
                 };
                 if !seen.contains(series) {
                     batch.sample(*series, time, STALE_NAN);
@@ -287,8 +301,17 @@ struct Reading<'a, 'b> {
     finder: Finder<'a>,
     /// The line of the cache that is expected next.
     at: usize,
-    /// The lines of this page, once it differs from the last one.
+    /// The lines of this page, once it differs from the last one. Series of histograms that are converted are not among them,
+    /// what they become is.
     fresh: Option<Fresh>,
+    /// Whether the series of the line that was read last is not among those of the last page.
+    is_new: bool,
+    /// What the last `# TYPE` line said.
+    metric_type: MetricType,
+    /// Makes native histograms of classic ones, if the job is to.
+    converter: Option<NhcbConverter>,
+    /// The limit that the page is over: it is read to its end all the same, so that its samples are counted.
+    exceeded: Option<IngestError>,
 }
 
 struct Fresh {
@@ -299,10 +322,16 @@ struct Fresh {
 impl Reading<'_, '_> {
     fn run<'p>(&mut self, parser: &mut impl PageParser<'p>) -> Result<(), IngestError> {
         loop {
-            if let Some((text, line)) = self.cache.get(self.at) {
-                if line == Line::Comment {
+            // a converter has to see every line
+            if self.converter.is_none()
+                && let Some((text, line)) = self.cache.get(self.at)
+            {
+                if line.is_comment() {
                     if parser.skip_line(text) {
                         self.at += 1;
+                        if let Line::Type(metric_type) = line {
+                            self.metric_type = metric_type;
+                        }
                         if let Some(fresh) = &mut self.fresh {
                             fresh.cache.push(text, line);
                         }
@@ -310,30 +339,64 @@ impl Reading<'_, '_> {
                     }
                 } else if let Some(sample) = parser.sample_of(text)? {
                     self.at += 1;
+                    self.counts.scraped += 1;
                     let line = self.remember(text, line);
                     self.sample(line, &sample)?;
                     continue;
                 }
             }
             let before = parser.rest();
-            match parser.next_entry()? {
-                None => break,
-                Some(Entry::Sample(sample)) => {
+            let Some(entry) = parser.next_entry()? else { break };
+            let converted = self.convert(&entry)?;
+            match entry {
+                Entry::Sample(_) if converted => {}
+                Entry::Sample(sample) => {
                     let line = self.line_of(sample.series, sample.timestamp)?;
                     self.sample(line, &sample)?;
                 }
-                Some(Entry::Histogram(histogram)) => self.histogram(&histogram)?,
-                Some(entry) => {
+                Entry::Histogram(histogram) => self.histogram(&histogram)?,
+                entry => {
                     self.metadata(&entry);
+                    let line = match entry {
+                        Entry::Type { metric_type, .. } => {
+                            self.metric_type = metric_type;
+                            Line::Type(metric_type)
+                        }
+                        _ => Line::Comment,
+                    };
                     let text = &before[..before.len() - parser.rest().len()];
-                    self.comment(text.strip_suffix(b"\n").unwrap_or(text));
+                    self.comment(text.strip_suffix(b"\n").unwrap_or(text), line);
                 }
             }
+        }
+        if let Some(ended) = self.converter.as_mut().and_then(NhcbConverter::finish) {
+            self.histogram(&ended.entry())?;
+        }
+        if let Some(limit) = self.exceeded.take() {
+            return Err(limit);
         }
         if self.at < self.cache.len() {
             self.fresh();
         }
         Ok(())
+    }
+
+    /// Shows an entry to the converter and stores the histogram that ends before it. Whether the entry goes into a histogram
+    /// and is not stored itself.
+    fn convert(&mut self, entry: &Entry<'_>) -> Result<bool, IngestError> {
+        let Some(converter) = &mut self.converter else { return Ok(false) };
+        let progress = converter.take(entry);
+        if let Some(ended) = progress.ended {
+            self.histogram(&ended.entry())?;
+        }
+        Ok(progress.gathered && !self.config.always_scrape_classic_histograms)
+    }
+
+    /// Goes past the line of the cache that is expected next, if it is this one and all lines before it were as expected.
+    fn expected(&mut self, text: &[u8]) -> Option<Line> {
+        let (_, line) = self.cache.get(self.at).filter(|(known, _)| self.fresh.is_none() && *known == text)?;
+        self.at += 1;
+        Some(line)
     }
 
     /// The cache of this page: what has been read so far, all of it as expected, comes from the old one.
@@ -346,7 +409,7 @@ impl Reading<'_, '_> {
                 .iter()
                 .filter_map(|line| match line {
                     Line::Series(series) | Line::Timed(series) => Some(*series),
-                    Line::Dropped | Line::Repeated | Line::Comment => None,
+                    Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => None,
                 })
                 .collect();
             Fresh { cache: head, seen }
@@ -364,8 +427,13 @@ impl Reading<'_, '_> {
         line
     }
 
-    /// What a line that was not expected leads to.
+    /// What a line that was not compared with the cache leads to.
     fn line_of(&mut self, series: &[u8], timestamp: Option<Timestamp>) -> Result<Line, IngestError> {
+        // one that is refused for its labels has been scraped too
+        self.counts.scraped += 1;
+        if let Some(line) = self.expected(series) {
+            return Ok(line);
+        }
         self.fresh();
         let line = match self.finder.find(series, self.at) {
             Some(found) => {
@@ -378,7 +446,7 @@ impl Reading<'_, '_> {
                 }
             }
             None => {
-                self.counts.new += 1;
+                self.is_new = true;
                 self.resolve(series, timestamp)?
             }
         };
@@ -393,7 +461,7 @@ impl Reading<'_, '_> {
 
     /// The labels a series of the page is stored under; `None` if relabelling drops it.
     fn labels(&self, series: &[u8]) -> Result<Option<Labels>, IngestError> {
-        let page = labels_of(series).map_err(|e| IngestError::Labels(e.to_string()))?;
+        let page = labels_of_typed(series, self.metric_type).map_err(|e| IngestError::Labels(e.to_string()))?;
         let mut builder = self.merge.merge(&page);
         let names = self.config.metric_name_validation_scheme;
         if !relabel::apply(&mut builder, &self.config.metric_relabel_configs, names) {
@@ -410,16 +478,9 @@ impl Reading<'_, '_> {
 
     #[inline]
     fn sample(&mut self, line: Line, sample: &Sample<'_>) -> Result<(), IngestError> {
-        self.counts.scraped += 1;
-        let series = match line {
-            Line::Series(series) | Line::Timed(series) => series,
-            Line::Repeated => {
-                self.batch.refusals.duplicate += 1;
-                return Ok(());
-            }
-            Line::Dropped | Line::Comment => return Ok(()),
-        };
-        self.count()?;
+        let is_new = std::mem::take(&mut self.is_new);
+        let Some(series) = self.stored(line) else { return Ok(()) };
+        self.counts.new += usize::from(is_new);
         if let Some(exemplar) = &sample.exemplar {
             self.exemplar(series, sample.timestamp, exemplar);
         }
@@ -434,10 +495,24 @@ impl Reading<'_, '_> {
         Ok(())
     }
 
-    fn count(&mut self) -> Result<(), IngestError> {
+    /// The series that a sample of a line is stored in, if it is: past a limit nothing is. Counts it.
+    fn stored(&mut self, line: Line) -> Option<SeriesRef> {
+        let series = match line {
+            Line::Series(series) | Line::Timed(series) => series,
+            Line::Repeated => {
+                self.counts.kept += 1;
+                self.batch.refusals.duplicate += 1;
+                return None;
+            }
+            Line::Dropped | Line::Type(_) | Line::Comment => return None,
+        };
         self.counts.kept += 1;
+        self.counts.stored += 1;
         let limit = self.config.limits.samples;
-        if limit > 0 && self.counts.kept as u64 > limit { Err(IngestError::SampleLimit) } else { Ok(()) }
+        if limit > 0 && self.counts.stored > limit {
+            self.exceeded.get_or_insert(IngestError::SampleLimit);
+        }
+        self.exceeded.is_none().then_some(series)
     }
 
     fn in_bounds(&mut self, at: Timestamp) -> bool {
@@ -450,14 +525,18 @@ impl Reading<'_, '_> {
 
     fn histogram(&mut self, entry: &HistogramEntry<'_>) -> Result<(), IngestError> {
         let line = self.line_of(entry.series, entry.timestamp)?;
-        self.counts.scraped += 1;
-        let (Line::Series(series) | Line::Timed(series)) = line else { return Ok(()) };
-        self.count()?;
+        let is_new = std::mem::take(&mut self.is_new);
+        let Some(series) = self.stored(line) else { return Ok(()) };
+        let Some(histogram) = bucket_limits::fit(entry.histogram.clone(), &self.config.limits) else {
+            self.exceeded.get_or_insert(IngestError::BucketLimit);
+            return Ok(());
+        };
+        self.counts.new += usize::from(is_new);
         let at = entry.timestamp.filter(|_| self.config.honor_timestamps).unwrap_or(self.time);
         if self.in_bounds(at) {
-            let histogram = match &entry.histogram {
-                NativeHistogram::Integer(h) => HistogramSample::Integer(Arc::new(h.clone())),
-                NativeHistogram::Float(h) => HistogramSample::Float(Arc::new(h.clone())),
+            let histogram = match histogram {
+                NativeHistogram::Integer(h) => HistogramSample::Integer(Arc::new(h)),
+                NativeHistogram::Float(h) => HistogramSample::Float(Arc::new(h)),
             };
             self.batch.histogram(series, at, histogram);
         }
@@ -484,15 +563,15 @@ impl Reading<'_, '_> {
     }
 
     /// Notes the line of a comment. Formats without lines have none.
-    fn comment(&mut self, text: &[u8]) {
-        if text.is_empty() {
+    fn comment(&mut self, text: &[u8], line: Line) {
+        if text.is_empty() || self.expected(text).is_some() {
             return;
         }
         self.fresh();
         if let Some(found) = self.finder.find(text, self.at) {
             self.at = found + 1;
         }
-        self.remember(text, Line::Comment);
+        self.remember(text, line);
     }
 }
 

@@ -37,6 +37,8 @@ pub struct ScrapeMetrics {
     pub exceeded_body_size: Counter,
     /// `prometheus_target_scrapes_exceeded_sample_limit_total`.
     pub exceeded_samples: Counter,
+    /// `prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total`.
+    pub exceeded_buckets: Counter,
     /// `prometheus_target_scrape_pool_exceeded_label_limits_total`.
     pub exceeded_labels: Counter,
     /// `prometheus_target_scrape_pool_exceeded_target_limit_total`.
@@ -65,6 +67,7 @@ impl ScrapeMetrics {
                 match error {
                     IngestError::Fetch(FetchError::TooLarge) => self.exceeded_body_size.inc(),
                     IngestError::SampleLimit => self.exceeded_samples.inc(),
+                    IngestError::BucketLimit => self.exceeded_buckets.inc(),
                     IngestError::Labels(text) if text.contains("limit exceeded") => self.exceeded_labels.inc(),
                     _ => {}
                 }

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use model::MetricType;
 use tsdb::SeriesRef;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -14,8 +15,16 @@ pub(super) enum Line {
     Dropped,
     /// A second line of a series: its samples are refused.
     Repeated,
-    /// A comment, metadata included.
+    /// The type of a family, which decides how labels of its series are written.
+    Type(MetricType),
+    /// Any other comment, metadata included.
     Comment,
+}
+
+impl Line {
+    pub(super) fn is_comment(self) -> bool {
+        matches!(self, Self::Type(_) | Self::Comment)
+    }
 }
 
 /// The lines of a target's last page in order, without their values, so that the next page need only be compared with them.

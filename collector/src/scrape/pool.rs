@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::http::client::Client;
 use model::Labels;
@@ -10,12 +11,24 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::failure_log::{FailureLog, FailureLogs, OpenedLogs};
 use super::metrics::ScrapeMetrics;
 use super::target::{Settled, Target, settle};
 use super::target_loop::{Ends, TargetLoop};
 use crate::config::ScrapeConfig;
 use crate::discovery::{self, Consumer, DiscoveryMetrics, Groups};
 use crate::storage::Store;
+
+/// What scraping is told about the server that it is a part of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ScrapeOptions {
+    /// A number of this server, which spreads the scrapes of several servers.
+    pub(crate) seed: u64,
+    /// How far from its time a scrape may start for its samples to carry that time; `None` for never.
+    pub(crate) timestamp_tolerance: Option<model::Duration>,
+    /// Shortest time between two changes of a job's targets; `None` for that of discovery.
+    pub(crate) discovery_pause: Option<Duration>,
+}
 
 /// All jobs of the server.
 pub struct ScrapeManager {
@@ -24,8 +37,14 @@ pub struct ScrapeManager {
     discovery: Arc<DiscoveryMetrics>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
-    seed: u64,
-    jobs: Mutex<BTreeMap<String, Job>>,
+    options: ScrapeOptions,
+    jobs: Mutex<Jobs>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    by_name: BTreeMap<String, Job>,
+    failure_logs: FailureLogs,
 }
 
 struct Job {
@@ -63,9 +82,14 @@ impl PoolView {
 
 impl ScrapeManager {
     /// A manager without jobs. Its tasks end with `shutdown`; [`ScrapeManager::stopped`] waits for them.
-    pub(crate) fn new(store: Store, seed: u64, discovery: Arc<DiscoveryMetrics>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        options: ScrapeOptions,
+        discovery: Arc<DiscoveryMetrics>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let (metrics, tasks) = (Arc::default(), TaskTracker::new());
-        Self { store, metrics, discovery, shutdown, tasks, seed, jobs: Mutex::default() }
+        Self { store, metrics, discovery, shutdown, tasks, options, jobs: Mutex::default() }
     }
 
     /// Counters of all jobs.
@@ -75,15 +99,16 @@ impl ScrapeManager {
 
     /// The configuration and targets of each job, by name.
     pub fn pools(&self) -> Vec<(Arc<ScrapeConfig>, Arc<PoolView>)> {
-        self.jobs.lock().values().map(|job| (Arc::clone(&job.config), Arc::clone(&job.view))).collect()
+        self.jobs.lock().by_name.values().map(|job| (Arc::clone(&job.config), Arc::clone(&job.view))).collect()
     }
 
     /// Makes the jobs those of a new configuration. Jobs that have not changed go on without a gap.
     ///
     /// # Errors
-    /// When the HTTP client of a job cannot be set up; then nothing changes.
+    /// When the HTTP client of a job cannot be set up or its log not be opened; then nothing changes.
     pub fn apply(&self, configs: &[ScrapeConfig]) -> Result<(), String> {
         let mut jobs = self.jobs.lock();
+        let Jobs { by_name: jobs, failure_logs } = &mut *jobs;
         let mut clients = HashMap::new();
         for config in configs {
             if jobs.get(&config.job_name).is_none_or(|job| *job.config != *config) {
@@ -92,6 +117,7 @@ impl ScrapeManager {
                 clients.insert(config.job_name.as_str(), client);
             }
         }
+        failure_logs.replace(OpenedLogs::open(configs)?);
         jobs.retain(|name, job| {
             let stays = configs.iter().any(|c| c.job_name == *name) && !clients.contains_key(name.as_str());
             if !stays {
@@ -101,29 +127,33 @@ impl ScrapeManager {
         });
         for config in configs {
             if let Some(client) = clients.remove(config.job_name.as_str()) {
-                let job = self.start(Arc::new(config.clone()), client);
+                let job = self.start(Arc::new(config.clone()), client, failure_logs.of(config));
                 jobs.insert(config.job_name.clone(), job);
             }
         }
         Ok(())
     }
 
-    fn start(&self, config: Arc<ScrapeConfig>, client: Client) -> Job {
+    fn start(&self, config: Arc<ScrapeConfig>, client: Client, failure_log: FailureLog) -> Job {
         let gone = self.shutdown.child_token();
         let view = Arc::new(PoolView::default());
         let pool = Pool {
             config: Arc::clone(&config),
             client,
+            failure_log,
             store: self.store.clone(),
             metrics: Arc::clone(&self.metrics),
             shutdown: self.shutdown.clone(),
             gone: gone.clone(),
             tasks: self.tasks.clone(),
-            seed: self.seed,
+            options: self.options,
             view: Arc::clone(&view),
             loops: HashMap::new(),
+            refusal: watch::channel(None).0,
         };
-        let groups = discovery::start(&config.discovery, Consumer::Scrape, &config.job_name, &self.discovery, &gone);
+        let consumer = Consumer::Scrape;
+        let pause = self.options.discovery_pause;
+        let groups = discovery::start(&config.discovery, consumer, &config.job_name, pause, &self.discovery, &gone);
         self.tasks.spawn(pool.run(groups));
         Job { config, view, gone }
     }
@@ -139,14 +169,17 @@ impl ScrapeManager {
 struct Pool {
     config: Arc<ScrapeConfig>,
     client: Client,
+    failure_log: FailureLog,
     store: Store,
     metrics: Arc<ScrapeMetrics>,
     shutdown: CancellationToken,
     gone: CancellationToken,
     tasks: TaskTracker,
-    seed: u64,
+    options: ScrapeOptions,
     view: Arc<PoolView>,
     loops: HashMap<u64, (Arc<Target>, CancellationToken)>,
+    /// Why no target of the job is scraped, if none is.
+    refusal: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Pool {
@@ -187,19 +220,20 @@ impl Pool {
             }
         }
         let limit = self.config.limits.targets;
-        let over_limit = limit > 0 && kept.len() as u64 > limit;
-        if over_limit {
+        // too many targets: none is fetched, and all are down for that reason
+        let refusal = (limit > 0 && kept.len() as u64 > limit).then(|| {
             self.metrics.exceeded_targets.inc();
             let error = format!("target_limit exceeded (number of targets: {}, limit: {limit})", kept.len());
             tracing::error!(scrape_pool = %self.config.job_name, err = %error, "Targets are not scraped");
-            for target in kept.values() {
-                let mut status = target.status.lock();
-                status.up = Some(false);
-                status.last_error.clone_from(&error);
-            }
-        }
+            Arc::from(error)
+        });
+        self.refusal.send_if_modified(|known: &mut Option<Arc<str>>| {
+            let changed = *known != refusal;
+            *known = refusal;
+            changed
+        });
         self.loops.retain(|hash, (_, gone)| {
-            let stays = kept.contains_key(hash) && !over_limit;
+            let stays = kept.contains_key(hash);
             if !stays {
                 gone.cancel();
             }
@@ -207,10 +241,6 @@ impl Pool {
         });
         let mut active: Vec<Arc<Target>> = Vec::with_capacity(kept.len());
         for (hash, target) in kept {
-            if over_limit {
-                active.push(Arc::from(target));
-                continue;
-            }
             let (target, _) = self.loops.entry(hash).or_insert_with(|| {
                 let target: Arc<Target> = Arc::from(target);
                 // not a child of the job's token: each loop decides itself between ending and stopping
@@ -219,10 +249,12 @@ impl Pool {
                     target: Arc::clone(&target),
                     config: Arc::clone(&self.config),
                     client: self.client.clone(),
+                    failure_log: self.failure_log.clone(),
+                    refusal: self.refusal.subscribe(),
                     store: self.store.clone(),
                     metrics: Arc::clone(&self.metrics),
                     ends: Ends { shutdown: self.shutdown.clone(), gone: gone.clone() },
-                    seed: self.seed,
+                    options: self.options,
                 };
                 self.tasks.spawn(work.run());
                 (target, gone)

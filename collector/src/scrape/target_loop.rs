@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use common::http::client::Client;
 use model::{Timestamp, now_millis};
 use reqwest::{Method, Request, Url};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::failure_log::{self, FailureLog};
 use super::fetch::{self, FetchError, Page};
 use super::ingest::Ingest;
 use super::metrics::ScrapeMetrics;
+use super::pool::ScrapeOptions;
 use super::target::Target;
 use crate::config::ScrapeConfig;
 use crate::grid::{due_after, first_due};
 use crate::storage::Store;
-
-/// Scrapes start at most this late without their samples carrying it, so that timestamps compress (upstream's tolerance).
-const ALIGNMENT_TOLERANCE_MILLIS: i64 = 2;
 
 /// How the loop of a target ends.
 #[derive(Clone, Debug)]
@@ -33,11 +33,13 @@ pub(super) struct TargetLoop {
     pub(super) target: Arc<Target>,
     pub(super) config: Arc<ScrapeConfig>,
     pub(super) client: Client,
+    pub(super) failure_log: FailureLog,
+    /// Why no target of the job is scraped, if none is.
+    pub(super) refusal: watch::Receiver<Option<Arc<str>>>,
     pub(super) store: Store,
     pub(super) metrics: Arc<ScrapeMetrics>,
     pub(super) ends: Ends,
-    /// A number of this server, which spreads the scrapes of several servers.
-    pub(super) seed: u64,
+    pub(super) options: ScrapeOptions,
 }
 
 enum Wake {
@@ -51,7 +53,7 @@ impl TargetLoop {
     pub(super) async fn run(self) {
         let interval = self.target.interval.millis();
         let mut ingest = Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target));
-        let mut due = first_due(now_millis(), interval, self.target.hash() ^ self.seed);
+        let mut due = first_due(now_millis(), interval, self.target.hash() ^ self.options.seed);
         loop {
             match self.wait_until(due).await {
                 Wake::Stop => return,
@@ -60,8 +62,9 @@ impl TargetLoop {
             }
             let now = now_millis();
             due = due_after(due, now, interval);
-            let tolerance = ALIGNMENT_TOLERANCE_MILLIS.min(interval / 100);
-            let time = if (now - due).abs() <= tolerance { due } else { now };
+            // scrapes that start a little late do not say so, so that timestamps compress
+            let near = |tolerance: model::Duration| (now - due).abs() <= tolerance.millis().min(interval / 100);
+            let time = if self.options.timestamp_tolerance.is_some_and(near) { due } else { now };
             match self.scrape(ingest, time).await {
                 Some(back) => ingest = back,
                 None => return,
@@ -85,11 +88,21 @@ impl TargetLoop {
     /// One scrape. The bookkeeping comes back unless the server stops in the middle.
     async fn scrape(&self, mut ingest: Ingest, time: Timestamp) -> Option<Ingest> {
         let started = Instant::now();
-        let fetched = tokio::select! {
-            biased;
-            () = self.ends.shutdown.cancelled() => return None,
-            page = self.fetch() => page,
+        let refusal = self.refusal.borrow().clone();
+        let refused = refusal.is_some();
+        let fetched = match refusal {
+            Some(reason) => Err(FetchError::Refused(reason)),
+            None => tokio::select! {
+                biased;
+                () = self.ends.shutdown.cancelled() => return None,
+                page = self.fetch() => page,
+            },
         };
+        if let Err(error) = &fetched
+            && !refused
+        {
+            failure_log::note(&self.failure_log, &self.config, &self.target, error);
+        }
         // while the log is being read, the page waits here
         tokio::select! {
             biased;

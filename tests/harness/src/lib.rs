@@ -4,11 +4,13 @@
 pub mod client;
 mod daemon;
 mod http;
+mod prometheus;
 mod remote_write;
 mod servers;
 
 pub use daemon::{Daemon, binary, eventually, free_port, peer};
 pub use http::{Answer, get, post, try_get};
+pub use prometheus::Prometheus;
 pub use remote_write::{NativeHistogram, Series, send};
 pub use servers::{Receiver, Reply, Target};
 

@@ -121,6 +121,8 @@ fn while_the_log_is_read_blocks_answer_scrapes_wait_and_rules_rest() {
     assert_eq!(get(&format!("{base}/-/healthy")).status, 200);
     assert_eq!(get(&format!("{base}/-/ready")).status, 503);
     assert!(get(&format!("{base}/metrics")).body.contains("prometheus_ready 0"));
+    let told = api(&base, "notifications")[0]["text"].take();
+    assert_eq!(told, "Prometheus is starting and replaying the write-ahead log (WAL).");
     let replay = api(&base, "status/walreplay");
     assert!(["min", "max", "current"].iter().all(|field| replay[field].is_u64()), "{replay}");
 
@@ -135,6 +137,7 @@ fn while_the_log_is_read_blocks_answer_scrapes_wait_and_rules_rest() {
         assert_eq!(post(&format!("{base}/{path}"), &[], b"").status, 503, "{path}");
     }
     assert_eq!(get(&format!("{base}/api/v1/query_exemplars?query=old")).status, 503);
+    assert_eq!(get(&format!("{base}/federate?match[]=old")).status, 503);
     assert_eq!(get(&format!("{base}/api/v1/status/tsdb")).status, 503);
     let series =
         Series { labels: vec![("__name__".into(), "written".into())], samples: vec![(now, 1.0)], histograms: vec![] };
@@ -146,6 +149,7 @@ fn while_the_log_is_read_blocks_answer_scrapes_wait_and_rules_rest() {
     let opened = now_millis();
     disk.set(State::Works);
     eventually("ready", 20, || (get(&format!("{base}/-/ready")).status == 200).then_some(()));
+    assert_eq!(api(&base, "notifications"), serde_json::json!([]));
     eventually("the page", 20, || value(&base, "page_value"));
     let first = query(&base, "page_value[1h]")[0]["values"][0][0].as_f64().unwrap();
     assert!(first * 1000.0 <= opened as f64, "it has the time at which it was asked for: {first} {opened}");

@@ -49,7 +49,11 @@ impl Bench {
             .zip(samples)
             .map(|(labels, samples)| {
                 let labels = labels.filter(|name| !["job", "instance", METRIC_NAME].contains(&name));
-                let values: Vec<String> = samples.floats.values.iter().map(shown).collect();
+                let floats = samples.floats.timestamps.iter().zip(samples.floats.values.iter().map(shown));
+                let histograms = samples.histograms.values.iter().map(|h| h.to_string());
+                let mut values: Vec<_> = floats.chain(samples.histograms.timestamps.iter().zip(histograms)).collect();
+                values.sort();
+                let values: Vec<String> = values.into_iter().map(|(_, value)| value).collect();
                 format!("{labels} {}", values.join(" "))
             })
             .collect()
@@ -148,4 +152,103 @@ fn names_must_be_valid() {
     let mut bench = Bench::new("");
     bench.scrape("{\"a.b\"} 1\n").unwrap();
     assert_eq!(bench.stored("a.b"), ["{} 1"]);
+}
+
+#[test]
+fn bounds_are_written_one_way_whatever_the_page_writes() {
+    let mut bench = Bench::new("");
+    let head = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\n";
+    let tail = "# TYPE s summary\ns{quantile=\"1\"} 3\n# TYPE g gauge\ng{le=\"1\"} 4\n";
+    bench.scrape(&format!("{head}{tail}")).unwrap();
+    bench.scrape(&format!("{head}{tail}")).unwrap();
+    // a bucket that is new on a page whose first lines are the ones expected
+    bench.scrape(&format!("{head}h_bucket{{le=\"2e0\"}} 2\n{tail}")).unwrap();
+    assert_eq!(bench.stored("h_bucket"), [r#"{le="1.0"} 1 1 1"#, r#"{le="2.0"} 2"#]);
+    assert_eq!(
+        (bench.stored("s"), bench.stored("g")),
+        (vec![r#"{quantile="1.0"} 3 3 3"#.to_owned()], vec![r#"{le="1"} 4 4 4"#.to_owned()])
+    );
+    // OpenMetrics writes the same series
+    let page = "# TYPE h histogram\nh_bucket{le=\"1.0\"} 5\n# EOF\n";
+    bench.scrape_as(FormatKind::OpenMetrics1_0_0, page).0.unwrap();
+    assert_eq!(bench.stored("h_bucket")[0], r#"{le="1.0"} 1 1 1 5"#);
+}
+
+/// A page with one histogram and a gauge behind it.
+fn histogram_page(one: u64, all: u64, gauge: u64) -> String {
+    format!(
+        "# HELP h Help.\n# TYPE h histogram\nh_bucket{{a=\"x\",le=\"1\"}} {one}\nh_bucket{{a=\"x\",le=\"+Inf\"}} {all}\nh_sum{{a=\"x\"}} 5\nh_count{{a=\"x\"}} {all}\n# TYPE g gauge\ng {gauge}\n"
+    )
+}
+
+#[test]
+fn classic_histograms_become_native_ones() {
+    let mut bench = Bench::new(", convert_classic_histograms_to_nhcb: true");
+    for (at, (one, all)) in [(1, 2), (1, 3), (2, 4)].into_iter().enumerate() {
+        bench.scrape(&histogram_page(one, all, at as u64)).unwrap();
+    }
+    assert_eq!(
+        bench.stored("h"),
+        [
+            r#"{a="x"} {count:2, sum:5, [-Inf,1]:1, (1,+Inf]:1} {count:3, sum:5, [-Inf,1]:1, (1,+Inf]:2} {count:4, sum:5, [-Inf,1]:2, (1,+Inf]:2}"#
+        ]
+    );
+    assert!(bench.stored("h_bucket").is_empty() && bench.stored("h_count").is_empty());
+    assert_eq!(bench.stored("g"), ["{} 0 1 2"]);
+    assert_eq!(
+        (bench.stored("scrape_samples_scraped"), bench.stored("scrape_series_added")),
+        (vec!["{} 2 2 2".to_owned()], vec!["{} 2 0 0".to_owned()])
+    );
+    // it ends like any other series
+    bench.scrape("# TYPE g gauge\ng 3\n").unwrap();
+    assert_eq!(bench.stored("g"), ["{} 0 1 2 3"]);
+    assert!(bench.stored("h")[0].ends_with("(1,+Inf]:2} -"), "{:?}", bench.stored("h"));
+    let metadata = bench.ingest.target.metadata.get("h").unwrap();
+    assert_eq!((&*metadata.help, metadata.metric_type), ("Help.", model::MetricType::Histogram));
+}
+
+#[test]
+fn both_forms_of_a_histogram_are_kept_if_asked_for() {
+    let options = ", convert_classic_histograms_to_nhcb: true, always_scrape_classic_histograms: true";
+    let mut bench = Bench::new(options);
+    bench.scrape(&histogram_page(1, 2, 0)).unwrap();
+    bench.scrape(&histogram_page(1, 3, 0)).unwrap();
+    assert_eq!(bench.stored("h").len(), 1);
+    assert_eq!(bench.stored("h_bucket"), [r#"{a="x", le="+Inf"} 2 3"#, r#"{a="x", le="1.0"} 1 1"#]);
+    assert_eq!(bench.stored("scrape_samples_scraped"), ["{} 6 6"]);
+}
+
+#[test]
+fn of_a_histogram_in_pieces_the_first_counts() {
+    let mut bench = Bench::new(", convert_classic_histograms_to_nhcb: true");
+    let page = "# TYPE h histogram\nh_count{a=\"1\"} 1\nh_count{a=\"2\"} 2\nh_count{a=\"1\"} 3\n";
+    for _ in 0..2 {
+        let (result, refusals) = bench.scrape_as(FormatKind::Text0_0_4, page);
+        assert_eq!((result, refusals.duplicate), (Ok(()), 1));
+    }
+    assert_eq!(
+        bench.stored("h"),
+        [
+            r#"{a="1"} {count:1, sum:0, [-Inf,+Inf]:1} {count:1, sum:0, [-Inf,+Inf]:1}"#,
+            r#"{a="2"} {count:2, sum:0, [-Inf,+Inf]:2} {count:2, sum:0, [-Inf,+Inf]:2}"#,
+        ]
+    );
+}
+
+#[test]
+fn a_page_over_a_limit_is_counted_to_its_end() {
+    let mut bench = Bench::new(", sample_limit: 2");
+    bench.scrape("a 1\nb 2\na 1\n").unwrap();
+    assert_eq!(bench.scrape("a 1\nb 2\nc 3\nd 4\n").unwrap_err(), "sample limit exceeded");
+    assert_eq!((bench.stored("a"), bench.stored("c")), (vec!["{} 1 -".to_owned()], vec![]));
+    assert_eq!(bench.stored("scrape_samples_scraped"), ["{} 3 4"]);
+    assert_eq!(bench.stored("scrape_samples_post_metric_relabeling"), ["{} 3 4"]);
+    assert_eq!(bench.stored("scrape_series_added"), ["{} 2 0"]);
+
+    let mut bench = Bench::new(", convert_classic_histograms_to_nhcb: true, native_histogram_bucket_limit: 1");
+    assert_eq!(bench.scrape(&histogram_page(1, 2, 7)).unwrap_err(), "histogram bucket limit exceeded");
+    assert_eq!((bench.stored("h"), bench.stored("g")), (vec![], vec![]));
+    assert_eq!(bench.stored("scrape_samples_scraped"), ["{} 2"]);
+    bench.scrape(&histogram_page(2, 2, 7)).unwrap();
+    assert_eq!(bench.stored("h"), [r#"{a="x"} {count:2, sum:5, [-Inf,1]:2}"#]);
 }

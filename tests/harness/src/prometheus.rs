@@ -1,0 +1,90 @@
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use super::{Answer, Daemon, binary, free_port, peer, post};
+
+/// A server with Prometheus' command line: ours, or the real one.
+pub struct Prometheus {
+    /// Where it answers, without a slash at the end.
+    pub base: String,
+    /// Its configuration file.
+    pub config: PathBuf,
+    daemon: Daemon,
+}
+
+impl Prometheus {
+    /// Starts a program on a free port, with data and configuration of its own in `folder`, and waits until it is ready. `more`
+    /// are further arguments. `/-/reload` works.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(program: &Path, folder: &Path, config: &str, more: &[&str]) -> Self {
+        let port = free_port();
+        let file = folder.join(format!("prometheus-{port}.yml"));
+        std::fs::write(&file, config).expect("a configuration file");
+        let mut arguments = vec![
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", folder.join(format!("data-{port}")).display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+            "--web.enable-lifecycle".to_owned(),
+        ];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let mut daemon = Daemon::start(program, &arguments, folder);
+        let base = format!("http://127.0.0.1:{port}");
+        daemon.wait_for(&format!("{base}/-/ready"));
+        Self { base, config: file, daemon }
+    }
+
+    /// Our collector.
+    ///
+    /// # Panics
+    /// As [`Prometheus::start`].
+    pub fn ours(folder: &Path, config: &str, more: &[&str]) -> Self {
+        Self::start(&binary("collector"), folder, config, more)
+    }
+
+    /// Our collector, and the real Prometheus if it is at hand, with the same configuration.
+    ///
+    /// # Panics
+    /// As [`Prometheus::start`].
+    pub fn both(folder: &Path, config: &str, more: &[&str]) -> Vec<Self> {
+        let real = peer("prometheus").map(|program| Self::start(&program, folder, config, more));
+        std::iter::once(Self::ours(folder, config, more)).chain(real).collect()
+    }
+
+    /// Writes a new configuration, without asking for it to be read.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write(&self, config: &str) {
+        std::fs::write(&self.config, config).expect("a configuration file");
+    }
+
+    /// Writes a new configuration and asks for it to be read.
+    ///
+    /// # Panics
+    /// When it cannot be written or nothing answers.
+    pub fn reload(&self, config: &str) -> Answer {
+        self.write(config);
+        post(&format!("{}/-/reload", self.base), &[], b"")
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.daemon.signal(signal);
+    }
+
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        self.daemon.output()
+    }
+
+    /// Asks it to end, and waits. Gives the exit code.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn stop(self) -> Option<i32> {
+        self.daemon.stop()
+    }
+}
