@@ -83,10 +83,6 @@ pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
 /// What the API counts.
 #[derive(Debug, Default)]
 pub struct ApiMetrics {
-    /// Queries.
-    pub queries: Counter,
-    /// Nanoseconds spent in them.
-    pub query_nanos: Counter,
     /// Samples received by remote write.
     pub remote_write_samples: Counter,
     /// `prometheus_web_federation_errors_total`.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use clap::{ArgMatches, Command};
@@ -10,13 +11,13 @@ use common::flags::{self, Exit, switch, text, texts, value};
 use common::http::{Limits, ServerOptions};
 use common::logging::{Format, Level};
 use model::{Duration, LabelRegex};
-use promql::{EngineOptions, Features};
+use promql::{EngineOptions, Features, MemoryPool};
 
 use crate::api::ApiOptions;
 use crate::config::{LoadOptions, Size};
 use crate::notifier::NotifierOptions;
 use crate::rules::AlertOptions;
-use crate::{CollectorOptions, PROGRAM};
+use crate::{CollectorOptions, PROGRAM, query};
 
 /// Flags about Go's runtime or the inner workings of upstream's storage and scraping: taken so that unit files go on working.
 const WITHOUT_EFFECT: [(&str, &str); 16] = [
@@ -119,6 +120,10 @@ fn command() -> Command {
         .arg(value("query.timeout", "2m", "Maximum time a query may take before being aborted."))
         .arg(value("query.max-concurrency", "20", "Maximum number of queries executed concurrently."))
         .arg(value("query.max-samples", "50000000", "Maximum number of samples a single query can load into memory."))
+        .arg(value("query.max-series", "0", "Maximum number of series the selectors of a single query may match together; 0 for no limit. (Firewatch only.)"))
+        .arg(value("query.max-memory", "", "Memory a single query may take, its result included, such as 512MB; 0 for no limit. An eighth of the memory there is unless given. (Firewatch only.)"))
+        .arg(value("query.max-memory-total", "", "Memory all queries together may take; 0 for no limit. A quarter of the memory there is unless given. (Firewatch only.)"))
+        .arg(value("query.max-queued", "200", "Maximum number of queries that wait for their turn. (Firewatch only.)"))
         .arg(
             clap::Arg::new("enable-feature")
                 .long("enable-feature")
@@ -258,6 +263,8 @@ fn options(
         Exit::failure(format!("prometheus: error: could not compile CORS regex string {origin:?}: {e}"))
     })?;
     let shown = |name: &String| (name.clone(), texts_of(matches, name));
+    let bytes = |name: &str| optional::<Size>(matches, name).map(|size| size.map(|size| size.0));
+    let (max_memory, all_memory) = query::memory::limits(bytes("query.max-memory")?, bytes("query.max-memory-total")?);
     Ok(CollectorOptions {
         files: tsdb::Files::default(),
         config_file: PathBuf::from(text(matches, "config.file")),
@@ -287,11 +294,18 @@ fn options(
         engine: EngineOptions {
             lookback: parsed::<Duration>(matches, "query.lookback-delta")?.millis(),
             max_samples: parsed(matches, "query.max-samples")?,
+            max_series: match parsed(matches, "query.max-series")? {
+                0 => usize::MAX,
+                limit => limit,
+            },
+            max_memory,
+            memory: Arc::new(MemoryPool::new(all_memory)),
             timeout: Some(StdDuration::from(parsed::<Duration>(matches, "query.timeout")?)),
             features,
             ..EngineOptions::default()
         },
         query_concurrency: parsed(matches, "query.max-concurrency")?,
+        query_queue: parsed(matches, "query.max-queued")?,
         alerts: AlertOptions {
             for_outage_tolerance: parsed(matches, "rules.alert.for-outage-tolerance")?,
             for_grace_period: parsed(matches, "rules.alert.for-grace-period")?,
@@ -343,6 +357,15 @@ mod tests {
         let flags = parse_all(&[]).unwrap();
         assert_eq!(flags.options.config_file, PathBuf::from("prometheus.yml"));
         assert_eq!((flags.options.retention_time, flags.options.engine.lookback), (None, 300_000));
+        let engine = &flags.options.engine;
+        assert!(engine.max_memory <= engine.memory.limit() && engine.memory.limit() < usize::MAX, "{engine:?}");
+        assert_eq!((engine.max_series, flags.options.query_queue), (usize::MAX, 200));
+        let given =
+            ["--query.max-memory=64MB", "--query.max-memory-total=0", "--query.max-series=9", "--query.max-queued=3"];
+        let flags = parse_all(&given).unwrap();
+        let engine = &flags.options.engine;
+        assert_eq!((engine.max_memory, engine.memory.limit(), engine.max_series), (64 << 20, usize::MAX, 9));
+        assert_eq!(flags.options.query_queue, 3);
         let flags = parse_all(&[
             "--config.file=x.yml",
             "--storage.tsdb.retention.time",

@@ -43,6 +43,7 @@ use crate::notifications::{Notifications, RELOAD_FAILED, SHUTTING_DOWN, STARTING
 use api::{ApiMetrics, ApiOptions, ReloadRequest, ReloadState};
 use config::{Config, ConfigError, LoadOptions, Size};
 use notifier::{Notifier, NotifierOptions};
+use query::queue::Queue;
 pub use query::{Querier, QuerySample, QueryValue};
 use rules::{AlertOptions, RuleContext, RuleManager};
 use scrape::{ScrapeManager, ScrapeOptions};
@@ -90,6 +91,8 @@ pub struct CollectorOptions {
     pub engine: EngineOptions,
     /// Queries of the API at once.
     pub query_concurrency: usize,
+    /// Queries of the API that may wait for their turn.
+    pub query_queue: usize,
     /// Times of alerting.
     pub alerts: AlertOptions,
     /// Sending alerts.
@@ -180,9 +183,10 @@ impl Collector {
         let (active, unfinished) = ActiveQueries::open(&folder, options.query_concurrency.max(MIN_ACTIVE_QUERIES));
         if !unfinished.is_empty() {
             let queries = serde_json::to_string(&unfinished).unwrap_or_default();
-            tracing::warn!(%queries, "These queries didn't finish in the last run");
+            tracing::info!(%queries, "These queries didn't finish in prometheus' last run:");
         }
-        let querier = Querier::new(store.clone(), engine, options.query_concurrency, active);
+        let queue = Queue::new(options.query_concurrency, options.query_queue);
+        let querier = Querier::new(store.clone(), engine, queue, active);
         let (reload, reloads) = mpsc::channel(1);
         let rule_options = rules::file::RuleOptions { features, ..Default::default() };
         let seed = xxhash_rust::xxh3::xxh3_64(external_url.as_bytes());

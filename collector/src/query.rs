@@ -1,20 +1,26 @@
 //! PromQL over the store, for the API and for rules.
 
+pub(crate) mod memory;
+pub(crate) mod metrics;
+pub(crate) mod queue;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::{FloatHistogram, Labels, METRIC_NAME, Matcher, Timestamp};
+use parking_lot::Mutex;
 use promql::ast::Expr;
 use promql::result::SampleValue;
 use promql::storage::{SelectRequest, Storage, Wanted};
-use promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, Value};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, Urgency, Value};
 
 use crate::active_queries::ActiveQueries;
 use crate::query_log::{EndedQuery, Origin, QueryLog, QueryTimings};
 use crate::storage::Store;
+use metrics::EngineMetrics;
+use queue::{Queue, Slot};
 
 /// Answers PromQL. Cheap to clone; clones share the limits.
 #[derive(Clone, Debug)]
@@ -26,14 +32,26 @@ pub struct Querier {
 struct Inner {
     engine: Engine,
     store: Store,
-    /// One permit for each query that runs (`--query.max-concurrency`).
-    slots: Semaphore,
-    concurrency: usize,
+    queue: Queue,
+    /// Held by the query that waits for memory, or has waited and runs.
+    patient: Mutex<()>,
     log: QueryLog,
     active: ActiveQueries,
-    /// Samples that queries have loaded, and read.
-    loaded: AtomicU64,
-    read: AtomicU64,
+    metrics: EngineMetrics,
+}
+
+/// How often a query that waits for memory looks for it.
+const LOOK_FOR_MEMORY: Duration = Duration::from_millis(10);
+
+/// Why a query does not get its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoTurn {
+    /// Too many wait.
+    #[error(transparent)]
+    Full(#[from] queue::QueueFull),
+    /// Its time was over before its turn came.
+    #[error("query timed out in query queue")]
+    Timeout,
 }
 
 /// A query as it is asked for.
@@ -89,19 +107,17 @@ impl QueryValue {
 }
 
 impl Querier {
-    /// Answers over `store` with these settings; at most `concurrency` queries of the API at once. Those that run are noted in
+    /// Answers over `store` with these settings; queries of the API wait for their turn in `queue`. Those that run are noted in
     /// `active`.
-    pub(crate) fn new(store: Store, options: EngineOptions, concurrency: usize, active: ActiveQueries) -> Self {
-        let concurrency = concurrency.max(1);
+    pub(crate) fn new(store: Store, options: EngineOptions, queue: Queue, active: ActiveQueries) -> Self {
         let inner = Inner {
             engine: Engine::new(options),
             store,
-            slots: Semaphore::new(concurrency),
-            concurrency,
+            queue,
+            patient: Mutex::default(),
             log: QueryLog::default(),
             active,
-            loaded: AtomicU64::new(0),
-            read: AtomicU64::new(0),
+            metrics: EngineMetrics::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -111,24 +127,47 @@ impl Querier {
         &self.inner.engine
     }
 
-    /// How many queries of the API may run at once, and how many do.
-    pub fn concurrency(&self) -> (usize, usize) {
-        (self.inner.concurrency, self.inner.concurrency - self.inner.slots.available_permits())
+    /// What queries count.
+    pub(crate) fn metrics(&self) -> &EngineMetrics {
+        &self.inner.metrics
     }
 
-    /// Waits for leave to run a query. Dropping the future gives up the place in the queue.
-    pub async fn slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.inner.slots.acquire().await.ok()
+    /// The queries that run and wait.
+    fn queue(&self) -> &Queue {
+        &self.inner.queue
+    }
+
+    /// Waits for leave to run a query of the API, not longer than it may take in all. Gives how long that was. Dropping the future
+    /// gives up the turn.
+    ///
+    /// # Errors
+    /// See [`NoTurn`]; it is counted.
+    pub(crate) async fn turn(&self, origin: &Origin, timeout: Option<Duration>) -> Result<(Slot, Duration), NoTurn> {
+        let client = match origin {
+            Origin::Http { client, .. } => *client,
+            Origin::Rule { .. } | Origin::Internal => None,
+        };
+        let begun = Instant::now();
+        let turn = self.inner.queue.enter(client.into());
+        let limit = self.inner.engine.options().timeout.into_iter().chain(timeout).min();
+        let slot = match limit {
+            Some(limit) => {
+                tokio::time::timeout(limit, turn).await.map_err(|_| NoTurn::Timeout).and_then(|slot| Ok(slot?))
+            }
+            None => turn.await.map_err(NoTurn::Full),
+        };
+        let slot = slot.inspect_err(|error| {
+            self.inner.metrics.refused(match error {
+                NoTurn::Full(_) => metrics::QUEUE,
+                NoTurn::Timeout => "timeout",
+            });
+        })?;
+        Ok((slot, begun.elapsed()))
     }
 
     /// The log of queries.
     pub fn log(&self) -> &QueryLog {
         &self.inner.log
-    }
-
-    /// Samples that queries have loaded, and those they have read.
-    pub fn samples(&self) -> (u64, u64) {
-        (self.inner.loaded.load(Ordering::Relaxed), self.inner.read.load(Ordering::Relaxed))
     }
 
     /// Evaluates; tells how long that took. Blocks.
@@ -143,21 +182,67 @@ impl Querier {
         let Inner { engine, store, .. } = &*self.inner;
         let AskedQuery { expr, text, at, origin, waited } = *asked;
         let _running = self.inner.active.note(text);
-        let started = Instant::now();
-        let (result, range) = match at {
-            QueryTime::Instant(time) => (engine.instant_expr(store, expr, text, time, options), (time, time, 0)),
-            QueryTime::Range(range) => (engine.range_expr(store, expr, text, range, options), range),
+        let range = match at {
+            QueryTime::Instant(time) => (time, time, 0),
+            QueryTime::Range(range) => range,
         };
+        let evaluate = |options: &QueryOptions| match at {
+            QueryTime::Instant(time) => engine.instant_expr(store, expr, text, time, options),
+            QueryTime::Range(range) => engine.range_expr(store, expr, text, range, options),
+        };
+        let started = Instant::now();
+        let mut result = evaluate(options);
+        if let Err(QueryError::MemoryTaken { .. }) = result {
+            result = self.when_there_is_memory(options, evaluate);
+        }
         let timings = QueryTimings { waited, evaluated: started.elapsed() };
-        if let Ok(result) = &result {
-            self.inner.loaded.fetch_add(result.stats.total_queryable_samples, Ordering::Relaxed);
-            self.inner.read.fetch_add(result.stats.samples_read, Ordering::Relaxed);
+        let metrics = &self.inner.metrics;
+        metrics.ended(timings);
+        match &result {
+            Ok(result) => {
+                metrics.loaded.add(result.stats.total_queryable_samples);
+                metrics.read.add(result.stats.samples_read);
+            }
+            Err(error) => {
+                if let Some(reason) = metrics::reason(error) {
+                    metrics.refused(reason);
+                }
+            }
         }
         if *origin != Origin::Internal {
             let outcome = result.as_ref().map(|result| &result.stats).map_err(ToString::to_string);
             self.inner.log.note(&EndedQuery { text, range, origin, timings, outcome });
         }
         Ok((result?, timings))
+    }
+
+    /// Evaluates again what found too little memory, when others have let go of theirs: one such query at a time, so that they do
+    /// not take it from each other. It has let go of its own, so nobody waits for it meanwhile. Blocks.
+    fn when_there_is_memory(
+        &self,
+        options: &QueryOptions,
+        evaluate: impl FnOnce(&QueryOptions) -> Result<QueryResult, QueryError>,
+    ) -> Result<QueryResult, QueryError> {
+        let begun = Instant::now();
+        let EngineOptions { memory, timeout, .. } = self.inner.engine.options();
+        let timeout = timeout.iter().copied().chain(options.timeout).min();
+        let go_on = || match timeout {
+            _ if options.cancel.is_canceled() => Err(QueryError::Canceled),
+            Some(timeout) if begun.elapsed() >= timeout => Err(QueryError::Timeout),
+            _ => Ok(()),
+        };
+        let _alone = loop {
+            go_on()?;
+            if let Some(alone) = self.inner.patient.try_lock_for(LOOK_FOR_MEMORY) {
+                break alone;
+            }
+        };
+        while memory.held() > memory.limit() / 4 {
+            go_on()?;
+            std::thread::sleep(LOOK_FOR_MEMORY);
+        }
+        let timeout = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+        evaluate(&QueryOptions { timeout, ..options.clone() })
     }
 
     /// A rule's expression at one time. Blocks.
@@ -172,7 +257,9 @@ impl Querier {
     ) -> Result<Vec<QuerySample>, QueryError> {
         let text = expr.to_string();
         let asked = AskedQuery { expr, text: &text, at: QueryTime::Instant(time), origin, waited: Duration::ZERO };
-        let value = self.query(&asked, &QueryOptions::default())?.0.value;
+        // rules go on while users ask too much
+        let options = QueryOptions { urgency: Urgency::Urgent, ..QueryOptions::default() };
+        let value = self.query(&asked, &options)?.0.value;
         match value {
             Value::Vector(samples) => Ok(samples
                 .into_iter()

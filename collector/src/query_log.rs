@@ -52,13 +52,15 @@ pub(crate) fn stats_json(stats: &QueryStats, timings: QueryTimings) -> Value {
             "queryPreparationTime": 0,
             "innerEvalTime": evaluated,
             "execQueueTime": waited,
-            "execTotalTime": evaluated,
+            "execTotalTime": (timings.waited + timings.evaluated).as_secs_f64(),
         },
         "samples": {
             "totalQueryableSamples": stats.total_queryable_samples,
             "samplesRead": stats.samples_read,
             "peakSamples": stats.peak_samples,
         },
+        // ours alone
+        "memory": { "peakBytes": stats.peak_bytes },
     });
     let per_step =
         [("totalQueryableSamplesPerStep", &stats.queryable_per_step), ("samplesReadPerStep", &stats.read_per_step)];
@@ -175,8 +177,13 @@ mod tests {
             method: "POST".into(),
             path: "/api/v1/query_range".into(),
         };
-        let stats =
-            QueryStats { total_queryable_samples: 7, samples_read: 5, peak_samples: 3, ..QueryStats::default() };
+        let stats = QueryStats {
+            total_queryable_samples: 7,
+            samples_read: 5,
+            peak_samples: 3,
+            peak_bytes: 4096,
+            ..QueryStats::default()
+        };
         let query = EndedQuery {
             text: "sum(up)",
             range: (1_700_000_000_000, 1_700_000_060_500, 15_000),
@@ -204,6 +211,8 @@ mod tests {
         );
         assert_eq!(lines[0]["stats"]["samples"]["totalQueryableSamples"], 7);
         assert_eq!(lines[0]["stats"]["timings"]["execQueueTime"], 0.001);
+        assert_eq!(lines[0]["stats"]["timings"]["execTotalTime"], 0.003);
+        assert_eq!(lines[0]["stats"]["memory"]["peakBytes"], 4096);
         assert_eq!(
             lines[0]["httpRequest"],
             json!({ "clientIP": "127.0.0.1", "method": "POST", "path": "/api/v1/query_range" })

@@ -21,6 +21,9 @@ pub(crate) enum What {
         /// How to print the answer.
         #[arg(long, short = 'o', default_value = "promql")]
         format: Format,
+        /// Print what each part of the query read, gave and took instead of the answer (Firewatch's servers only).
+        #[arg(long)]
+        explain: bool,
     },
     /// Evaluate an expression over a range of time.
     Range {
@@ -40,6 +43,9 @@ pub(crate) enum What {
         /// How to print the answer.
         #[arg(long, short = 'o', default_value = "promql")]
         format: Format,
+        /// Print what each part of the query read, gave and took instead of the answer (Firewatch's servers only).
+        #[arg(long)]
+        explain: bool,
     },
     /// List series.
     Series {
@@ -93,19 +99,17 @@ pub(crate) fn run(what: &What) -> ExitCode {
 
 async fn ask(what: &What) -> Result<String, String> {
     match what {
-        What::Instant { server, expr, time, format } => {
+        What::Instant { server, expr, time, format, explain } => {
             let mut params = vec![("query", expr.clone())];
             params.extend(time.clone().map(|t| ("time", t)));
-            let data = get(server, "query", &params).await?;
-            Ok(show(&data, *format))
+            evaluated(server, "query", params, *format, *explain).await
         }
-        What::Range { server, expr, start, end, step, format } => {
+        What::Range { server, expr, start, end, step, format, explain } => {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
             let end = end.clone().unwrap_or_else(|| now.to_string());
             let start = start.clone().unwrap_or_else(|| (now - 300).to_string());
-            let params = [("query", expr.clone()), ("start", start), ("end", end), ("step", step.clone())];
-            let data = get(server, "query_range", &params).await?;
-            Ok(show(&data, *format))
+            let params = vec![("query", expr.clone()), ("start", start), ("end", end), ("step", step.clone())];
+            evaluated(server, "query_range", params, *format, *explain).await
         }
         What::Series { server, selectors } => {
             let params: Vec<_> = selectors.iter().map(|s| ("match[]", s.clone())).collect();
@@ -118,6 +122,58 @@ async fn ask(what: &What) -> Result<String, String> {
             Ok(lines(&data, |value| value.as_str().unwrap_or_default().to_owned()))
         }
     }
+}
+
+/// The answer to a query, or its plan.
+async fn evaluated(
+    server: &Url,
+    path: &str,
+    mut params: Vec<(&str, String)>,
+    format: Format,
+    explain: bool,
+) -> Result<String, String> {
+    if !explain {
+        return Ok(show(&get(server, path, &params).await?, format));
+    }
+    params.push(("explain", "true".to_owned()));
+    let data = get(server, path, &params).await?;
+    match (&data["explain"], format) {
+        (Value::Null, _) => Err("the server explains no queries: --explain is for Firewatch's collector".to_owned()),
+        (plan, Format::Json) => Ok(plan.to_string()),
+        (plan, Format::Promql) => Ok(show_plan(plan)),
+    }
+}
+
+/// A table of the nodes of a plan.
+fn show_plan(plan: &Value) -> String {
+    let heads = ["time", "series", "samples", "bytes", "read series", "samples", "bytes", "expression"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    for node in plan.as_array().into_iter().flatten() {
+        let count = |of: &str, what: &str| match node[of][what].as_u64() {
+            None | Some(0) => "-".to_owned(),
+            Some(count) => count.to_string(),
+        };
+        let indent = "  ".repeat(node["depth"].as_u64().map_or(0, |depth| depth.min(40) as usize));
+        let once = if node["once"] == true { " (once)" } else { "" };
+        rows.push([
+            format!("{:.3} ms", node["seconds"].as_f64().unwrap_or_default() * 1000.0),
+            count("given", "series"),
+            count("given", "samples"),
+            count("given", "bytes"),
+            count("read", "series"),
+            count("read", "samples"),
+            count("read", "bytes"),
+            format!("{indent}{}{once}", node["expr"].as_str().unwrap_or_default()),
+        ]);
+    }
+    let widths: Vec<usize> =
+        (0..heads.len()).map(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or(0)).collect();
+    let line = |row: &[String; 8]| {
+        let (expr, figures) = row.split_last().expect("eight columns");
+        let figures = figures.iter().zip(&widths).map(|(text, width)| format!("{text:>width$}"));
+        figures.chain([expr.clone()]).collect::<Vec<_>>().join("  ")
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 async fn get(server: &Url, path: &str, params: &[(&str, String)]) -> Result<Value, String> {
@@ -206,5 +262,20 @@ mod tests {
             "{} =>\n2 @[1]\n3 @[2]",
         );
         check(r#"{"resultType":"scalar","result":[7,"1"]}"#, "1 @[7]");
+    }
+
+    #[test]
+    fn plans_are_tables() {
+        let plan = serde_json::json!([
+            { "depth": 0, "expr": "sum(m)", "once": true, "seconds": 0.0125,
+              "given": { "series": 1, "samples": 2, "bytes": 300 }, "read": { "series": 0, "samples": 0, "bytes": 0 } },
+            { "depth": 1, "expr": "m", "once": false, "seconds": 0.01,
+              "given": { "series": 40, "samples": 80, "bytes": 5000 }, "read": { "series": 41, "samples": 900, "bytes": 7200 } },
+        ]);
+        let expected = "
+     time  series  samples  bytes  read series  samples  bytes  expression
+12.500 ms       1        2    300            -        -      -  sum(m) (once)
+10.000 ms      40       80   5000           41      900   7200    m";
+        assert_eq!(show_plan(&plan), expected.trim_start_matches('\n'));
     }
 }

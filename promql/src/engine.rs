@@ -6,6 +6,7 @@ use model::Timestamp;
 
 use crate::ast::Expr;
 use crate::eval::{Evaluator, Query, Steps};
+use crate::memory::{MemoryPool, Urgency};
 use crate::result::QueryResult;
 use crate::storage::Storage;
 use crate::{Features, QueryError, ValueType, parse};
@@ -17,6 +18,12 @@ pub struct EngineOptions {
     pub lookback: i64,
     /// Samples a query may hold at once (`--query.max-samples`).
     pub max_samples: usize,
+    /// Series that the selectors of a query may match together.
+    pub max_series: usize,
+    /// Bytes that a query may hold at once, its result included.
+    pub max_memory: usize,
+    /// Where the queries of this engine take their memory.
+    pub memory: Arc<MemoryPool>,
     /// How long a query may run (`--query.timeout`).
     pub timeout: Option<Duration>,
     /// Optional parts of the language.
@@ -32,6 +39,9 @@ impl Default for EngineOptions {
         Self {
             lookback: 5 * 60_000,
             max_samples: 50_000_000,
+            max_series: usize::MAX,
+            max_memory: usize::MAX,
+            memory: Arc::default(),
             timeout: Some(Duration::from_secs(120)),
             features: Features::default(),
             default_subquery_step: 60_000,
@@ -67,6 +77,10 @@ pub struct QueryOptions {
     pub lookback: Option<i64>,
     /// Count samples per step (needs the feature `promql-per-step-stats`).
     pub per_step_stats: bool,
+    /// Whether the result has the plan, see [`QueryResult::plan`].
+    pub explain: bool,
+    /// Whether it may take the last of the memory of all queries.
+    pub urgency: Urgency,
 }
 
 /// Evaluates PromQL over a storage.
@@ -188,15 +202,18 @@ impl Engine {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let query = Query::new(
-            storage,
-            expr,
-            &self.options,
-            options,
-            timeout.and_then(|t| Instant::now().checked_add(t)),
-            (steps.start, if instant { steps.start } else { end }, if instant { 0 } else { steps.interval }),
-            steps,
-        );
-        Evaluator { query: &query, steps }.answer(expr, text, instant)
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        let range = (steps.start, if instant { steps.start } else { end }, if instant { 0 } else { steps.interval });
+        let begin = || Query::new(storage, expr, &self.options, options, deadline, range, steps);
+        let query = begin();
+        let mut result = Evaluator { query: &query, steps }.answer(expr, text, instant);
+        query.settle();
+        if matches!(result, Err(QueryError::TooMuchMemory { .. })) && !instant {
+            let query = begin();
+            let sliced = Evaluator { query: &query, steps }.answer_in_slices(expr, text);
+            query.settle();
+            result = sliced.transpose().unwrap_or(result);
+        }
+        result
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{FloatHistogram, Labels, Timestamp};
 
-use crate::ValueType;
+use crate::{Charge, PlanNode, ValueType};
 
 /// The answer to a query.
 #[derive(Clone, Debug)]
@@ -17,6 +17,10 @@ pub struct QueryResult {
     pub infos: Vec<String>,
     /// How many samples it took.
     pub stats: QueryStats,
+    /// What the parts of the query came to, if that was asked for.
+    pub plan: Option<PlanNode>,
+    /// Counts the memory of the value as taken until the last clone is dropped. Nothing for a value that was made otherwise.
+    pub held: Option<Arc<Charge>>,
 }
 
 /// How many samples a query read and held, counted as Prometheus counts: a histogram counts by its size.
@@ -28,6 +32,8 @@ pub struct QueryStats {
     pub samples_read: u64,
     /// Most samples held at once.
     pub peak_samples: u64,
+    /// Most bytes of memory taken at once.
+    pub peak_bytes: u64,
     /// Samples loaded at each step, with the step's time, if asked for.
     pub queryable_per_step: Option<Vec<(Timestamp, u64)>>,
     /// Samples read at each step, with the step's time, if asked for.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::Labels;
 use promql::result::SampleValue;
-use promql::storage::{SelectRequest, Selection, Storage, StorageError};
+use promql::storage::{Samples, SelectRequest, Selection, Storage, StorageError};
 use promql::testing::MemoryStorage;
 use promql::{CancelToken, Engine, EngineOptions, Features, QueryError, QueryOptions, Value};
 
@@ -214,4 +214,69 @@ fn storage_errors_are_told() {
     assert!(error.to_string().contains("disk on fire"), "{error}");
     assert_eq!(broken.0.load(Ordering::Relaxed), 1);
     assert!(engine(|_| ()).instant(&broken, "1 + 1", 0, &QueryOptions::default()).is_ok());
+}
+
+/// Cancels a query in the middle, and counts what is asked of it afterwards.
+struct Canceling {
+    inner: MemoryStorage,
+    cancel: CancelToken,
+    /// Reads left before the query is canceled.
+    left: AtomicUsize,
+    late: AtomicUsize,
+}
+
+struct CancelingSelection<'a> {
+    storage: &'a Canceling,
+    inner: Box<dyn Selection + 'a>,
+}
+
+impl Canceling {
+    fn note(&self) {
+        if self.cancel.is_canceled() {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        } else if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.cancel.cancel();
+        }
+    }
+}
+
+impl Storage for Canceling {
+    fn select<'a>(&'a self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection + 'a>, StorageError> {
+        self.note();
+        Ok(Box::new(CancelingSelection { storage: self, inner: self.inner.select(request)? }))
+    }
+}
+
+impl Selection for CancelingSelection<'_> {
+    fn labels(&self) -> &[Labels] {
+        self.inner.labels()
+    }
+
+    fn read(&self, range: std::ops::Range<usize>, mint: i64, maxt: i64) -> Result<Vec<Samples>, StorageError> {
+        self.storage.note();
+        self.inner.read(range, mint, maxt)
+    }
+}
+
+/// Whether it is selecting or reading: each thread ends what it has begun, and begins nothing more.
+#[test]
+fn little_is_done_after_a_query_is_canceled() {
+    for threads in [1, 3] {
+        for reads in [1, 2, 3, 7, 20] {
+            let mut inner = MemoryStorage::new();
+            for n in 0..2000 {
+                let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", n.to_string())]);
+                inner.add_float(&labels, 500_000, 1.0, 0);
+            }
+            let cancel = CancelToken::default();
+            let storage =
+                Canceling { inner, cancel: cancel.clone(), left: AtomicUsize::new(reads), late: AtomicUsize::new(0) };
+            let options = QueryOptions { cancel, ..QueryOptions::default() };
+            let query = "sum(rate(m[10h])) + count(m) + sum(max_over_time(m[5h]) or m)";
+            let error = engine(|o| o.threads = threads).instant(&storage, query, 600_000, &options).unwrap_err();
+            assert!(matches!(error, QueryError::Canceled), "{error}");
+            let late = storage.late.load(Ordering::Relaxed);
+            assert!(late < threads, "{late} reads after the end, {threads} threads");
+        }
+    }
 }

@@ -49,24 +49,7 @@ fn server_state(server: &Server, page: &mut Page) {
         &[],
         f64::from(u8::from(server.store.db().is_ok())),
     );
-    let (limit, running) = server.querier.concurrency();
-    page.gauge(
-        "prometheus_engine_queries",
-        "The current number of queries being executed or waiting.",
-        &[],
-        running as f64,
-    );
-    page.gauge("prometheus_engine_queries_concurrent_max", "The max number of concurrent queries.", &[], limit as f64);
-    let (loaded, read) = server.querier.samples();
-    let help = "The total number of samples loaded by all queries.";
-    page.counter("prometheus_engine_query_samples_total", help, &[], loaded as f64);
-    let help = "The total number of samples read by all queries.";
-    page.counter("prometheus_engine_query_samples_read_total", help, &[], read as f64);
-    let log = server.querier.log();
-    let help = "State of the query log.";
-    page.gauge("prometheus_engine_query_log_enabled", help, &[], f64::from(u8::from(log.is_enabled())));
-    let help = "The number of query log failures.";
-    page.counter("prometheus_engine_query_log_failures_total", help, &[], log.failures() as f64);
+    server.querier.collect(page);
     let notifications = &server.notifications;
     let help = "The current number of active notification subscribers.";
     page.gauge("prometheus_api_notification_active_subscribers", help, &[], notifications.subscribers() as f64);
@@ -83,10 +66,6 @@ fn server_state(server: &Server, page: &mut Page) {
         &[],
         server.metrics.federation_warnings.get() as f64,
     );
-    let help = "Number of queries that the HTTP API has started.";
-    page.counter("firewatch_queries_total", help, &[], server.metrics.queries.get() as f64);
-    let help = "Time spent evaluating the queries of the HTTP API.";
-    page.counter("firewatch_query_seconds_total", help, &[], server.metrics.query_nanos.get() as f64 / 1e9);
     let help = "Total number of samples received by remote write.";
     page.counter(
         "firewatch_remote_write_received_samples_total",

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, State};
 use axum::response::Response;
@@ -12,9 +12,9 @@ use promql::{QueryError, QueryOptions, QueryResult, Value};
 
 use super::Server;
 use super::params::{MAX_TIME, MIN_TIME, Params, now};
-use super::query_json::encode_data;
-use super::response::{ApiError, ApiResult, ErrorType, success, success_raw};
-use crate::query::{AskedQuery, CancelOnDrop, QueryTime};
+use super::query_json::Answer;
+use super::response::{ApiError, ApiResult, ErrorType, json_parts, success, success_raw};
+use crate::query::{AskedQuery, CancelOnDrop, NoTurn, QueryTime};
 use crate::query_log::Origin;
 
 /// A range query gives at most this many points per series.
@@ -28,7 +28,21 @@ impl From<QueryError> for ApiError {
             QueryError::Canceled => ErrorType::Canceled,
             QueryError::Timeout => ErrorType::Timeout,
             QueryError::Storage(_) => ErrorType::Internal,
-            QueryError::Execution(_) | QueryError::TooManySamples => ErrorType::Execution,
+            QueryError::Execution(_)
+            | QueryError::TooManySamples
+            | QueryError::TooManySeries { .. }
+            | QueryError::TooMuchMemory { .. } => ErrorType::Execution,
+            QueryError::MemoryTaken { .. } => ErrorType::Unavailable,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}
+
+impl From<NoTurn> for ApiError {
+    fn from(error: NoTurn) -> Self {
+        let kind = match error {
+            NoTurn::Full(_) => ErrorType::Unavailable,
+            NoTurn::Timeout => ErrorType::Timeout,
         };
         Self { kind, message: error.to_string() }
     }
@@ -65,10 +79,12 @@ fn asked(params: &Params) -> Result<Asked, ApiError> {
     let timeout = params.duration("timeout")?.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs()));
     let lookback = params.duration("lookback_delta")?;
     let stats = params.get("stats");
+    let explain = params.get("explain").is_some_and(|text| text == "true");
     let options = QueryOptions {
         timeout,
         lookback: lookback.filter(|l| *l > 0),
         per_step_stats: stats == Some("all"),
+        explain,
         ..QueryOptions::default()
     };
     Ok(Asked { options, limit: params.limit()?, stats: stats.is_some() })
@@ -116,24 +132,25 @@ async fn run(
     text: String,
     at: QueryTime,
 ) -> ApiResult {
-    let queued = Instant::now();
     let cancel = CancelOnDrop::default();
-    let options = QueryOptions { cancel: cancel.0.clone(), ..asked.options };
-    let shared = Arc::clone(&server);
-    let Some(_slot) = shared.querier.slot().await else {
-        return Err(ApiError { kind: ErrorType::Unavailable, message: "the server is stopping".into() });
-    };
-    let waited = queued.elapsed();
-    server.metrics.queries.inc();
+    let mut options = QueryOptions { cancel: cancel.0.clone(), ..asked.options };
+    let (slot, waited) = server.querier.turn(&origin, options.timeout).await?;
+    // waiting counts
+    let timeout = server.querier.engine().options().timeout.into_iter().chain(options.timeout).min();
+    options.timeout = timeout.map(|timeout| timeout.saturating_sub(waited));
     let work = tokio::task::spawn_blocking(move || {
+        // for as long as there is work, whether or not anybody waits for it
+        let _slot = slot;
         let query = AskedQuery { expr: &expr, text: &text, at, origin: &origin, waited };
+        let metrics = server.querier.metrics();
+        metrics.begun.inc();
         let (mut result, timings) = server.querier.query(&query, &options)?;
         if truncate(&mut result, asked.limit) {
             result.warnings.push("results truncated due to limit".to_owned());
         }
-        server.metrics.query_nanos.add(timings.evaluated.as_nanos() as u64);
-        let data = encode_data(&result, asked.stats.then_some(timings));
-        Ok::<Response, ApiError>(success_raw(&data, &result.warnings, &result.infos))
+        metrics.evaluated.add(timings.evaluated.as_nanos() as u64);
+        let answer = Answer::new(result, asked.stats.then_some(timings));
+        Ok::<Response, ApiError>(json_parts(answer))
     });
     let answer = work.await;
     cancel.done();

@@ -1,72 +1,239 @@
 //! Query results as JSON, written straight from the result columns.
 
+use std::sync::Arc;
+
 use model::{FloatHistogram, Labels, Timestamp, format_float_json};
-use promql::result::SampleValue;
-use promql::{QueryResult, Value};
+use promql::result::{MatrixSeries, SampleValue, VectorSample};
+use promql::{Extent, PlanNode, QueryResult, Value};
+use serde_json::json;
 
 use crate::query_log::{QueryTimings, stats_json};
 
-/// The `data` of a query's answer.
-pub(super) fn encode_data(result: &QueryResult, timings: Option<QueryTimings>) -> Vec<u8> {
-    let mut out = String::with_capacity(4096);
-    out.push_str("{\"resultType\":\"");
-    out.push_str(match &result.value {
-        Value::Scalar(..) => "scalar",
-        Value::String(..) => "string",
-        Value::Vector(_) => "vector",
-        Value::Matrix(_) => "matrix",
-    });
-    out.push_str("\",\"result\":");
-    match &result.value {
-        Value::Scalar(time, value) => push_point(*time, *value, &mut out),
-        Value::String(time, text) => {
-            out.push('[');
-            push_time(*time, &mut out);
-            out.push(',');
-            push_text(text, &mut out);
-            out.push(']');
-        }
-        Value::Vector(samples) => push_list(samples, &mut out, |sample, out| {
-            push_metric(&sample.labels, out);
-            match &sample.value {
-                SampleValue::Float(value) => {
-                    out.push_str(",\"value\":");
-                    push_point(sample.timestamp, *value, out);
-                }
-                SampleValue::Histogram(histogram) => {
-                    out.push_str(",\"histogram\":");
-                    push_histogram_point(sample.timestamp, histogram, out);
-                }
-            }
-            out.push('}');
-        }),
-        Value::Matrix(series) => push_list(series, &mut out, |series, out| {
-            push_metric(&series.labels, out);
-            if !series.floats.is_empty() {
-                out.push_str(",\"values\":[");
-                for (at, (time, value)) in series.floats.iter().enumerate() {
-                    separate(at, out);
-                    push_point(time, *value, out);
-                }
-                out.push(']');
-            }
-            if !series.histograms.is_empty() {
-                out.push_str(",\"histograms\":[");
-                for (at, (time, histogram)) in series.histograms.iter().enumerate() {
-                    separate(at, out);
-                    push_histogram_point(time, histogram, out);
-                }
-                out.push(']');
-            }
-            out.push('}');
-        }),
+/// About so many bytes of JSON are made at a time.
+const PART: usize = 64 << 10;
+
+/// The answer to a query, made part by part as it is sent: the result is not held twice, and nothing is made for a client that has
+/// gone away. There is nothing that could go wrong on the way.
+pub(super) struct Answer {
+    result: QueryResult,
+    /// The statistics and the plan, if they were asked for.
+    about: [(&'static str, Option<String>); 2],
+    next: Place,
+    times: Times,
+}
+
+/// Where an answer goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Start,
+    /// An item of the result, and which of its points, histograms behind floats.
+    Item(usize, usize),
+    End,
+    Nowhere,
+}
+
+impl Answer {
+    /// The answer with a result, and with statistics if there are timings.
+    pub(super) fn new(result: QueryResult, timings: Option<QueryTimings>) -> Self {
+        let stats = timings.map(|timings| stats_json(&result.stats, timings).to_string());
+        let plan = result.plan.as_ref().map(|plan| plan_json(plan).to_string());
+        Self { result, about: [("stats", stats), ("explain", plan)], next: Place::Start, times: Times::default() }
     }
-    if let Some(timings) = timings {
-        out.push_str(",\"stats\":");
-        out.push_str(&stats_json(&result.stats, timings).to_string());
+
+    fn start(&self, out: &mut String) -> Place {
+        out.push_str("{\"status\":\"success\",\"data\":{\"resultType\":\"");
+        out.push_str(match &self.result.value {
+            Value::Scalar(..) => "scalar",
+            Value::String(..) => "string",
+            Value::Vector(_) => "vector",
+            Value::Matrix(_) => "matrix",
+        });
+        out.push_str("\",\"result\":");
+        match &self.result.value {
+            Value::Scalar(time, value) => {
+                push_point(*time, *value, out);
+                return Place::End;
+            }
+            Value::String(time, text) => {
+                out.push('[');
+                push_time(*time, out);
+                out.push(',');
+                push_text(text, out);
+                out.push(']');
+                return Place::End;
+            }
+            Value::Vector(_) | Value::Matrix(_) => out.push('['),
+        }
+        Place::Item(0, 0)
+    }
+
+    /// An item, or a part of it.
+    fn item(&mut self, at: usize, point: usize, out: &mut String) -> Place {
+        let Self { result, times, .. } = self;
+        let more = match &result.value {
+            Value::Vector(samples) => samples.get(at).map(|sample| {
+                separate(at, out);
+                push_sample(sample, out);
+                None
+            }),
+            Value::Matrix(matrix) => matrix.get(at).map(|series| {
+                if point == 0 {
+                    separate(at, out);
+                    push_metric(&series.labels, out);
+                }
+                push_points(series, point, times, out)
+            }),
+            Value::Scalar(..) | Value::String(..) => None,
+        };
+        match more {
+            Some(Some(point)) => Place::Item(at, point),
+            Some(None) => Place::Item(at + 1, 0),
+            None => {
+                out.push(']');
+                Place::End
+            }
+        }
+    }
+
+    fn end(&self, out: &mut String) -> Place {
+        for (name, json) in &self.about {
+            if let Some(json) = json {
+                out.push_str(&format!(",\"{name}\":"));
+                out.push_str(json);
+            }
+        }
+        out.push('}');
+        for (name, texts) in [("warnings", &self.result.warnings), ("infos", &self.result.infos)] {
+            if !texts.is_empty() {
+                out.push_str(&format!(",\"{name}\":"));
+                push_list(texts, out, |text, out| push_text(text, out));
+            }
+        }
+        out.push('}');
+        Place::Nowhere
+    }
+}
+
+/// The nodes of a plan, operands behind what is made of them: flat, as queries can be nested deeper than readers of JSON allow.
+fn plan_json(plan: &PlanNode) -> serde_json::Value {
+    let extent = |extent: Extent| json!({ "series": extent.series, "samples": extent.samples, "bytes": extent.bytes });
+    let mut nodes = Vec::new();
+    let mut left = vec![(plan, 0)];
+    while let Some((node, depth)) = left.pop() {
+        nodes.push(json!({
+            "depth": depth,
+            "expr": node.expr,
+            "once": node.once,
+            "seconds": node.time.as_secs_f64(),
+            "given": extent(node.given),
+            "read": extent(node.read),
+        }));
+        left.extend(node.operands.iter().rev().map(|operand| (operand, depth + 1)));
+    }
+    nodes.into()
+}
+
+impl Iterator for Answer {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.next == Place::Nowhere {
+            return None;
+        }
+        let mut out = String::with_capacity(if self.next == Place::Start { 4096 } else { PART + PART / 4 });
+        while out.len() < PART && self.next != Place::Nowhere {
+            self.next = match self.next {
+                Place::Start => self.start(&mut out),
+                Place::Item(at, point) => self.item(at, point, &mut out),
+                Place::End | Place::Nowhere => self.end(&mut out),
+            };
+        }
+        Some(out.into_bytes())
+    }
+}
+
+/// The texts of the times that series have in common, made once for all of them.
+#[derive(Default)]
+struct Times {
+    of: Option<Arc<[Timestamp]>>,
+    text: String,
+    ends: Vec<u32>,
+}
+
+impl Times {
+    /// More times than this are written anew for each series, which few have then.
+    const MOST: usize = 20_000;
+
+    /// These are the times from now on. Their texts are made when a second series has them.
+    fn are_of(&mut self, times: &Arc<[Timestamp]>) {
+        let Self { of, text, ends } = self;
+        if !of.as_ref().is_some_and(|of| Arc::ptr_eq(of, times)) {
+            *of = Some(times.clone());
+            ends.clear();
+            text.clear();
+        } else if ends.is_empty() && times.len() <= Self::MOST {
+            for time in times.iter() {
+                push_time(*time, text);
+                ends.push(text.len() as u32);
+            }
+        }
+    }
+
+    fn push(&self, at: usize, time: Timestamp, out: &mut String) {
+        match self.ends.get(at) {
+            Some(end) => {
+                let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+                out.push_str(&self.text[start as usize..*end as usize]);
+            }
+            None => push_time(time, out),
+        }
+    }
+}
+
+fn push_sample(sample: &VectorSample, out: &mut String) {
+    push_metric(&sample.labels, out);
+    match &sample.value {
+        SampleValue::Float(value) => {
+            out.push_str(",\"value\":");
+            push_point(sample.timestamp, *value, out);
+        }
+        SampleValue::Histogram(histogram) => {
+            out.push_str(",\"histogram\":");
+            push_histogram_point(sample.timestamp, histogram, out);
+        }
     }
     out.push('}');
-    out.into_bytes()
+}
+
+/// The points of a series from one on, as many as make a part. Gives the next one if there are more.
+fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut String) -> Option<usize> {
+    let MatrixSeries { floats, histograms, .. } = series;
+    times.are_of(&floats.timestamps);
+    for point in from..floats.len() {
+        if out.len() >= PART {
+            return Some(point);
+        }
+        out.push_str(if point == 0 { ",\"values\":[[" } else { ",[" });
+        times.push(point, floats.timestamps[point], out);
+        out.push(',');
+        push_value(floats.values[point], out);
+        out.push(']');
+        if point + 1 == floats.len() {
+            out.push(']');
+        }
+    }
+    for point in from.saturating_sub(floats.len())..histograms.len() {
+        if out.len() >= PART {
+            return Some(floats.len() + point);
+        }
+        out.push_str(if point == 0 { ",\"histograms\":[" } else { "," });
+        push_histogram_point(histograms.timestamps[point], &histograms.values[point], out);
+        if point + 1 == histograms.len() {
+            out.push(']');
+        }
+    }
+    out.push('}');
+    None
 }
 
 /// The `data` of `/api/v1/query_exemplars`.
@@ -159,8 +326,26 @@ fn push_time(millis: Timestamp, out: &mut String) {
 
 fn push_value(value: f64, out: &mut String) {
     out.push('"');
-    format_float_json(value, out);
+    push_number(value, out);
     out.push('"');
+}
+
+/// As [`format_float_json`], which is slow for most of the numbers there are.
+fn push_number(value: f64, out: &mut String) {
+    // numbers that are whole and exact
+    if value.abs() < 9e15 && value.fract() == 0.0 && (value != 0.0 || value.is_sign_positive()) {
+        out.push_str(itoa::Buffer::new().format(value as i64));
+        return;
+    }
+    if value.is_finite() {
+        let mut buffer = zmij::Buffer::new();
+        let text = buffer.format_finite(value);
+        if !text.contains('e') {
+            out.push_str(text.strip_suffix(".0").unwrap_or(text));
+            return;
+        }
+    }
+    format_float_json(value, out);
 }
 
 fn push_point(time: Timestamp, value: f64, out: &mut String) {
@@ -205,13 +390,58 @@ fn push_histogram_point(time: Timestamp, histogram: &FloatHistogram, out: &mut S
 
 #[cfg(test)]
 mod tests {
-    use promql::result::{QueryStats, VectorSample};
+    use promql::result::{Points, QueryStats};
 
     use super::*;
 
+    fn answer(value: Value) -> Answer {
+        let (warnings, infos) = (vec![], vec!["so \"it\" is".to_owned()]);
+        let result = QueryResult { value, warnings, infos, stats: QueryStats::default(), plan: None, held: None };
+        Answer::new(result, None)
+    }
+
     fn check(value: Value, expected: &str) {
-        let result = QueryResult { value, warnings: vec![], infos: vec![], stats: QueryStats::default() };
-        assert_eq!(String::from_utf8(encode_data(&result, None)).unwrap(), expected);
+        let json: Vec<u8> = answer(value).flatten().collect();
+        let expected = format!("{{\"status\":\"success\",\"data\":{expected},\"infos\":[\"so \\\"it\\\" is\"]}}");
+        assert_eq!(String::from_utf8(json).unwrap(), expected);
+    }
+
+    /// A series longer than a part, one that ends with it, and one without samples are the same as if made at once.
+    #[test]
+    fn long_answers_are_made_in_parts() {
+        let points = |count: usize| Points { timestamps: (0..count as i64).collect(), values: vec![0.5; count] };
+        let histogram = Arc::new(FloatHistogram { count: 2.0, sum: 3.0, ..FloatHistogram::default() });
+        // times in common, of three series
+        let same = points(3);
+        let series = |floats: usize, histograms: usize| MatrixSeries {
+            labels: Labels::from_pairs([("n", format!("{floats}-{histograms}"))]),
+            floats: if floats == 3 { same.clone() } else { points(floats) },
+            histograms: Points {
+                timestamps: (0..histograms as i64).collect(),
+                values: vec![histogram.clone(); histograms],
+            },
+        };
+        let sizes = [(10_000, 0), (1, 1), (0, 7_000), (0, 0), (5_000, 5_000), (3, 0), (3, 1), (3, 2)];
+        let all: Vec<MatrixSeries> = sizes.iter().map(|(floats, histograms)| series(*floats, *histograms)).collect();
+        let parts: Vec<Vec<u8>> = answer(Value::Matrix(all)).collect();
+        assert!(parts.len() > 5 && parts.iter().all(|part| part.len() < 2 * PART), "{}", parts.len());
+        let json: serde_json::Value = serde_json::from_slice(&parts.concat()).unwrap();
+        for (series, (floats, histograms)) in json["data"]["result"].as_array().unwrap().iter().zip(sizes) {
+            let count = |name: &str| series[name].as_array().map_or(0, Vec::len);
+            assert_eq!((count("values"), count("histograms")), (floats, histograms), "{}", series["metric"]);
+            let last = floats.checked_sub(1).and_then(|last| series["values"][last][0].as_f64());
+            assert_eq!(last, floats.checked_sub(1).map(|last| last as f64 / 1000.0));
+        }
+        let vector: Vec<VectorSample> = (0..5_000)
+            .map(|n| VectorSample {
+                labels: Labels::from_pairs([("n", n.to_string())]),
+                timestamp: 5,
+                value: SampleValue::Float(1.0),
+            })
+            .collect();
+        let parts: Vec<Vec<u8>> = answer(Value::Vector(vector)).collect();
+        let json: serde_json::Value = serde_json::from_slice(&parts.concat()).unwrap();
+        assert!(parts.len() > 2 && json["data"]["result"].as_array().unwrap().len() == 5_000);
     }
 
     #[test]
@@ -228,6 +458,37 @@ mod tests {
             r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","a":"é"},"value":[1.050,"+Inf"]}]}"#,
         );
         check(Value::Matrix(vec![]), r#"{"resultType":"matrix","result":[]}"#);
+    }
+
+    /// The quick way gives the same digits.
+    #[test]
+    fn numbers_are_those_of_the_slow_way() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut numbers =
+            vec![0.0, -0.0, 1.0, -1.0, 0.1, 1e-5, 1e-6, 9e-7, 1e15, 9e15, 1e16, 1e20, 1e21, 123.456, 5e-324];
+        numbers.extend([
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::MAX,
+            f64::MIN_POSITIVE,
+            9_007_199_254_740_993.0,
+        ]);
+        for n in 0..200_000u64 {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            numbers.push(f64::from_bits(bits));
+            // as they are measured: some digits, and sums of them
+            numbers.push((bits % 10_000_000) as f64 / 10f64.powi((n % 9) as i32));
+            numbers.push((bits % 100_000) as f64 * 0.1 + n as f64 / 3.0);
+        }
+        for number in numbers.into_iter().flat_map(|number| [number, -number]) {
+            let (mut quick, mut slow) = (String::new(), String::new());
+            push_number(number, &mut quick);
+            format_float_json(number, &mut slow);
+            assert_eq!(quick, slow, "{number:e}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The envelope of every API answer.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -143,6 +145,18 @@ pub(super) fn success_raw(data: &[u8], warnings: &[String], infos: &[String]) ->
     json_bytes(body)
 }
 
+/// JSON that is made while it is sent, a part at a time. What has one part is sent whole.
+pub(super) fn json_parts(mut parts: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response {
+    let first = parts.next().unwrap_or_default();
+    match parts.next() {
+        None => json_bytes(first),
+        Some(second) => {
+            let all = [first, second].into_iter().chain(parts);
+            json_body(Body::from_stream(futures::stream::iter(all.map(Ok::<_, Infallible>))))
+        }
+    }
+}
+
 fn json<T: Serialize>(value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => json_bytes(body),
@@ -151,7 +165,11 @@ fn json<T: Serialize>(value: &T) -> Response {
 }
 
 fn json_bytes(body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+    json_body(Body::from(body))
+}
+
+fn json_body(body: Body) -> Response {
+    let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -26,21 +26,25 @@ fn labels_of_absent(expr: &Expr) -> Labels {
 impl Evaluator<'_> {
     pub(super) fn absent(&self, arg: &Expr) -> Result<Frame, QueryError> {
         let frame = self.vector(arg)?;
-        let present = |step| frame.rows.iter().any(|row| row.has(step));
-        Ok(self.ones_where(arg, |step| !present(step)))
+        self.ones_where_none(arg, &frame)
     }
 
     pub(super) fn absent_over_time(&self, call: &Call) -> Result<Frame, QueryError> {
         let frame = self.range_call(call)?;
-        let present = |step| frame.rows.iter().any(|row| row.has(step));
-        Ok(self.ones_where(call.args[0].unparen(), |step| !present(step)))
+        self.ones_where_none(call.args[0].unparen(), &frame)
     }
 
-    fn ones_where(&self, arg: &Expr, is_absent: impl Fn(usize) -> bool) -> Frame {
-        let mut row = Row::new(labels_of_absent(arg), false, self.steps.count);
-        for step in (0..self.steps.count).filter(|step| is_absent(*step)) {
-            row.set_float(step, 1.0);
+    /// 1 at the steps where no row of `frame` has a sample.
+    fn ones_where_none(&self, arg: &Expr, frame: &Frame) -> Result<Frame, QueryError> {
+        let mut present = vec![false; self.steps.count];
+        for row in &frame.rows {
+            self.query.check()?;
+            present.iter_mut().enumerate().for_each(|(step, present)| *present |= row.has(step));
         }
-        Frame { rows: vec![row] }
+        let mut ones = Row::new(labels_of_absent(arg), false, self.steps.count);
+        for (step, _) in present.iter().enumerate().filter(|(_, present)| !**present) {
+            ones.set_float(step, 1.0);
+        }
+        self.query.frame_of(ones)
     }
 }

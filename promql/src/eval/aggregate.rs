@@ -7,9 +7,12 @@ use model::{FloatHistogram, IncompatibleSchemas, Labels, kahan_inc};
 
 use super::frame::{Cell, Frame, Hist, Row, is_absent, is_metadata_label};
 use super::over_time::{HistogramMean, HistogramNotes, Mean};
+use super::pace::{Pace, SORT_WORK};
 use super::{Evaluated, Evaluator, invariant, quantile};
 use crate::annotations::{Annotations, HistogramOp};
 use crate::ast::{Aggregate, AggregateOp, Expr};
+use crate::memory::Footprint;
+use crate::plan::Extent;
 use crate::{PosRange, QueryError, ValueType};
 
 /// Which labels make up a group.
@@ -62,7 +65,10 @@ impl Evaluator<'_> {
         let streams = self.steps.count == 1 || !invariant::is_step_invariant(inner);
         match inner {
             Expr::Vector(selector) if streams => {
-                return self.select_rows(selector, expr.pos(), &mut |row| each(&row));
+                self.query.begin_node(inner);
+                self.select_rows(selector, expr.pos(), &mut |row| self.pass_on(&row, each))?;
+                self.query.end_node(Extent::default);
+                return Ok(());
             }
             Expr::Call(call)
                 if streams
@@ -71,14 +77,24 @@ impl Evaluator<'_> {
                     // without delayed removal series can become equal, which must be found out first
                     && self.query.features.delayed_name_removal =>
             {
-                return self.range_call_rows(call, &mut |row| each(&row));
+                self.query.begin_node(inner);
+                self.range_call_rows(call, &mut |row| self.pass_on(&row, each))?;
+                self.query.end_node(Extent::default);
+                return Ok(());
             }
             _ => {}
         }
         for row in &self.vector(expr)?.rows {
+            self.query.check()?;
             each(row)?;
         }
         Ok(())
+    }
+
+    /// Passes on a row that is not kept.
+    fn pass_on(&self, row: &Row, each: &mut dyn FnMut(&Row) -> Result<(), QueryError>) -> Result<(), QueryError> {
+        self.query.note_given(row);
+        each(row)
     }
 
     fn aggregate_groups(&self, aggregate: &Aggregate) -> Result<Frame, QueryError> {
@@ -93,23 +109,31 @@ impl Evaluator<'_> {
         };
         let grouping = Grouping::of(aggregate);
         let mut groups: Vec<Group> = Vec::new();
+        let mut held = self.query.memory.charge();
         let mut by_key: HashMap<Labels, usize> = HashMap::new();
         let pos = aggregate.expr.pos();
         let steps = self.steps.count;
         self.for_each_row(&aggregate.expr, &mut |row| {
             let key = grouping.key(&row.labels);
-            let at = *by_key.entry(key.clone()).or_insert_with(|| {
-                groups.push(Group::new(aggregate.op, key, steps));
-                groups.len() - 1
-            });
+            let at = match by_key.get(&key) {
+                Some(at) => *at,
+                None => {
+                    held.add(Group::bytes(aggregate.op, &key, steps))?;
+                    groups.push(Group::new(aggregate.op, key.clone(), steps));
+                    by_key.insert(key, groups.len() - 1);
+                    groups.len() - 1
+                }
+            };
+            held.add(Group::bytes_for(aggregate.op, row))?;
             groups[at].add(row, aggregate.op, pos, &mut notes);
             Ok(())
         })?;
-        let mut frame = Frame::default();
+        let mut frame = self.query.frame();
+        let mut pace = self.query.pace();
         for group in groups {
-            let row = group.finish(aggregate.op, quantiles.as_deref(), pos, &mut notes)?;
+            let row = group.finish(aggregate.op, quantiles.as_deref(), pos, &mut notes, &mut pace)?;
             if !row.is_empty() {
-                frame.rows.push(row);
+                frame.push(row)?;
             }
         }
         self.query.merge_annotations(notes);
@@ -173,6 +197,28 @@ struct Group {
 }
 
 impl Group {
+    /// Memory of a group without a sample.
+    fn bytes(op: AggregateOp, labels: &Labels, steps: usize) -> usize {
+        let number = match op {
+            AggregateOp::Sum => size_of::<(f64, f64)>(),
+            AggregateOp::Avg => size_of::<Mean>(),
+            AggregateOp::Stddev | AggregateOp::Stdvar => size_of::<(f64, f64, f64)>(),
+            AggregateOp::Quantile => size_of::<Vec<f64>>(),
+            _ => size_of::<f64>(),
+        };
+        size_of::<Self>() + 2 * labels.bytes() + steps * (size_of::<f64>() + size_of::<Seen>() + number)
+    }
+
+    /// Memory that a group may take for one row more.
+    fn bytes_for(op: AggregateOp, row: &Row) -> usize {
+        match op {
+            // a list that grows is twice as long as need be
+            AggregateOp::Quantile => 2 * size_of::<f64>() * row.floats.len(),
+            AggregateOp::Sum | AggregateOp::Avg => row.histograms.len() * size_of::<HistGroup>(),
+            _ => 0,
+        }
+    }
+
     fn new(op: AggregateOp, labels: Labels, steps: usize) -> Self {
         let numbers = match op {
             AggregateOp::Sum => Numbers::Sum(vec![(0.0, 0.0); steps]),
@@ -287,11 +333,13 @@ impl Group {
         quantiles: Option<&[f64]>,
         pos: PosRange,
         notes: &mut Annotations,
+        pace: &mut Pace<'_>,
     ) -> Result<Row, QueryError> {
         let mut hists = std::mem::take(&mut self.hists).into_iter();
         for step in 0..self.seen.len() {
             let hist = hists.next();
             let seen = self.seen[step];
+            pace.done(1)?;
             if seen.float && seen.histogram {
                 notes.mixed_floats_histograms_in_aggregation(pos);
                 continue;
@@ -321,6 +369,7 @@ impl Group {
                     if op == AggregateOp::Stdvar { squares / count } else { (squares / count).sqrt() }
                 }
                 Numbers::All(values) => {
+                    pace.done(SORT_WORK * values[step].len())?;
                     let q = quantiles.and_then(|q| q.get(step)).copied().unwrap_or(f64::NAN);
                     quantile::of_values(q, &mut values[step])
                 }

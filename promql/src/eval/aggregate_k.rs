@@ -8,6 +8,7 @@ use xxhash_rust::xxh64::xxh64;
 use super::Evaluator;
 use super::aggregate::Grouping;
 use super::frame::{Cell, Frame, Row};
+use super::pace::SORT_WORK;
 use super::sort::by_value;
 use crate::QueryError;
 use crate::annotations::Annotations;
@@ -54,24 +55,29 @@ impl Evaluator<'_> {
             });
             groups[group].push(at);
         }
+        let mut pace = self.query.pace();
         let picker = Picker { aggregate, frame: &frame, hashes: hashes(aggregate.op, &frame) };
-        let mut picked: Vec<Option<Row>> = frame.rows.iter().map(|_| None).collect();
-        // in the order of the result, for instant queries
-        let mut order: Vec<usize> = Vec::new();
+        // in the order in which they are picked, for instant queries
+        let mut picked = self.query.frame();
+        let mut place: Vec<Option<usize>> = vec![None; frame.rows.len()];
         for (step, value) in values.iter().enumerate() {
             for group in &groups {
+                pace.done(SORT_WORK * group.len())?;
                 for at in picker.pick(group, step, *value, &mut notes) {
-                    let row = picked[at].get_or_insert_with(|| {
-                        order.push(at);
-                        let source = &frame.rows[at];
-                        Row::new(source.labels.clone(), source.drop_name, self.steps.count)
-                    });
-                    row.set(step, frame.rows[at].cell(step));
+                    let source = &frame.rows[at];
+                    let place = match place[at] {
+                        Some(place) => place,
+                        None => {
+                            picked.push(Row::new(source.labels.clone(), source.drop_name, self.steps.count))?;
+                            *place[at].insert(picked.rows.len() - 1)
+                        }
+                    };
+                    picked.rows[place].set(step, source.cell(step));
                 }
             }
         }
         self.query.merge_annotations(notes);
-        Ok(Frame { rows: order.into_iter().filter_map(|at| picked[at].take()).collect() })
+        Ok(picked)
     }
 }
 

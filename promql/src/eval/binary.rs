@@ -91,6 +91,7 @@ impl Evaluator<'_> {
         let drops_name = op.changes_metric() || binary.return_bool;
         let mut last = LastNotes::new(values.len());
         for (at, row) in frame.rows.iter_mut().enumerate() {
+            self.query.check()?;
             for (step, scalar) in values.iter().enumerate() {
                 let cell = row.cell(step);
                 if matches!(cell, Cell::Empty) {
@@ -131,7 +132,7 @@ impl Evaluator<'_> {
         notes.merge(last.into_annotations());
         frame.rows.retain(|row| !row.is_empty());
         if drops_name && !self.query.features.delayed_name_removal {
-            frame.merge_same_labels()?;
+            frame.merge_same_labels(self.query.pace())?;
         }
         Ok(frame)
     }

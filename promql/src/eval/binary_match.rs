@@ -9,6 +9,7 @@ use super::Evaluator;
 use super::binary::{Outcome, samples};
 use super::frame::{Cell, Frame, Row, is_metadata_label, same_labelset, without_metadata};
 use super::last_notes::LastNotes;
+use super::pace::LABELS_WORK;
 use crate::annotations::Annotations;
 use crate::ast::{Binary, Cardinality, VectorMatching};
 use crate::{PosRange, QueryError};
@@ -60,6 +61,9 @@ struct Match<'a> {
     notes: LastNotes,
 }
 
+/// What a pair of samples counts for.
+const PAIR_WORK: usize = 16;
+
 /// Stands for a series that is filled in.
 const FILLED: usize = usize::MAX;
 
@@ -84,7 +88,7 @@ impl Evaluator<'_> {
             one,
             swapped,
             pos,
-            out: Frame::default(),
+            out: self.query.frame(),
             by_labels: HashMap::new(),
             group_of: Vec::new(),
             notes: LastNotes::new(self.steps.count),
@@ -104,23 +108,27 @@ impl<'a> Match<'a> {
         let any = |frame: &Frame| {
             let mut any = vec![false; steps];
             for row in &frame.rows {
+                self.evaluator.query.check()?;
                 for (step, any) in any.iter_mut().enumerate() {
                     *any |= row.has(step);
                 }
             }
-            any
+            Ok::<_, QueryError>(any)
         };
-        let (any_many, any_one) = (any(self.many), any(self.one));
+        let (any_many, any_one) = (any(self.many)?, any(self.one)?);
         // where one side is empty nothing can match, and nothing can be wrong either
         let live: Vec<bool> = any_many
             .iter()
             .zip(&any_one)
             .map(|(many, one)| (*many || fill_many.is_some()) && (*one || fill_one.is_some()))
             .collect();
-        let groups = self.groups();
-        if self.run_steps(&groups, 0..steps, &live).is_err() {
+        let groups = self.groups()?;
+        if let Err(error) = self.run_steps(&groups, 0..steps, &live) {
+            if !matches!(error, QueryError::Execution(_)) {
+                return Err(error);
+            }
             // steps come one after another, so the error to report is that of the first step that has one
-            self.out = Frame::default();
+            self.out = self.evaluator.query.frame();
             self.by_labels.clear();
             self.group_of.clear();
             for step in 0..steps {
@@ -137,13 +145,16 @@ impl<'a> Match<'a> {
             self.evaluator.query.check()?;
             self.check_unique(group, steps.clone(), live)?;
         }
+        let evaluator = self.evaluator;
+        let mut pace = evaluator.query.pace();
         for (number, group) in groups.iter().enumerate() {
-            self.evaluator.query.check()?;
+            evaluator.query.check()?;
             if group.one.is_empty() && fill_one.is_none() || group.many.is_empty() && fill_many.is_none() {
                 continue;
             }
             let mut rows: HashMap<(usize, usize), usize> = HashMap::new();
             for step in steps.clone().filter(|step| live[*step]) {
+                pace.done(PAIR_WORK * (group.one.len() + group.many.len()))?;
                 let one = self.unique(group, step)?;
                 let Some((one_at, one_cell)) = one.or_else(|| fill_one.map(|fill| (FILLED, Cell::Float(fill)))) else {
                     continue;
@@ -181,7 +192,8 @@ impl<'a> Match<'a> {
     }
 
     /// Series by signature, in the order they come.
-    fn groups(&self) -> Vec<MatchGroup> {
+    fn groups(&self) -> Result<Vec<MatchGroup>, QueryError> {
+        let mut pace = self.evaluator.query.pace();
         let signature = Signature::new(self.matching);
         let mut groups: Vec<MatchGroup> = Vec::new();
         let mut by_signature: HashMap<Labels, usize> = HashMap::new();
@@ -193,19 +205,23 @@ impl<'a> Match<'a> {
             })
         };
         for (at, row) in self.many.rows.iter().enumerate() {
+            pace.done(LABELS_WORK)?;
             let group = group_of(&mut groups, &row.labels);
             groups[group].many.push(at);
         }
         for (at, row) in self.one.rows.iter().enumerate() {
+            pace.done(LABELS_WORK)?;
             let group = group_of(&mut groups, &row.labels);
             groups[group].one.push(at);
         }
-        groups
+        Ok(groups)
     }
 
     fn check_unique(&self, group: &MatchGroup, steps: Range<usize>, live: &[bool]) -> Result<(), QueryError> {
         if group.one.len() > 1 {
+            let mut pace = self.evaluator.query.pace();
             for step in steps.filter(|step| live[*step]) {
+                pace.done(group.one.len())?;
                 self.unique(group, step)?;
             }
         }
@@ -261,7 +277,7 @@ impl<'a> Match<'a> {
         let at = match rows.get(&(many_at, one_at)) {
             Some(at) => *at,
             None => {
-                let at = self.output_row(number, group, many_at, one_at);
+                let at = self.output_row(number, group, many_at, one_at)?;
                 rows.insert((many_at, one_at), at);
                 at
             }
@@ -283,7 +299,13 @@ impl<'a> Match<'a> {
     }
 
     /// The row for results of two series.
-    fn output_row(&mut self, number: usize, group: &MatchGroup, many_at: usize, one_at: usize) -> usize {
+    fn output_row(
+        &mut self,
+        number: usize,
+        group: &MatchGroup,
+        many_at: usize,
+        one_at: usize,
+    ) -> Result<usize, QueryError> {
         let (many, drop_many) = match self.many.rows.get(many_at) {
             Some(row) => (&row.labels, row.drop_name),
             None => (&group.signature, false),
@@ -310,12 +332,12 @@ impl<'a> Match<'a> {
             }
         }
         if let Some(at) = self.by_labels.get(&labels) {
-            return *at;
+            return Ok(*at);
         }
         let at = self.out.rows.len();
-        self.out.rows.push(Row::new(labels.clone(), drop_name, self.evaluator.steps.count));
+        self.out.push(Row::new(labels.clone(), drop_name, self.evaluator.steps.count))?;
         self.by_labels.insert(labels, at);
         self.group_of.push(number);
-        at
+        Ok(at)
     }
 }

@@ -5,6 +5,7 @@ use model::Labels;
 use super::Evaluator;
 use super::aggregate::Grouping;
 use super::frame::{Cell, Frame, Row};
+use super::pace::LABELS_WORK;
 use crate::QueryError;
 use crate::ast::Aggregate;
 use crate::go_text::{format_plain, quote_bytes};
@@ -25,12 +26,14 @@ impl Evaluator<'_> {
         let with_label = Aggregate { grouping, ..aggregate.clone() };
         let grouping = Grouping::of(&with_label);
         let frame = self.vector(&aggregate.expr)?;
-        let mut rows: Vec<Row> = Vec::new();
+        let mut counts = self.query.frame();
         let mut by_key: HashMap<Labels, usize> = HashMap::new();
+        let mut pace = self.query.pace();
         for row in &frame.rows {
             // the group of the last value, as values often stay
             let mut last: Option<(u64, usize)> = None;
             for step in 0..self.steps.count {
+                pace.done(1)?;
                 let (bits, text) = match row.cell(step) {
                     Cell::Empty => continue,
                     Cell::Float(value) => (Some(value.to_bits()), value),
@@ -43,19 +46,25 @@ impl Evaluator<'_> {
                             Cell::Histogram(histogram) => histogram.to_string(),
                             _ => format_plain(text),
                         };
+                        pace.done(2 * LABELS_WORK)?;
                         let key = grouping.key(&row.labels.to_builder().set(&label, &text).build());
-                        *by_key.entry(key.clone()).or_insert_with(|| {
-                            rows.push(Row::new(key, false, self.steps.count));
-                            rows.len() - 1
-                        })
+                        match by_key.get(&key) {
+                            Some(at) => *at,
+                            None => {
+                                counts.push(Row::new(key.clone(), false, self.steps.count))?;
+                                by_key.insert(key, counts.rows.len() - 1);
+                                counts.rows.len() - 1
+                            }
+                        }
                     }
                 };
                 last = bits.map(|bits| (bits, at));
-                rows[at].drop_name |= row.drop_name;
-                let count = if rows[at].has(step) { rows[at].floats[step] } else { 0.0 };
-                rows[at].set_float(step, count + 1.0);
+                let counted = &mut counts.rows[at];
+                counted.drop_name |= row.drop_name;
+                let count = if counted.has(step) { counted.floats[step] } else { 0.0 };
+                counted.set_float(step, count + 1.0);
             }
         }
-        Ok(Frame { rows })
+        Ok(counts)
     }
 }

@@ -1,7 +1,7 @@
 //! Counts samples as Prometheus' evaluation holds them node by node, for `--query.max-samples` and the statistics of a query,
 //! whatever ours shares, streams or cuts into parts.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::Timestamp;
@@ -21,32 +21,29 @@ pub(super) struct Budget {
     peak: AtomicUsize,
     /// The steps of the whole query, if counts are wanted for each.
     per_step: Option<Steps>,
+    /// Samples loaded, and read.
+    queryable: AtomicU64,
+    read: AtomicU64,
     ledger: Mutex<Ledger>,
 }
 
-#[derive(Default)]
+/// The counts at some moment.
+pub(super) struct Counts {
+    held: usize,
+    queryable: u64,
+    read: u64,
+    ledger: Ledger,
+}
+
+#[derive(Clone, Default)]
 struct Ledger {
-    queryable: Counter,
-    read: Counter,
+    /// Samples loaded and read at each step, if they are counted by step.
+    queryable: Option<Vec<u64>>,
+    read: Option<Vec<u64>>,
     /// What the operands of the nodes under evaluation hold, of the innermost node last.
     operands: Vec<Tally>,
     /// What the node evaluated last holds, where it is known.
     latest: Option<Tally>,
-}
-
-#[derive(Default)]
-struct Counter {
-    total: u64,
-    per_step: Option<Vec<u64>>,
-}
-
-impl Counter {
-    fn add(&mut self, step: usize, n: u64) {
-        self.total += n;
-        if let Some(counts) = &mut self.per_step {
-            counts[step] += n;
-        }
-    }
 }
 
 /// The state of the counts before a node is evaluated.
@@ -57,6 +54,7 @@ pub(super) struct Mark {
 }
 
 /// What a value holds at each step.
+#[derive(Clone)]
 enum Tally {
     Scalar {
         steps: usize,
@@ -125,23 +123,57 @@ impl Tally {
 impl Budget {
     /// Lets at most `max` samples be held at a time; counts for each of `per_step`, if that is wanted.
     pub(super) fn new(max: usize, per_step: Option<Steps>) -> Self {
-        let counter = || Counter { total: 0, per_step: per_step.map(|steps| vec![0; steps.count]) };
-        let ledger = Ledger { queryable: counter(), read: counter(), ..Ledger::default() };
-        let ledger = Mutex::new(ledger);
-        Self { max, current: AtomicUsize::new(0), peak: AtomicUsize::new(0), per_step, ledger }
+        let counts = || per_step.map(|steps| vec![0; steps.count]);
+        let ledger = Ledger { queryable: counts(), read: counts(), ..Ledger::default() };
+        Self {
+            max,
+            current: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            per_step,
+            queryable: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            ledger: Mutex::new(ledger),
+        }
+    }
+
+    /// The counts so far, to go back to them.
+    pub(super) fn checkpoint(&self) -> Counts {
+        Counts {
+            held: self.held(),
+            queryable: self.queryable.load(Ordering::Relaxed),
+            read: self.read.load(Ordering::Relaxed),
+            ledger: self.ledger().clone(),
+        }
+    }
+
+    /// Goes back to earlier counts. The peak stays what it is.
+    pub(super) fn restore(&self, counts: Counts) {
+        self.current.store(counts.held, Ordering::Relaxed);
+        self.queryable.store(counts.queryable, Ordering::Relaxed);
+        self.read.store(counts.read, Ordering::Relaxed);
+        *self.ledger() = counts.ledger;
+    }
+
+    /// So many samples are held, and no node is under evaluation.
+    pub(super) fn hold_only(&self, samples: usize) -> Result<(), QueryError> {
+        let mut ledger = self.ledger();
+        (ledger.operands, ledger.latest) = (Vec::new(), None);
+        drop(ledger);
+        self.set(samples)
     }
 
     /// The counts so far.
     pub(super) fn stats(&self) -> QueryStats {
         let ledger = self.ledger();
-        let per_step = |counter: &Counter| {
-            let (steps, counts) = (self.per_step?, counter.per_step.as_ref()?);
+        let per_step = |counts: &Option<Vec<u64>>| {
+            let (steps, counts) = (self.per_step?, counts.as_ref()?);
             Some(steps.times().zip(counts.iter().copied()).collect())
         };
         QueryStats {
-            total_queryable_samples: ledger.queryable.total,
-            samples_read: ledger.read.total,
+            total_queryable_samples: self.queryable.load(Ordering::Relaxed),
+            samples_read: self.read.load(Ordering::Relaxed),
             peak_samples: self.peak.load(Ordering::Relaxed) as u64,
+            peak_bytes: 0,
             queryable_per_step: per_step(&ledger.queryable),
             read_per_step: per_step(&ledger.read),
         }
@@ -215,22 +247,28 @@ impl Query<'_> {
         &self,
         evaluate: impl FnOnce() -> Result<T, QueryError>,
     ) -> Result<(T, u64), QueryError> {
-        let outside = std::mem::take(&mut self.budget.ledger().queryable);
+        let total = self.budget.queryable.swap(0, Ordering::Relaxed);
+        let per_step = self.budget.ledger().queryable.take();
         let value = evaluate();
-        let inside = std::mem::replace(&mut self.budget.ledger().queryable, outside);
-        Ok((value?, inside.total))
+        let inside = self.budget.queryable.swap(total, Ordering::Relaxed);
+        self.budget.ledger().queryable = per_step;
+        Ok((value?, inside))
     }
 
     /// Counts samples that are loaded for a time, and those that had to be read for it.
     pub(super) fn count(&self, time: Timestamp, queryable: u64, read: u64) {
+        self.budget.queryable.fetch_add(queryable, Ordering::Relaxed);
+        self.budget.read.fetch_add(read, Ordering::Relaxed);
+        let Some(steps) = self.budget.per_step else { return };
         // what a subquery reads falls to the step it is for
-        let step = self.budget.per_step.map_or(0, |steps| {
-            let step = ((time - steps.start).max(0) as u64).div_ceil(steps.interval.max(1) as u64);
-            usize::try_from(step).unwrap_or(usize::MAX).min(steps.count - 1)
-        });
-        let mut ledger = self.budget.ledger();
-        ledger.queryable.add(step, queryable);
-        ledger.read.add(step, read);
+        let step = ((time - steps.start).max(0) as u64).div_ceil(steps.interval.max(1) as u64);
+        let step = usize::try_from(step).unwrap_or(usize::MAX).min(steps.count - 1);
+        let Ledger { queryable: loaded, read: had, .. } = &mut *self.budget.ledger();
+        for (counts, more) in [(loaded, queryable), (had, read)] {
+            if let Some(counts) = counts {
+                counts[step] += more;
+            }
+        }
     }
 }
 
@@ -331,7 +369,7 @@ impl Evaluator<'_> {
 
     /// What has been counted as queryable so far.
     pub(super) fn queryable(&self) -> u64 {
-        self.query.budget.ledger().queryable.total
+        self.query.budget.queryable.load(Ordering::Relaxed)
     }
 }
 

@@ -78,10 +78,10 @@ impl Evaluator<'_> {
             for (step, time) in self.steps.times().enumerate() {
                 row.set_float(step, compute(name, time / 1000));
             }
-            return Ok(Frame { rows: vec![row] });
+            return self.query.frame_of(row);
         };
         let frame = self.vector(arg)?;
-        Ok(self.map_floats(frame, |_, value| compute_float(name, value)))
+        self.map_floats(frame, |_, value| compute_float(name, value))
     }
 }
 

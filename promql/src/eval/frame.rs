@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use model::{FloatHistogram, Labels, Timestamp};
 
+use super::pace::{LABELS_WORK, Pace};
 use crate::QueryError;
+use crate::memory::{Account, Charge, Footprint};
 
 /// A histogram sample.
 pub(crate) type Hist = Arc<FloatHistogram>;
@@ -141,26 +143,83 @@ pub(crate) fn histogram_size(histogram: &FloatHistogram) -> usize {
     (HISTOGRAM_BYTES + 8 * spans + 8 * floats) / 16
 }
 
-/// An instant vector at all steps.
-#[derive(Clone, Debug, Default)]
+impl Footprint for Row {
+    fn bytes(&self) -> usize {
+        // steps that see one sample share its histogram
+        let mut last: Option<&Hist> = None;
+        let mut histograms = 0;
+        for histogram in self.histograms.iter().flatten() {
+            if !last.is_some_and(|last| Arc::ptr_eq(last, histogram)) {
+                histograms += histogram.bytes();
+            }
+            last = Some(histogram);
+        }
+        size_of::<Self>() + self.labels.bytes() + 8 * (self.floats.len() + self.histograms.len()) + histograms
+    }
+}
+
+/// A row with what is counted of it.
+impl<T> Footprint for (Row, T) {
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+/// An instant vector at all steps. Counts the memory it takes.
+#[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) rows: Vec<Row>,
+    held: Charge,
 }
 
 impl Frame {
+    /// An empty one that takes its memory from `account`.
+    pub(crate) fn new(account: &Arc<Account>) -> Self {
+        Self { rows: Vec::new(), held: account.charge() }
+    }
+
+    /// Adds a row.
+    pub(crate) fn push(&mut self, row: Row) -> Result<(), QueryError> {
+        self.held.add(row.bytes())?;
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// Counts the rows anew, after they were changed in place.
+    pub(crate) fn recount(&mut self) -> Result<(), QueryError> {
+        self.held.set(self.rows.iter().map(Footprint::bytes).sum())
+    }
+
+    /// The rows, and what counts their memory.
+    pub(crate) fn into_parts(self) -> (Vec<Row>, Charge) {
+        (self.rows, self.held)
+    }
+
     pub(crate) fn samples(&self) -> usize {
         self.rows.iter().map(Row::samples).sum()
     }
 
+    /// Adds the rows of another one behind its own.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.held.absorb(other.held);
+    }
+
     /// Joins rows of the same labels that have no step in common.
-    pub(crate) fn merge_same_labels(&mut self) -> Result<(), QueryError> {
+    pub(crate) fn merge_same_labels(&mut self, mut pace: Pace<'_>) -> Result<(), QueryError> {
         let mut seen: HashMap<Labels, usize> = HashMap::with_capacity(self.rows.len());
-        if self.rows.iter().enumerate().all(|(at, row)| seen.insert(row.labels.clone(), at).is_none()) {
+        let mut equal = false;
+        for (at, row) in self.rows.iter().enumerate() {
+            pace.done(LABELS_WORK)?;
+            equal |= seen.insert(row.labels.clone(), at).is_some();
+        }
+        if !equal {
             return Ok(());
         }
         seen.clear();
         let mut merged: Vec<Row> = Vec::with_capacity(self.rows.len());
         for row in self.rows.drain(..) {
+            pace.done(row.floats.len())?;
             let Some(&at) = seen.get(&row.labels) else {
                 seen.insert(row.labels.clone(), merged.len());
                 merged.push(row);
@@ -181,14 +240,15 @@ impl Frame {
     }
 
     /// A frame of one step repeated at each of `steps`.
-    pub(crate) fn broadcast(mut self, steps: usize) -> Self {
+    pub(crate) fn broadcast(mut self, steps: usize) -> Result<Self, QueryError> {
         for row in &mut self.rows {
+            self.held.add(8 * steps * if row.histograms.is_empty() { 1 } else { 2 })?;
             row.floats = vec![row.floats[0]; steps];
             if let Some(histogram) = row.histograms.first().cloned() {
                 row.histograms = vec![histogram; steps];
             }
         }
-        self
+        Ok(self)
     }
 }
 

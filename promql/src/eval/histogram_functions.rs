@@ -5,6 +5,7 @@ use model::FloatHistogram;
 use super::Evaluator;
 use super::classic::Histograms;
 use super::frame::{Cell, Frame, Row};
+use super::pace::SORT_WORK;
 use super::quantile::{classic_fraction, native_fraction, of_classic, of_native};
 use crate::annotations::{Annotations, Monotonicity};
 use crate::ast::{Call, Expr};
@@ -22,8 +23,9 @@ impl Evaluator<'_> {
             _ => variance,
         };
         let frame = self.vector(&call.args[0])?;
-        let mut out = Frame::default();
+        let mut out = self.query.frame();
         for row in frame.rows {
+            self.query.check()?;
             if row.histograms.is_empty() {
                 continue;
             }
@@ -34,7 +36,7 @@ impl Evaluator<'_> {
                 }
             }
             self.drop_name(&mut values);
-            out.rows.push(values);
+            out.push(values)?;
         }
         Ok(out)
     }
@@ -67,7 +69,9 @@ impl Evaluator<'_> {
         let pos = arg.unparen().pos();
         let found = self.histograms(frame, pos);
         let mut out = Output::new(self, label);
+        let mut pace = self.query.pace();
         for step in 0..self.steps.count {
+            pace.done(SORT_WORK * found.frame.rows.len())?;
             let void = found.conflicts(step, &mut notes);
             for (values, q_pos) in quantiles {
                 let q = values[step];
@@ -117,7 +121,9 @@ impl Evaluator<'_> {
         let pos = arg.unparen().pos();
         let found: Histograms = self.histograms(self.vector(arg)?, pos);
         let mut out = Output::new(self, None);
+        let mut pace = self.query.pace();
         for step in 0..self.steps.count {
+            pace.done(SORT_WORK * found.frame.rows.len())?;
             let void = found.conflicts(step, &mut notes);
             for (at, row) in found.frame.rows.iter().enumerate() {
                 if let Cell::Histogram(histogram) = row.cell(step)
@@ -145,13 +151,13 @@ impl Evaluator<'_> {
 struct Output<'e> {
     evaluator: &'e Evaluator<'e>,
     label: Option<&'e str>,
-    rows: Vec<Row>,
+    rows: Frame,
     index: std::collections::HashMap<((bool, usize), u64), usize>,
 }
 
 impl<'e> Output<'e> {
     fn new(evaluator: &'e Evaluator<'e>, label: Option<&'e str>) -> Self {
-        Self { evaluator, label, rows: Vec::new(), index: std::collections::HashMap::new() }
+        Self { evaluator, label, rows: evaluator.query.frame(), index: std::collections::HashMap::new() }
     }
 
     fn put(
@@ -173,20 +179,21 @@ impl<'e> Output<'e> {
                 };
                 let mut row = Row::new(labels, drop_name, self.evaluator.steps.count);
                 self.evaluator.drop_name(&mut row);
-                self.rows.push(row);
-                self.index.insert((source, q_key), self.rows.len() - 1);
-                self.rows.len() - 1
+                self.rows.push(row)?;
+                self.index.insert((source, q_key), self.rows.rows.len() - 1);
+                self.rows.rows.len() - 1
             }
         };
-        if self.rows[at].has(step) {
+        let row = &mut self.rows.rows[at];
+        if row.has(step) {
             return Err(super::frame::same_labelset());
         }
-        self.rows[at].set_float(step, value);
+        row.set_float(step, value);
         Ok(())
     }
 
     fn finish(self) -> Frame {
-        Frame { rows: self.rows }
+        self.rows
     }
 }
 

@@ -10,6 +10,7 @@ use super::frame::{Frame, Row, is_absent};
 use super::range_functions::without_stale;
 use crate::QueryError;
 use crate::ast::{Call, Expr};
+use crate::memory::{Charge, Footprint};
 
 /// Labels by which info series belong to others.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
@@ -37,7 +38,7 @@ impl Evaluator<'_> {
         }
         let is_info = |row: &Row| names.iter().all(|m| m.matches(row.metric_name()));
         let plain: Vec<bool> = base.rows.iter().map(is_info).collect();
-        let infos = self.info_series(&call.args[0], &base, &plain, &names, &data)?;
+        let (infos, _held) = self.info_series(&call.args[0], &base, &plain, &names, &data)?;
         self.enrich(&base, &plain, &infos, &data)
     }
 
@@ -80,7 +81,7 @@ impl Evaluator<'_> {
         plain: &[bool],
         names: &[Matcher],
         data: &[Matcher],
-    ) -> Result<Vec<InfoSeries>, QueryError> {
+    ) -> Result<(Vec<InfoSeries>, Charge), QueryError> {
         let mut matchers: Vec<Matcher> = names.to_vec();
         let mut any_identity = false;
         for label in IDENTIFYING {
@@ -103,7 +104,7 @@ impl Evaluator<'_> {
             matchers.push(matcher);
         }
         if !any_identity {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), self.query.memory.charge()));
         }
         matchers.extend(data.iter().cloned());
         let shifts = self.shifts(arg)?;
@@ -113,11 +114,13 @@ impl Evaluator<'_> {
         let first = times.iter().min().copied().unwrap_or(0).saturating_sub(lookback).saturating_add(1);
         let last = times.iter().max().copied().unwrap_or(0);
         let mut infos = Vec::new();
+        let mut held = self.query.memory.charge();
         self.read_series(&matchers, (first, last), &mut |labels, samples| {
             let found = |column: &[Timestamp], time: Timestamp| {
                 let at = column.partition_point(|t| *t <= time).checked_sub(1)?;
                 (column[at] > time.saturating_sub(lookback)).then_some(at)
             };
+            held.add(labels.bytes() + times.len() * size_of::<Option<Timestamp>>())?;
             let mut series = InfoSeries { labels: labels.clone(), times: vec![None; times.len()] };
             let has_histograms = !without_stale(samples.clone()).histograms.is_empty();
             for (step, time) in times.iter().enumerate() {
@@ -140,7 +143,7 @@ impl Evaluator<'_> {
         })?;
         let points = |step: usize| infos.iter().filter(|info: &&InfoSeries| info.times[step].is_some()).count() as u32;
         self.note_gathered((0..times.len()).map(points).collect());
-        Ok(infos)
+        Ok((infos, held))
     }
 
     fn enrich(
@@ -154,6 +157,7 @@ impl Evaluator<'_> {
         let mut by_identity: HashMap<Labels, Vec<(&str, Vec<&InfoSeries>)>> = HashMap::new();
         for info in infos {
             let name = info.labels.metric_name();
+            self.query.check()?;
             let metrics = by_identity.entry(identity(&info.labels)).or_default();
             match metrics.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, series)) => series.push(info),
@@ -162,7 +166,7 @@ impl Evaluator<'_> {
         }
         let all_may_be_empty = data.iter().all(Matcher::matches_empty);
         let wanted = |label: &str| data.is_empty() || data.iter().any(|m| &*m.name == label);
-        let mut out = Frame::default();
+        let mut out = self.query.frame();
         let mut by_labels: HashMap<Labels, usize> = HashMap::new();
         for (row, plain) in base.rows.iter().zip(plain) {
             let metrics = by_identity.get(&identity(&row.labels)).filter(|_| !plain);
@@ -185,10 +189,14 @@ impl Evaluator<'_> {
                         labels
                     }
                 };
-                let at = *by_labels.entry(labels.clone()).or_insert_with(|| {
-                    out.rows.push(Row::new(labels, row.drop_name, self.steps.count));
-                    out.rows.len() - 1
-                });
+                let at = match by_labels.get(&labels) {
+                    Some(at) => *at,
+                    None => {
+                        out.push(Row::new(labels.clone(), row.drop_name, self.steps.count))?;
+                        by_labels.insert(labels, out.rows.len() - 1);
+                        out.rows.len() - 1
+                    }
+                };
                 if out.rows[at].has(step) {
                     return Err(super::frame::same_labelset());
                 }

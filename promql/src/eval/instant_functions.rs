@@ -75,12 +75,13 @@ impl Evaluator<'_> {
             name => return Err(QueryError::execution(format!("function {name:?} is not known to the evaluation"))),
         };
         let frame = self.vector(&call.args[0])?;
-        Ok(self.map_floats(frame, |_, value| function(value)))
+        self.map_floats(frame, |_, value| function(value))
     }
 
     /// Applies a function to all floats, by step, and leaves out histograms and metric names.
-    pub(super) fn map_floats(&self, mut frame: Frame, map: impl Fn(usize, f64) -> f64) -> Frame {
+    pub(super) fn map_floats(&self, mut frame: Frame, map: impl Fn(usize, f64) -> f64) -> Result<Frame, QueryError> {
         for row in &mut frame.rows {
+            self.query.check()?;
             for step in 0..row.floats.len() {
                 let value = row.floats[step];
                 if !is_absent(value) {
@@ -91,7 +92,7 @@ impl Evaluator<'_> {
             self.drop_name(row);
         }
         frame.rows.retain(|row| row.floats.iter().any(|v| !is_absent(*v)));
-        frame
+        Ok(frame)
     }
 
     fn clamp(&self, call: &Call) -> Result<Frame, QueryError> {
@@ -112,7 +113,7 @@ impl Evaluator<'_> {
                 row.clear(step);
             }
         }
-        Ok(self.map_floats(frame, |step, value| go_max(lows[step], go_min(highs[step], value))))
+        self.map_floats(frame, |step, value| go_max(lows[step], go_min(highs[step], value)))
     }
 
     fn round(&self, call: &Call) -> Result<Frame, QueryError> {
@@ -121,10 +122,10 @@ impl Evaluator<'_> {
             Some(arg) => self.scalar(arg)?,
             None => vec![1.0; self.steps.count],
         };
-        Ok(self.map_floats(frame, |step, value| {
+        self.map_floats(frame, |step, value| {
             let inverse = 1.0 / to_nearest[step];
             (value * inverse + 0.5).floor() / inverse
-        }))
+        })
     }
 }
 

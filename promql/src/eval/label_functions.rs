@@ -8,6 +8,9 @@ use crate::QueryError;
 use crate::ast::Call;
 use crate::go_text::quote_bytes;
 
+/// How often the labels of a series are there while they are made anew.
+const COPIES: usize = 4;
+
 /// A label name; an error naming it and what it is for if it is none.
 fn label_name(bytes: &[u8], what: &str) -> Result<String, QueryError> {
     match std::str::from_utf8(bytes) {
@@ -27,9 +30,16 @@ impl Evaluator<'_> {
             .map_err(|_| QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
         let target = label_name(&self.string(&call.args[1])?, "destination label name in label_replace()")?;
         let mut frame = self.vector(&call.args[0])?;
+        let (mut made, mut copies) = (self.query.memory.charge(), self.query.memory.charge());
         for row in &mut frame.rows {
+            self.query.check()?;
             let value = row.labels.value(&source);
             if let Some(captures) = regex.regex().captures(value) {
+                // each reference gives a part of the value at most
+                let most =
+                    replacement.len().saturating_add(replacement.matches('$').count().saturating_mul(value.len()));
+                made.add(most)?;
+                copies.set(COPIES * (most + row.labels.as_bytes().len()))?;
                 let new = expand(&replacement, &captures);
                 row.labels = row.labels.to_builder().set(&target, &new).build();
                 if target == METRIC_NAME {
@@ -37,7 +47,7 @@ impl Evaluator<'_> {
                 }
             }
         }
-        frame.merge_same_labels()?;
+        frame.merge_same_labels(self.query.pace())?;
         Ok(frame)
     }
 
@@ -49,15 +59,20 @@ impl Evaluator<'_> {
         }
         let target = label_name(&self.string(&call.args[1])?, "destination label name in label_join()")?;
         let mut frame = self.vector(&call.args[0])?;
+        let (mut made, mut copies) = (self.query.memory.charge(), self.query.memory.charge());
         for row in &mut frame.rows {
+            self.query.check()?;
             let values: Vec<&str> = sources.iter().map(|source| row.labels.value(source)).collect();
+            let len = values.iter().map(|value| value.len() + separator.len()).sum::<usize>();
+            made.add(len)?;
+            copies.set(COPIES * (len + row.labels.as_bytes().len()))?;
             let joined = values.join(&separator);
             row.labels = row.labels.to_builder().set(&target, &joined).build();
             if target == METRIC_NAME {
                 row.drop_name = false;
             }
         }
-        frame.merge_same_labels()?;
+        frame.merge_same_labels(self.query.pace())?;
         Ok(frame)
     }
 }

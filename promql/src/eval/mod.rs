@@ -11,6 +11,7 @@ mod count_values;
 mod counting;
 mod dates;
 mod durations;
+mod explain;
 mod extended;
 mod frame;
 mod histogram_functions;
@@ -20,6 +21,7 @@ mod invariant;
 mod label_functions;
 mod last_notes;
 mod over_time;
+mod pace;
 mod parallel;
 mod presence;
 mod quantile;
@@ -27,6 +29,7 @@ mod range_functions;
 mod rate;
 mod selector;
 mod set;
+mod slices;
 mod sort;
 mod stats_only;
 mod subquery;
@@ -34,7 +37,8 @@ mod timestamps;
 mod windows;
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use model::Timestamp;
@@ -42,11 +46,16 @@ use model::Timestamp;
 use crate::annotations::Annotations;
 use crate::ast::{Call, Expr, Unary};
 use crate::engine::{CancelToken, EngineOptions, QueryOptions};
+use crate::memory::{Account, Charge};
 use crate::storage::Storage;
 use crate::{Features, QueryError};
-use counting::Budget;
+use counting::{Budget, Mark};
 pub(crate) use frame::Steps;
 use frame::{Frame, Row, is_absent, without_metadata};
+use pace::Pace;
+
+/// Bytes that are counted for each step of an evaluation, see [`Query::charge_for_steps`].
+const BYTES_A_STEP: usize = 64;
 
 /// What all parts of one evaluation share.
 pub(crate) struct Query<'q> {
@@ -60,6 +69,10 @@ pub(crate) struct Query<'q> {
     /// First time, last time and step of the whole query, for `start()` and the like; the step of an instant query is 0.
     range: (Timestamp, Timestamp, i64),
     budget: Budget,
+    /// Where all that grows with the data takes its memory.
+    memory: Arc<Account>,
+    series: SeriesLimit,
+    plan: explain::Explained,
     annotations: Mutex<Annotations>,
     /// Selectors of which only counts and sums are wanted.
     stats_only: HashSet<usize>,
@@ -67,6 +80,9 @@ pub(crate) struct Query<'q> {
     presence_only: HashSet<usize>,
     /// What the storage says about its own answer.
     storage_warnings: Mutex<Vec<String>>,
+    /// How often it was looked whether to go on.
+    #[cfg(test)]
+    checks: AtomicUsize,
 }
 
 impl<'q> Query<'q> {
@@ -90,15 +106,29 @@ impl<'q> Query<'q> {
             deadline,
             range,
             budget: Budget::new(engine.max_samples, per_step),
+            memory: Account::new(engine.max_memory, Arc::clone(&engine.memory), options.urgency),
+            series: SeriesLimit { limit: engine.max_series, found: AtomicUsize::new(0) },
+            plan: options.explain.then(Mutex::default),
             annotations: Mutex::default(),
             stats_only: stats_only::selectors(expr),
             presence_only: presence::selectors(expr),
             storage_warnings: Mutex::default(),
+            #[cfg(test)]
+            checks: AtomicUsize::new(0),
         }
+    }
+
+    /// Refuses a query whose selectors match too many series together.
+    fn read_series_more(&self, count: usize) -> Result<(), QueryError> {
+        let found = self.series.found.fetch_add(count, Ordering::Relaxed).saturating_add(count);
+        let limit = self.series.limit;
+        if found > limit { Err(QueryError::TooManySeries { found, limit }) } else { Ok(()) }
     }
 
     /// Fails if the query was canceled or has run too long. Called before each piece of work of more than a few microseconds.
     fn check(&self) -> Result<(), QueryError> {
+        #[cfg(test)]
+        self.checks.fetch_add(1, Ordering::Relaxed);
         if self.cancel.is_canceled() {
             return Err(QueryError::Canceled);
         }
@@ -106,6 +136,55 @@ impl<'q> Query<'q> {
             return Err(QueryError::Timeout);
         }
         Ok(())
+    }
+
+    /// The evaluation has ended: only the result takes memory.
+    pub(crate) fn settle(&self) {
+        self.memory.settle();
+    }
+
+    /// What is counted and noted so far.
+    fn checkpoint(&self) -> Checkpoint {
+        let annotations = self.annotations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Checkpoint { counts: self.budget.checkpoint(), annotations }
+    }
+
+    /// Goes back to that: what was done since has to be done anew.
+    fn restore(&self, checkpoint: Checkpoint) {
+        self.budget.restore(checkpoint.counts);
+        self.annotate(|annotations| *annotations = checkpoint.annotations);
+        self.series.found.store(0, Ordering::Relaxed);
+        self.forget_open_nodes();
+    }
+
+    /// Before the next slice: the results so far are held, and nothing else.
+    fn hold_only(&self, samples: usize) -> Result<(), QueryError> {
+        self.series.found.store(0, Ordering::Relaxed);
+        self.budget.hold_only(samples)
+    }
+
+    /// To be told of long work.
+    fn pace(&self) -> Pace<'_> {
+        Pace::new(self)
+    }
+
+    /// An empty vector.
+    fn frame(&self) -> Frame {
+        Frame::new(&self.memory)
+    }
+
+    /// A vector of one series.
+    fn frame_of(&self, row: Row) -> Result<Frame, QueryError> {
+        let mut frame = self.frame();
+        frame.push(row)?;
+        Ok(frame)
+    }
+
+    /// Counts what nodes take for each step, however many series there are: scalars, counts, times, and a row in the making.
+    pub(crate) fn charge_for_steps(&self, steps: usize) -> Result<Charge, QueryError> {
+        let mut held = self.memory.charge();
+        held.add(steps.saturating_mul(BYTES_A_STEP))?;
+        Ok(held)
     }
 
     fn annotate(&self, annotate: impl FnOnce(&mut Annotations)) {
@@ -117,6 +196,18 @@ impl<'q> Query<'q> {
             self.annotate(|all| all.merge(annotations));
         }
     }
+}
+
+/// What a part of an evaluation counts and notes, from before it.
+struct Checkpoint {
+    counts: counting::Counts,
+    annotations: Annotations,
+}
+
+/// How many series the selectors of a query may match together, and have matched.
+struct SeriesLimit {
+    limit: usize,
+    found: AtomicUsize,
 }
 
 /// The value of a node at all steps.
@@ -136,14 +227,25 @@ pub(crate) struct Evaluator<'q> {
 impl Evaluator<'_> {
     /// The value of any expression but a range vector.
     fn eval(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
+        if let Expr::Paren(paren) = expr {
+            return self.eval(&paren.expr);
+        }
+        self.query.begin_node(expr);
+        let value = self.eval_node(expr)?;
+        self.query.end_node(|| explain::extent(&value));
+        Ok(value)
+    }
+
+    fn eval_node(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
         let mark = self.query.mark();
         if self.steps.count > 1
-            && !matches!(expr, Expr::Number(_) | Expr::String(_) | Expr::Paren(_))
+            && !matches!(expr, Expr::Number(_) | Expr::String(_))
             && invariant::is_step_invariant(expr)
         {
             let (once, queryable) =
                 (Self { query: self.query, steps: Steps { count: 1, ..self.steps } }, self.queryable());
-            let value = once.eval(expr)?;
+            self.query.note_once();
+            let value = once.eval_node(expr)?;
             let samples = match &value {
                 Evaluated::Scalar(_) => 1,
                 Evaluated::Vector(frame) => frame.samples(),
@@ -153,10 +255,19 @@ impl Evaluator<'_> {
             self.count_repeated(samples, self.queryable() - queryable)?;
             return Ok(match value {
                 Evaluated::Scalar(values) => Evaluated::Scalar(vec![values[0]; self.steps.count]),
-                Evaluated::Vector(frame) => Evaluated::Vector(frame.broadcast(self.steps.count)),
+                Evaluated::Vector(frame) => Evaluated::Vector(frame.broadcast(self.steps.count)?),
                 string @ Evaluated::String(_) => string,
             });
         }
+        let mut value = self.eval_steps(expr, mark)?;
+        if let Evaluated::Vector(frame) = &mut value {
+            frame.recount()?;
+        }
+        Ok(value)
+    }
+
+    /// The value of an expression, found at each step.
+    fn eval_steps(&self, expr: &Expr, mark: Mark) -> Result<Evaluated, QueryError> {
         match expr {
             Expr::Number(number) => {
                 let value = self.constant(number.value);
@@ -211,6 +322,7 @@ impl Evaluator<'_> {
             Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|v| -v).collect()),
             Evaluated::Vector(mut frame) => {
                 for row in &mut frame.rows {
+                    self.query.check()?;
                     self.drop_name(row);
                     for value in row.floats.iter_mut().filter(|v| !is_absent(**v)) {
                         *value = -*value;
@@ -219,7 +331,7 @@ impl Evaluator<'_> {
                         std::sync::Arc::make_mut(histogram).mul(-1.0);
                     }
                 }
-                frame.merge_same_labels()?;
+                frame.merge_same_labels(self.query.pace())?;
                 Evaluated::Vector(frame)
             }
             string @ Evaluated::String(_) => string,
@@ -256,7 +368,7 @@ impl Evaluator<'_> {
             _ => {
                 let mut frame = self.vector_call(call)?;
                 if !self.query.features.delayed_name_removal {
-                    frame.merge_same_labels()?;
+                    frame.merge_same_labels(self.query.pace())?;
                 }
                 Evaluated::Vector(frame)
             }
@@ -284,7 +396,7 @@ impl Evaluator<'_> {
                 for (step, value) in self.scalar(&call.args[0])?.into_iter().enumerate() {
                     row.set_float(step, value);
                 }
-                Ok(Frame { rows: vec![row] })
+                self.query.frame_of(row)
             }
             "timestamp" => self.timestamp(call),
             "start_timestamp" => self.start_timestamp(call),
@@ -312,6 +424,7 @@ impl Evaluator<'_> {
         let mut values = vec![f64::NAN; self.steps.count];
         let mut found = vec![0u32; self.steps.count];
         for row in &frame.rows {
+            self.query.check()?;
             for (step, value) in row.floats.iter().enumerate().filter(|(_, v)| !is_absent(**v)) {
                 found[step] += 1;
                 values[step] = if found[step] == 1 { *value } else { f64::NAN };

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use model::{Labels, Matcher, Timestamp};
 
 use super::Evaluator;
 use crate::QueryError;
 use crate::annotations::Annotations;
+use crate::memory::{Charge, Footprint};
+use crate::plan::Extent;
 use crate::storage::{Samples, SelectRequest, Selection, Wanted};
 
 /// Series that are read at a time, at most and at least.
@@ -19,10 +21,51 @@ const MIN_CHUNK: usize = 16;
 /// Fewer series are not worth starting threads for.
 const MIN_PARALLEL: usize = 64;
 
+/// Samples are read at a time into so many bytes, where that is more than one series.
+const READ_BYTES: usize = 4 << 20;
+
 /// What the series of a chunk came to.
 struct Chunk<T> {
     items: Vec<T>,
     notes: Annotations,
+    /// Counts the memory of the items until they are taken over.
+    held: Charge,
+}
+
+/// How much memory the samples of a series take, as far as is known.
+struct Density(AtomicUsize);
+
+impl Density {
+    /// Before anything is read: as of a sample each second, which is seldom too little.
+    fn guess((mint, maxt): (Timestamp, Timestamp)) -> Self {
+        let seconds = maxt.saturating_sub(mint).max(0).unsigned_abs() / 1000;
+        Self(AtomicUsize::new(usize::try_from(seconds).unwrap_or(usize::MAX).saturating_mul(16)))
+    }
+
+    /// How many series are to be read at a time.
+    fn series(&self) -> usize {
+        (READ_BYTES / self.0.load(Ordering::Relaxed).max(1)).max(1)
+    }
+
+    fn note(&self, bytes: usize, series: usize) {
+        self.0.store(bytes / series.max(1), Ordering::Relaxed);
+    }
+}
+
+/// Memory of the samples of several series; those with equal timestamps share them.
+fn bytes_read(samples: &[Samples]) -> usize {
+    let mut last: [Option<&Arc<[Timestamp]>>; 2] = [None; 2];
+    let mut bytes = 0;
+    for series in samples {
+        for (last, times) in last.iter_mut().zip([&series.floats.timestamps, &series.histograms.timestamps]) {
+            if !last.is_some_and(|last| Arc::ptr_eq(last, times)) {
+                bytes += 8 * times.len();
+            }
+            *last = Some(times);
+        }
+        bytes += series.bytes();
+    }
+    bytes
 }
 
 impl Evaluator<'_> {
@@ -41,7 +84,7 @@ impl Evaluator<'_> {
 
     /// Reads all series that match, works on them, and calls `each` with what they came to, in label order. What comes to `None`
     /// is left out. Each thread begins with a `state` of its own.
-    pub(super) fn work_on_series<S, T: Send>(
+    pub(super) fn work_on_series<S, T: Footprint + Send>(
         &self,
         matchers: &[Matcher],
         (mint, maxt): (Timestamp, Timestamp),
@@ -52,18 +95,45 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryError> {
         self.query.check()?;
         let selection = self.query.storage.select(&SelectRequest { matchers, mint, maxt, wanted })?;
+        self.query.check()?;
         let count = selection.labels().len();
+        self.query.read_series_more(count)?;
+        let mut labels = self.query.memory.charge();
+        labels.add(selection.labels().iter().map(Footprint::bytes).sum())?;
+        let density = Density::guess((mint, maxt));
         let threads = if count < MIN_PARALLEL { 1 } else { self.query.threads };
         let size = (count / (threads * 4)).clamp(MIN_CHUNK, MAX_CHUNK);
         let chunks = count.div_ceil(size);
         let do_chunk = |state: &mut S, chunk: usize| -> Result<Chunk<T>, QueryError> {
             self.query.check()?;
             let range = chunk * size..count.min((chunk + 1) * size);
-            let samples = selection.read(range.clone(), mint, maxt)?;
-            let mut done = Chunk { items: Vec::with_capacity(range.len()), notes: Annotations::default() };
-            for (labels, samples) in selection.labels()[range].iter().zip(samples) {
+            let mut done = Chunk {
+                items: Vec::with_capacity(range.len()),
+                notes: Annotations::default(),
+                held: self.query.memory.charge(),
+            };
+            let mut read = self.query.memory.charge();
+            let mut next = range.start;
+            while next < range.end {
                 self.query.check()?;
-                done.items.extend(work(state, labels, samples, &mut done.notes)?);
+                let part = next..range.end.min(next.saturating_add(density.series()));
+                next = part.end;
+                let samples = selection.read(part.clone(), mint, maxt)?;
+                let bytes = bytes_read(&samples);
+                read.set(bytes)?;
+                density.note(bytes, part.len());
+                self.query.note_read(|| Extent {
+                    series: part.len(),
+                    samples: samples.iter().map(|series| series.floats.len() + series.histograms.len()).sum(),
+                    bytes,
+                });
+                for (labels, samples) in selection.labels()[part].iter().zip(samples) {
+                    self.query.check()?;
+                    if let Some(item) = work(state, labels, samples, &mut done.notes)? {
+                        done.held.add(item.bytes())?;
+                        done.items.push(item);
+                    }
+                }
             }
             Ok(done)
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{Labels, Timestamp};
 
 use super::frame::{Frame, Hist, Row, histogram_size};
+use super::pace::{HISTOGRAM_WORK, SORT_WORK};
 use super::subquery::SubqueryValue;
 use super::windows::{WindowCache, WindowShape};
 use super::{Evaluator, extended, over_time, rate, stats_only};
@@ -135,11 +136,8 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn range_call(&self, call: &Call) -> Result<Frame, QueryError> {
-        let mut frame = Frame::default();
-        self.range_call_rows(call, &mut |row| {
-            frame.rows.push(row);
-            Ok(())
-        })?;
+        let mut frame = self.query.frame();
+        self.range_call_rows(call, &mut |row| frame.push(row))?;
         Ok(frame)
     }
 
@@ -178,9 +176,9 @@ impl Evaluator<'_> {
                 self.drop_name(&mut row);
             }
             let samples = row.samples();
-            Ok((loaded.largest > 0).then_some((row, samples, loaded)))
+            Ok((loaded.largest > 0).then_some((row, (samples, loaded))))
         };
-        let mut keep = |(row, samples, loaded): (Row, usize, Loaded)| {
+        let mut keep = |(row, (samples, loaded)): (Row, (usize, Loaded))| {
             self.query.touch(loaded.largest)?;
             self.query.hold(samples)?;
             self.query.touch(loaded.last)?;
@@ -235,7 +233,7 @@ impl Evaluator<'_> {
             && !floats.is_empty()
             && (floats.start_timestamps.is_none() || !self.query.features.use_start_timestamps)
         {
-            return Ok(self.rate_of_floats(call, (counter, per_second), series, windows, row, notes));
+            return self.rate_of_floats(call, (counter, per_second), series, windows, row, notes);
         }
         let float_bounds = (!floats.is_empty()).then(|| windows.bounds(&floats.timestamps));
         let hist_bounds = (!histograms.is_empty()).then(|| windows.bounds(&histograms.timestamps));
@@ -248,6 +246,7 @@ impl Evaluator<'_> {
         let (mut any, mut any_float, mut largest, mut last) = (false, false, 0usize, 0usize);
         let (mut seen, mut hist_seen) = (0, 0);
         let mut count = self.count_series();
+        let mut pace = self.query.pace();
         for step in 0..self.steps.count {
             let (from, to) = float_bounds.as_ref().map_or((0, 0), |b| (b[step].0 as usize, b[step].1 as usize));
             let (hist_from, hist_to) =
@@ -256,6 +255,7 @@ impl Evaluator<'_> {
             if from == to && hist_from == hist_to {
                 continue;
             }
+            pace.done(kernel.work() * (to - from) + HISTOGRAM_WORK * (hist_to - hist_from))?;
             let at = self.steps.time(step);
             let window = Window {
                 times: &floats.timestamps[from..to],
@@ -318,15 +318,17 @@ impl Evaluator<'_> {
         windows: &mut WindowCache,
         row: &mut Row,
         notes: &mut Annotations,
-    ) -> Loaded {
+    ) -> Result<Loaded, QueryError> {
         let floats = &series.samples.floats;
         let resets = rate::ResetIndex::new(call.name, &floats.values);
         let resets = counter.then_some(&resets);
         let mut loaded = Loaded::default();
         let mut count = self.count_series();
         let mut seen = 0;
+        let mut pace = self.query.pace();
         for (at, step) in windows.rates(&floats.timestamps).iter().enumerate() {
             let (from, to) = (step.from as usize, step.to as usize);
+            pace.done(1 + to - from)?;
             loaded.last = to - from;
             loaded.largest = loaded.largest.max(to - from);
             count.add(at, to - from, to - seen.clamp(from, to));
@@ -339,7 +341,7 @@ impl Evaluator<'_> {
         if loaded.any && counter {
             rate::note_non_counter(call, &series.labels, notes);
         }
-        loaded
+        Ok(loaded)
     }
 }
 
@@ -370,6 +372,16 @@ pub(super) enum Kernel {
     /// `double_exponential_smoothing`, which fails when it has samples and factors out of range.
     Smoothing,
     Other(KernelFn),
+}
+
+impl Kernel {
+    /// What a float of a window counts for: some functions sort, or add with care.
+    fn work(self) -> usize {
+        match self {
+            Self::Rate { .. } | Self::Smoothing => 1,
+            Self::Other(_) => SORT_WORK / 2,
+        }
+    }
 }
 
 pub(super) type KernelFn = fn(&RangeCall<'_>, &Window<'_>, &str, &mut Annotations) -> Output;

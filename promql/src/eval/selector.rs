@@ -17,11 +17,8 @@ pub(super) type SampleTimeFn = fn(Timestamp, Timestamp) -> f64;
 
 impl Evaluator<'_> {
     pub(super) fn vector_selector(&self, selector: &VectorSelector, pos: PosRange) -> Result<Frame, QueryError> {
-        let mut frame = Frame::default();
-        self.select_rows(selector, pos, &mut |row| {
-            frame.rows.push(row);
-            Ok(())
-        })?;
+        let mut frame = self.query.frame();
+        self.select_rows(selector, pos, &mut |row| frame.push(row))?;
         Ok(frame)
     }
 
@@ -103,7 +100,7 @@ impl Evaluator<'_> {
     pub(super) fn select_times(&self, selector: &VectorSelector, value: SampleTimeFn) -> Result<Frame, QueryError> {
         let look = self.look_at(&selector.shift)?;
         let shape = self.latest_shape(look);
-        let mut frame = Frame::default();
+        let mut frame = self.query.frame();
         let state = || Latest::new(shape, self.steps);
         let work = |latest: &mut Latest, labels: &Labels, samples: Samples, _: &mut Annotations| {
             let mut row = Row::new(labels.clone(), false, self.steps.count);
@@ -131,10 +128,7 @@ impl Evaluator<'_> {
             }
             Ok(self.counted(row, false))
         };
-        let mut push = |row| {
-            frame.rows.push(row);
-            Ok(())
-        };
+        let mut push = |row| frame.push(row);
         self.work_on_series(&selector.matchers, shape.span(self.steps), Wanted::Samples, state, work, &mut |row| {
             self.keep(row, &mut push)
         })?;

@@ -7,6 +7,7 @@ use super::range_functions::{RangeSeries, RangeSource};
 use super::{Evaluator, Frame, Steps, extended};
 use crate::QueryError;
 use crate::ast::{Expr, Extended, Subquery};
+use crate::memory::{Charge, Footprint};
 use crate::result::{MatrixSeries, Points};
 use crate::storage::{Column, Samples};
 
@@ -16,6 +17,8 @@ pub(super) struct SubqueryValue {
     steps: Steps,
     /// Samples it holds.
     samples: usize,
+    /// Counts what its steps take.
+    _held: Charge,
     /// Samples that were queryable for it.
     pub(super) queryable: u64,
 }
@@ -40,16 +43,18 @@ impl Evaluator<'_> {
         let start = if start < first { start + step } else { start };
         if start > last {
             let steps = Steps { start, interval: step, count: 0 };
-            return Ok(SubqueryValue { frame: Frame::default(), steps, samples: 0, queryable: 0 });
+            let (frame, held) = (self.query.frame(), self.query.charge_for_steps(0)?);
+            return Ok(SubqueryValue { frame, steps, samples: 0, _held: held, queryable: 0 });
         }
         let count = usize::try_from((last - start) / step + 1).unwrap_or(usize::MAX);
         self.query.check_steps(count)?;
+        let held = self.query.charge_for_steps(count)?;
         let steps = Steps { start, interval: step, count };
         let inner = Evaluator { query: self.query, steps };
         let mark = self.query.mark();
         let (frame, queryable) = self.query.within_subquery(|| inner.vector(&subquery.expr))?;
         let samples = self.query.keep_operands(mark);
-        Ok(SubqueryValue { frame, steps, samples, queryable })
+        Ok(SubqueryValue { frame, steps, samples, _held: held, queryable })
     }
 
     /// Hands the value of a subquery on as series.
@@ -95,10 +100,11 @@ impl Evaluator<'_> {
     }
 
     /// A range vector as the result of the whole query.
-    pub(super) fn raw_matrix(&self, expr: &Expr) -> Result<Vec<MatrixSeries>, QueryError> {
+    pub(super) fn raw_matrix(&self, expr: &Expr) -> Result<(Vec<MatrixSeries>, Charge), QueryError> {
         let source = self.range_source(expr)?;
         let range = source.shape.range_at(self.steps.start);
         let mut matrix: Vec<MatrixSeries> = Vec::new();
+        let mut held = self.query.memory.charge();
         let subquery = self.subquery_of(expr, &source)?;
         let queryable = subquery.as_ref().map(|value| value.queryable);
         self.range_series(expr, &source, subquery, &mut |series| {
@@ -124,7 +130,9 @@ impl Evaluator<'_> {
                 self.query.hold(samples)?;
             }
             let labels = if series.drop_name { super::without_metadata(&series.labels) } else { series.labels };
-            matrix.push(MatrixSeries { labels, floats, histograms });
+            let series = MatrixSeries { labels, floats, histograms };
+            held.add(series.bytes())?;
+            matrix.push(series);
             Ok(())
         })?;
         self.query.count(self.steps.start, queryable.unwrap_or(0), 0);
@@ -132,7 +140,7 @@ impl Evaluator<'_> {
         if matrix.windows(2).any(|pair: &[MatrixSeries]| labels_equal(&pair[0].labels, &pair[1].labels)) {
             return Err(super::frame::same_labelset());
         }
-        Ok(matrix)
+        Ok((matrix, held))
     }
 }
 

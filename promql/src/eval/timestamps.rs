@@ -26,13 +26,18 @@ impl Evaluator<'_> {
                 let mark = self.query.mark();
                 let frame = self.select_times(selector, of_sample)?;
                 self.query.release(self.query.held_since(mark));
-                let points = |step| frame.rows.iter().filter(|row| row.has(step)).count() as u32;
-                self.note_gathered((0..self.steps.count).map(points).collect());
+                let mut points = vec![0; self.steps.count];
+                for row in &frame.rows {
+                    self.query.check()?;
+                    points.iter_mut().enumerate().for_each(|(step, points)| *points += u32::from(row.has(step)));
+                }
+                self.note_gathered(points);
                 frame
             }
             other => {
                 let mut frame = self.vector(other)?;
                 for row in &mut frame.rows {
+                    self.query.check()?;
                     let mut times = Row::new(row.labels.clone(), row.drop_name, self.steps.count);
                     for step in (0..self.steps.count).filter(|step| row.has(*step)) {
                         times.set_float(step, of_step(self.steps.time(step)));

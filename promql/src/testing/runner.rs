@@ -30,6 +30,7 @@ fn script_engine() -> Engine {
         features: Features { type_and_unit_labels: false, ..Features::all() },
         default_subquery_step: 60_000,
         threads: 1,
+        ..EngineOptions::default()
     })
 }
 

@@ -1,6 +1,9 @@
 //! The collector as a Prometheus: prefixes, reloads that touch only what changed, formats, remote write.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
 use harness::{
     Daemon, Reply, Series, Target, api, binary, encode, eventually, free_port, get, post, query, send, value,
@@ -100,9 +103,76 @@ fn queries_that_were_running_are_named() {
         let (mut daemon, base) = start(folder.path(), "", &[]);
         daemon.wait_for(&format!("{base}/-/ready"));
         let output = daemon.output();
-        assert_eq!(output.contains("These queries didn't finish") && output.contains("1d:1s"), expected, "{output}");
+        assert_eq!(
+            output.contains("These queries didn't finish in prometheus' last run:") && output.contains("1d:1s"),
+            expected,
+            "{output}"
+        );
         assert_eq!(daemon.stop(), Some(0));
     }
+}
+
+/// A query ends when its client goes away, whether it runs or waits for its turn.
+#[test]
+fn queries_end_with_their_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut daemon, base) = start(folder.path(), "", &["--query.max-concurrency=1"]);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    let metric = |line: &str| get(&format!("{base}/metrics")).body.contains(&format!("\n{line}\n"));
+    // many times longer than anybody waits
+    let slow = encode("sum_over_time(vector(1)[1d:1s])");
+    let path = format!("/api/v1/query_range?query={slow}&start=0&end=1090000&step=100");
+    let ask = || {
+        let mut stream = TcpStream::connect(base.strip_prefix("http://").unwrap()).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        stream
+    };
+    let running = ask();
+    eventually("a query that runs", 20, || metric("prometheus_engine_queries 1").then_some(()));
+    let waiting = ask();
+    eventually("a query that waits", 20, || metric("firewatch_queries_waiting 1").then_some(()));
+    assert!(metric("prometheus_engine_queries 2"));
+    drop(waiting);
+    eventually("the end of the one that waits", 20, || metric("prometheus_engine_queries 1").then_some(()));
+    drop(running);
+    eventually("the end of the one that runs", 20, || metric("prometheus_engine_queries 0").then_some(()));
+    assert!(metric("firewatch_queries_refused_total{reason=\"canceled\"} 1"));
+    assert!(metric("firewatch_query_memory_bytes 0"));
+    assert_eq!(value(&base, "1 + 1"), Some(2.0));
+}
+
+/// A query that is too large says which limit it is about; its timings and its memory are in the statistics.
+#[test]
+fn limits_and_plans_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = ["--query.max-memory=4MB", "--query.max-memory-total=64MB", "--query.max-samples=100000000"];
+    let (mut daemon, base) = start(folder.path(), "", &limits);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    let large = encode("sum_over_time(vector(1)[1d:1s])");
+    let answer = get(&format!("{base}/api/v1/query?query={large}"));
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    assert!(answer.body.contains("\"errorType\":\"execution\""), "{}", answer.body);
+    assert!(answer.body.contains("the 4 MiB of memory a query may take (--query.max-memory)"), "{}", answer.body);
+    let page = get(&format!("{base}/metrics")).body;
+    assert!(page.contains("\nfirewatch_queries_refused_total{reason=\"memory\"} 1\n"), "{page}");
+    assert!(page.contains("\nfirewatch_query_memory_limit_bytes 6.7108864e+07\n"), "{page}");
+    assert!(page.contains("\nprometheus_engine_query_duration_seconds_count{slice=\"queue_time\"} 1\n"), "{page}");
+    let data = api(&base, "query?query=sum(vector(3))%2B1&stats=all&explain=true");
+    assert!(data["stats"]["memory"]["peakBytes"].as_u64() > Some(0), "{data}");
+    let plan = data["explain"].as_array().unwrap();
+    let shown: Vec<_> =
+        plan.iter().map(|node| (node["depth"].as_u64().unwrap(), node["expr"].as_str().unwrap())).collect();
+    assert_eq!(shown, [(0, "sum(vector(3)) + 1"), (1, "sum(vector(3))"), (2, "vector(3)"), (3, "3"), (1, "1")]);
+    assert_eq!((&plan[2]["given"]["series"], &plan[2]["given"]["samples"]), (&1.into(), &1.into()));
+    assert_eq!(api(&base, "query?query=1")["explain"], serde_json::Value::Null);
+    let output = Command::new(binary("firewatch"))
+        .args(["query", "range", "--explain", &base, "sum(vector(3))", "--start=0", "--end=60"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(output.status.success() && lines.len() == 4, "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(lines[0].ends_with("expression") && lines[1].ends_with("  sum(vector(3)) (once)"), "{text}");
 }
 
 #[test]
