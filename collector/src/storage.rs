@@ -228,3 +228,6 @@ impl Selection for Selected {
         self.0.warnings()
     }
 }
+
+#[cfg(test)]
+mod tests;
