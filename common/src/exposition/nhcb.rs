@@ -324,8 +324,7 @@ mod tests {
                 histogram.positive_buckets, histogram.count, histogram.sum
             )
         };
-        loop {
-            let Some(entry) = parser.next_entry().unwrap() else { break };
+        while let Some(entry) = parser.next_entry().unwrap() {
             let Progress { ended, gathered } = converter.take(&entry);
             lines.extend(ended.map(|h| show(&h.entry())));
             match &entry {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use common::exposition::{
-    Entry, EscapingScheme, Format, FormatKind, ParseOptions, Parser, encode, labels_of, labels_of_exemplar,
-    parse_value, push_value,
+    ConvertedHistogram, Entry, EscapingScheme, Format, FormatKind, NhcbConverter, ParseOptions, Parser, encode,
+    labels_of, labels_of_exemplar, parse_value, push_value,
 };
 use common::metrics::{ClassicBucket, Exemplar, HistogramValue, NativeHistogram, Page, Quantile, SummaryValue};
 use model::{Histogram, Labels, MetricType, Span};
@@ -77,6 +77,7 @@ fn read(format: FormatKind, page: &[u8]) -> u64 {
     for classic_histograms in [false, true] {
         let options = ParseOptions { classic_histograms, ignore_native_histograms: false };
         let mut parser = Parser::new(format, page, options);
+        let mut converter = NhcbConverter::new(format);
         // no page says more than it has bytes for
         for entries in 0.. {
             assert!(entries <= page.len() * 2, "a parser that does not come to an end");
@@ -84,8 +85,12 @@ fn read(format: FormatKind, page: &[u8]) -> u64 {
                 Ok(Some(entry)) => {
                     std::mem::discriminant(&entry).hash(&mut kinds);
                     check(&entry);
+                    check_converted(converter.take(&entry).ended);
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    check_converted(converter.finish());
+                    break;
+                }
                 Err(error) => {
                     assert!(error.line > 0, "{error}");
                     kind_of(&error.to_string()).hash(&mut kinds);
@@ -121,6 +126,19 @@ fn check(entry: &Entry<'_>) {
         }
         Entry::Type { .. } | Entry::Help { .. } | Entry::Unit { .. } | Entry::Comment(_) => {}
     }
+}
+
+/// What classic series become is a histogram that holds together, under a name that can be read.
+fn check_converted(ended: Option<ConvertedHistogram>) {
+    let Some(ended) = ended else { return };
+    let entry = ended.entry();
+    let labels = labels_of(entry.series).expect("our own text");
+    assert!(!labels.metric_name().is_empty() && labels.get("le").is_none(), "{labels}");
+    let valid = match &entry.histogram {
+        NativeHistogram::Integer(histogram) => histogram.validate(),
+        NativeHistogram::Float(histogram) => histogram.validate(),
+    };
+    assert_eq!(valid, Ok(()), "{labels}");
 }
 
 /// A page with something of each kind, in each format.

@@ -1,7 +1,5 @@
 use std::path::{Path, PathBuf};
 
-use rustix::process::Signal;
-
 use super::{Answer, Daemon, binary, free_port, peer, post};
 
 /// A server with Prometheus' command line: ours, or the real one.
@@ -68,16 +66,6 @@ impl Prometheus {
     pub fn reload(&self, config: &str) -> Answer {
         self.write(config);
         post(&format!("{}/-/reload", self.base), &[], b"")
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        self.daemon.signal(signal);
-    }
-
-    /// What it has printed so far.
-    pub fn output(&self) -> String {
-        self.daemon.output()
     }
 
     /// Asks it to end, and waits. Gives the exit code.

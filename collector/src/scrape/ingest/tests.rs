@@ -50,7 +50,7 @@ impl Bench {
             .map(|(labels, samples)| {
                 let labels = labels.filter(|name| !["job", "instance", METRIC_NAME].contains(&name));
                 let floats = samples.floats.timestamps.iter().zip(samples.floats.values.iter().map(shown));
-                let histograms = samples.histograms.values.iter().map(|h| h.to_string());
+                let histograms = samples.histograms.values.iter().map(ToString::to_string);
                 let mut values: Vec<_> = floats.chain(samples.histograms.timestamps.iter().zip(histograms)).collect();
                 values.sort();
                 let values: Vec<String> = values.into_iter().map(|(_, value)| value).collect();
