@@ -25,6 +25,9 @@ const SMALL: usize = 128;
 /// What allocations cost beside the bytes that are asked for.
 const ALLOCATION: usize = 16;
 
+/// What an entry of a table by labels takes, without the labels.
+pub(crate) const TABLE_ENTRY: usize = 48;
+
 /// The memory that all queries together may take.
 #[derive(Debug)]
 pub struct MemoryPool {

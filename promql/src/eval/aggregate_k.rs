@@ -8,12 +8,13 @@ use xxhash_rust::xxh64::xxh64;
 use super::Evaluator;
 use super::aggregate::Grouping;
 use super::frame::{Cell, Frame, Row};
-use super::pace::SORT_WORK;
+use super::pace::{LABELS_WORK, SORT_WORK};
 use super::sort::by_value;
 use crate::QueryError;
 use crate::annotations::Annotations;
 use crate::ast::{Aggregate, AggregateOp};
 use crate::go_text::format_general;
+use crate::memory::{Footprint, TABLE_ENTRY};
 
 impl Evaluator<'_> {
     pub(super) fn aggregate_k(&self, aggregate: &Aggregate) -> Result<Frame, QueryError> {
@@ -46,16 +47,24 @@ impl Evaluator<'_> {
             }
         }
         let grouping = Grouping::of(aggregate);
+        let mut pace = self.query.pace();
+        let mut held = self.query.memory.charge();
         let mut groups: Vec<Vec<usize>> = Vec::new();
         let mut by_key: HashMap<Labels, usize> = HashMap::new();
         for (at, row) in frame.rows.iter().enumerate() {
-            let group = *by_key.entry(grouping.key(&row.labels)).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            });
+            pace.done(LABELS_WORK)?;
+            let key = grouping.key(&row.labels);
+            let group = match by_key.get(&key) {
+                Some(group) => *group,
+                None => {
+                    held.add(size_of::<Vec<usize>>() + key.bytes() + TABLE_ENTRY)?;
+                    groups.push(Vec::new());
+                    by_key.insert(key, groups.len() - 1);
+                    groups.len() - 1
+                }
+            };
             groups[group].push(at);
         }
-        let mut pace = self.query.pace();
         let picker = Picker { aggregate, frame: &frame, hashes: hashes(aggregate.op, &frame) };
         // in the order in which they are picked, for instant queries
         let mut picked = self.query.frame();

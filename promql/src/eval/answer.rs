@@ -8,7 +8,7 @@ use super::frame::{Frame, Row, is_absent, same_labelset, without_metadata};
 use super::pace::LABELS_WORK;
 use super::{Evaluated, Evaluator};
 use crate::ast::Expr;
-use crate::memory::{Charge, Footprint, ValueBytes};
+use crate::memory::{Charge, Footprint, TABLE_ENTRY, ValueBytes};
 use crate::plan::Extent;
 use crate::result::{MatrixSeries, Points, QueryResult, SampleValue, Value, VectorSample};
 use crate::{QueryError, ValueType};
@@ -46,7 +46,7 @@ impl Evaluator<'_> {
                     let (rows, charge) = self.finish_names(frame)?.into_parts();
                     held.absorb(charge);
                     if instant {
-                        Value::Vector(self.vector_value(rows)?)
+                        Value::Vector(self.vector_value(rows, &mut held)?)
                     } else {
                         Value::Matrix(self.matrix_value(rows, &mut held)?)
                     }
@@ -85,8 +85,9 @@ impl Evaluator<'_> {
         Ok(frame)
     }
 
-    fn vector_value(&self, rows: Vec<Row>) -> Result<Vec<VectorSample>, QueryError> {
+    fn vector_value(&self, rows: Vec<Row>, held: &mut Charge) -> Result<Vec<VectorSample>, QueryError> {
         let timestamp = self.steps.start;
+        held.add(rows.len() * (size_of::<VectorSample>() + TABLE_ENTRY))?;
         let mut seen = std::collections::HashSet::with_capacity(rows.len());
         let mut samples = Vec::with_capacity(rows.len());
         let mut pace = self.query.pace();

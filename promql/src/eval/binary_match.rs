@@ -12,6 +12,7 @@ use super::last_notes::LastNotes;
 use super::pace::LABELS_WORK;
 use crate::annotations::Annotations;
 use crate::ast::{Binary, Cardinality, VectorMatching};
+use crate::memory::{Charge, Footprint, TABLE_ENTRY};
 use crate::{PosRange, QueryError};
 
 /// Which labels two series must have in common.
@@ -122,7 +123,7 @@ impl<'a> Match<'a> {
             .zip(&any_one)
             .map(|(many, one)| (*many || fill_many.is_some()) && (*one || fill_one.is_some()))
             .collect();
-        let groups = self.groups()?;
+        let (groups, _held) = self.groups()?;
         if let Err(error) = self.run_steps(&groups, 0..steps, &live) {
             if !matches!(error, QueryError::Execution(_)) {
                 return Err(error);
@@ -192,29 +193,33 @@ impl<'a> Match<'a> {
     }
 
     /// Series by signature, in the order they come.
-    fn groups(&self) -> Result<Vec<MatchGroup>, QueryError> {
+    fn groups(&self) -> Result<(Vec<MatchGroup>, Charge), QueryError> {
+        let mut held = self.evaluator.query.memory.charge();
         let mut pace = self.evaluator.query.pace();
         let signature = Signature::new(self.matching);
         let mut groups: Vec<MatchGroup> = Vec::new();
         let mut by_signature: HashMap<Labels, usize> = HashMap::new();
         let mut group_of = |groups: &mut Vec<MatchGroup>, labels: &Labels| {
             let signature = signature.of(labels);
-            *by_signature.entry(signature.clone()).or_insert_with(|| {
-                groups.push(MatchGroup { signature, many: Vec::new(), one: Vec::new() });
-                groups.len() - 1
-            })
+            if let Some(at) = by_signature.get(&signature) {
+                return Ok::<_, QueryError>(*at);
+            }
+            held.add(size_of::<MatchGroup>() + signature.bytes() + 2 * TABLE_ENTRY)?;
+            by_signature.insert(signature.clone(), groups.len());
+            groups.push(MatchGroup { signature, many: Vec::new(), one: Vec::new() });
+            Ok(groups.len() - 1)
         };
         for (at, row) in self.many.rows.iter().enumerate() {
             pace.done(LABELS_WORK)?;
-            let group = group_of(&mut groups, &row.labels);
+            let group = group_of(&mut groups, &row.labels)?;
             groups[group].many.push(at);
         }
         for (at, row) in self.one.rows.iter().enumerate() {
             pace.done(LABELS_WORK)?;
-            let group = group_of(&mut groups, &row.labels);
+            let group = group_of(&mut groups, &row.labels)?;
             groups[group].one.push(at);
         }
-        Ok(groups)
+        Ok((groups, held))
     }
 
     fn check_unique(&self, group: &MatchGroup, steps: Range<usize>, live: &[bool]) -> Result<(), QueryError> {

@@ -6,9 +6,11 @@ use model::Labels;
 
 use super::Evaluator;
 use super::frame::{Cell, Frame};
+use super::pace::LABELS_WORK;
 use super::quantile::ClassicBucket;
-use crate::PosRange;
 use crate::annotations::Annotations;
+use crate::memory::{Charge, Footprint, TABLE_ENTRY};
+use crate::{PosRange, QueryError};
 
 /// A classic histogram: its labels without `le`, and its buckets' rows, sorted by their bounds.
 pub(super) struct Classic {
@@ -26,15 +28,21 @@ pub(super) struct Histograms {
     /// For each row, whether it can be no bucket.
     bad_bucket: Vec<bool>,
     pos: PosRange,
+    /// Counts what this takes beside the vector.
+    _held: Charge,
 }
 
 impl Evaluator<'_> {
     /// Sorts the rows of a vector into histograms.
-    pub(super) fn histograms(&self, frame: Frame, pos: PosRange) -> Histograms {
+    pub(super) fn histograms(&self, frame: Frame, pos: PosRange) -> Result<Histograms, QueryError> {
+        let mut pace = self.query.pace();
+        let mut held = self.query.memory.charge();
         let mut classics: Vec<Classic> = Vec::new();
         let mut by_labels: HashMap<Labels, usize> = HashMap::new();
         let mut bad_bucket = vec![false; frame.rows.len()];
         for (at, row) in frame.rows.iter().enumerate() {
+            pace.done(LABELS_WORK)?;
+            held.add(size_of::<(f64, usize)>() + TABLE_ENTRY)?;
             if row.floats.iter().all(|v| super::is_absent(*v)) {
                 continue;
             }
@@ -43,17 +51,22 @@ impl Evaluator<'_> {
                 continue;
             };
             let labels = row.labels.filter(|name| name != model::BUCKET_LABEL);
-            let found = *by_labels.entry(labels.clone()).or_insert_with(|| {
-                classics.push(Classic { labels, drop_name: row.drop_name, buckets: Vec::new() });
-                classics.len() - 1
-            });
+            let found = match by_labels.get(&labels) {
+                Some(found) => *found,
+                None => {
+                    held.add(size_of::<Classic>() + labels.bytes() + TABLE_ENTRY)?;
+                    by_labels.insert(labels.clone(), classics.len());
+                    classics.push(Classic { labels, drop_name: row.drop_name, buckets: Vec::new() });
+                    classics.len() - 1
+                }
+            };
             classics[found].buckets.push((bound, at));
         }
         for classic in &mut classics {
             classic.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
         let rivals = frame.rows.iter().map(|row| by_labels.get(&row.labels).copied()).collect();
-        Histograms { frame, classics, rivals, bad_bucket, pos }
+        Ok(Histograms { frame, classics, rivals, bad_bucket, pos, _held: held })
     }
 }
 

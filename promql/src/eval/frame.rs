@@ -7,7 +7,7 @@ use model::{FloatHistogram, Labels, Timestamp};
 
 use super::pace::{LABELS_WORK, Pace};
 use crate::QueryError;
-use crate::memory::{Account, Charge, Footprint};
+use crate::memory::{Account, Charge, Footprint, TABLE_ENTRY};
 
 /// A histogram sample.
 pub(crate) type Hist = Arc<FloatHistogram>;
@@ -207,6 +207,8 @@ impl Frame {
 
     /// Joins rows of the same labels that have no step in common.
     pub(crate) fn merge_same_labels(&mut self, mut pace: Pace<'_>) -> Result<(), QueryError> {
+        let held = self.held.bytes();
+        self.held.add(self.rows.len() * TABLE_ENTRY)?;
         let mut seen: HashMap<Labels, usize> = HashMap::with_capacity(self.rows.len());
         let mut equal = false;
         for (at, row) in self.rows.iter().enumerate() {
@@ -214,7 +216,7 @@ impl Frame {
             equal |= seen.insert(row.labels.clone(), at).is_some();
         }
         if !equal {
-            return Ok(());
+            return self.held.set(held);
         }
         seen.clear();
         let mut merged: Vec<Row> = Vec::with_capacity(self.rows.len());
@@ -236,7 +238,7 @@ impl Frame {
             }
         }
         self.rows = merged;
-        Ok(())
+        self.held.set(held)
     }
 
     /// A frame of one step repeated at each of `steps`.

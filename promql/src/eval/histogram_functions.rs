@@ -67,7 +67,7 @@ impl Evaluator<'_> {
     ) -> Result<Frame, QueryError> {
         let mut notes = Annotations::default();
         let pos = arg.unparen().pos();
-        let found = self.histograms(frame, pos);
+        let found = self.histograms(frame, pos)?;
         let mut out = Output::new(self, label);
         let mut pace = self.query.pace();
         for step in 0..self.steps.count {
@@ -119,7 +119,7 @@ impl Evaluator<'_> {
         let arg = &call.args[2];
         let mut notes = Annotations::default();
         let pos = arg.unparen().pos();
-        let found: Histograms = self.histograms(self.vector(arg)?, pos);
+        let found: Histograms = self.histograms(self.vector(arg)?, pos)?;
         let mut out = Output::new(self, None);
         let mut pace = self.query.pace();
         for step in 0..self.steps.count {

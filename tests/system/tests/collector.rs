@@ -141,6 +141,31 @@ fn queries_end_with_their_clients() {
     assert_eq!(value(&base, "1 + 1"), Some(2.0));
 }
 
+/// An answer is made as it is read: its result takes memory as long as there is somebody to read it, and no longer.
+#[test]
+fn answers_nobody_reads_end_with_their_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut daemon, base) = start(folder.path(), "", &["--query.max-memory=400MB", "--query.max-memory-total=1GB"]);
+    daemon.wait_for(&format!("{base}/-/ready"));
+    let held = || -> f64 {
+        let page = get(&format!("{base}/metrics")).body;
+        let line = page.lines().find_map(|line| line.strip_prefix("firewatch_query_memory_bytes ")).unwrap().to_owned();
+        line.parse().unwrap()
+    };
+    // more than any socket holds
+    let path = format!("/api/v1/query?query={}", encode("vector(1)[6h:10ms]"));
+    let mut stream = TcpStream::connect(base.strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    eventually("a result that is being sent", 20, || {
+        let page = get(&format!("{base}/metrics")).body;
+        (page.contains("\nfirewatch_queries_total 1\n") && page.contains("\nprometheus_engine_queries 0\n"))
+            .then_some(())
+    });
+    assert!(held() > 1e7, "{} bytes held", held());
+    drop(stream);
+    eventually("the end of the result", 20, || (held() == 0.0).then_some(()));
+}
+
 /// A query that is too large says which limit it is about; its timings and its memory are in the statistics.
 #[test]
 fn limits_and_plans_are_told() {
