@@ -8,6 +8,7 @@ mod auto_reload;
 mod client;
 pub mod config;
 mod discovery;
+mod durations;
 pub mod flags;
 mod grid;
 mod json_log;

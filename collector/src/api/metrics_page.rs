@@ -88,7 +88,42 @@ fn scraping(server: &Server, page: &mut Page) {
     for (config, _) in &pools {
         page.sample(family, &[("scrape_job", &config.job_name)], config.limits.targets as f64);
     }
+    const QUANTILES: [f64; 5] = [0.01, 0.05, 0.5, 0.9, 0.99];
+    let help = "Total number of syncs that were executed on a scrape pool.";
+    let syncs = page.family("prometheus_target_scrape_pool_sync_total", help, MetricType::Counter);
+    let help = "Actual interval to sync the scrape pool.";
+    let lengths = page.family("prometheus_target_sync_length_seconds", help, MetricType::Summary);
+    let help = "Total number of metric metadata entries in the cache";
+    let entries = page.family("prometheus_target_metadata_cache_entries", help, MetricType::Gauge);
+    let help = "The number of bytes that are currently used for storing metric metadata in the cache";
+    let bytes = page.family("prometheus_target_metadata_cache_bytes", help, MetricType::Gauge);
+    for (config, view) in &pools {
+        let job = [("scrape_job", config.job_name.as_str())];
+        page.sample(syncs, &job, view.syncs.count() as f64);
+        page.summary(lengths, &job, view.syncs.summary(&QUANTILES));
+        let sizes = view.active().into_iter().map(|target| target.metadata.size());
+        let (families, text) = sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        page.sample(entries, &job, families as f64);
+        page.sample(bytes, &job, text as f64);
+    }
+    let help = "Actual intervals between scrapes.";
+    let lengths = page.family("prometheus_target_interval_length_seconds", help, MetricType::Summary);
+    metrics.for_each_interval(|interval, durations| {
+        page.summary(lengths, &[("interval", interval)], durations.summary(&QUANTILES));
+    });
     let counters = [
+        ("prometheus_target_scrape_pools_total", "Total number of scrape pool creation attempts.", &metrics.pools),
+        (
+            "prometheus_target_scrape_pools_failed_total",
+            "Total number of scrape pool creations that failed.",
+            &metrics.pools_failed,
+        ),
+        ("prometheus_target_scrape_pool_reloads_total", "Total number of scrape pool reloads.", &metrics.reloads),
+        (
+            "prometheus_target_scrape_pool_reloads_failed_total",
+            "Total number of failed scrape pool reloads.",
+            &metrics.reloads_failed,
+        ),
         (
             "prometheus_target_scrapes_exceeded_body_size_limit_total",
             "Total number of scrapes that hit the body size limit",

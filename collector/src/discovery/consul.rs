@@ -15,11 +15,11 @@ use url::Url;
 
 use super::api::{Api, parse_url, set_secret, with_path, with_query};
 use super::json::{items, list, string, strings, text};
-use super::metrics::Durations;
 use super::refresh::interval;
 use super::target::Target;
 use super::{Children, DiscoveryMetrics, Slot};
 use crate::config::{Settings, TargetGroup};
+use crate::durations::Durations;
 
 const PREFIX: &str = "__meta_consul_";
 /// How long the server may wait for a change before it answers, and how much longer we wait for it.

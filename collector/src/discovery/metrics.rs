@@ -1,15 +1,15 @@
 //! What discovery counts about itself, with upstream's names.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
-use common::metrics::{Page, Quantile, SummaryValue};
+use common::metrics::Page;
 use model::{MetricType, now_millis};
 use parking_lot::Mutex;
 
 use crate::config::TargetGroup;
+use crate::durations::Durations;
 use crate::scrape::Counter;
 
 /// What the targets are for.
@@ -179,7 +179,7 @@ impl DiscoveryMetrics {
             let Some(meter) = meter.upgrade() else { continue };
             let labels = [("config", config.as_str()), ("mechanism", *mechanism)];
             page.sample(failures, &labels, meter.failures.get() as f64);
-            page.summary(durations, &labels, meter.durations.summary());
+            page.summary(durations, &labels, meter.durations.summary(&QUANTILES));
         }
     }
 
@@ -242,14 +242,14 @@ impl DiscoveryMetrics {
         page.gauge("prometheus_treecache_watcher_goroutines", help, &[], watchers as f64);
         let help = "The duration of the File-SD scan in seconds.";
         let family = page.family("prometheus_sd_file_scan_duration_seconds", help, MetricType::Summary);
-        page.summary(family, &[], self.file_scans.summary());
+        page.summary(family, &[], self.file_scans.summary(&QUANTILES));
         let help = "The duration of a Kuma MADS fetch call.";
         let family = page.family("prometheus_sd_kuma_fetch_duration_seconds", help, MetricType::Summary);
-        page.summary(family, &[], self.kuma_fetches.summary());
+        page.summary(family, &[], self.kuma_fetches.summary(&QUANTILES));
         let help = "The duration of a Consul RPC call in seconds.";
         let family = page.family("prometheus_sd_consul_rpc_duration_seconds", help, MetricType::Summary);
         for (call, durations) in [("service", &self.consul_service), ("services", &self.consul_services)] {
-            page.summary(family, &[("call", call), ("endpoint", "catalog")], durations.summary());
+            page.summary(family, &[("call", call), ("endpoint", "catalog")], durations.summary(&QUANTILES));
         }
         let help = "The number of Kubernetes events handled.";
         let family = page.family("prometheus_sd_kubernetes_events_total", help, MetricType::Counter);
@@ -288,6 +288,9 @@ impl JobMeter {
     }
 }
 
+/// Quantiles of durations, as upstream gives them.
+const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+
 /// Events by role and kind.
 #[derive(Debug, Default)]
 pub(super) struct KubernetesEvents([[Counter; 3]; 6]);
@@ -306,71 +309,11 @@ impl KubernetesEvents {
     }
 }
 
-/// How long things took: count, sum, and quantiles of the last ten minutes.
-#[derive(Debug, Default)]
-pub(super) struct Durations(Mutex<Observed>);
-
-#[derive(Debug, Default)]
-struct Observed {
-    count: u64,
-    sum: f64,
-    recent: VecDeque<(Instant, f64)>,
-}
-
-/// Quantiles are of so many seconds, as upstream's are.
-const MAX_AGE: Duration = Duration::from_secs(600);
-/// And of no more observations than this.
-const MAX_RECENT: usize = 500;
-
-impl Durations {
-    pub(super) fn observe(&self, took: Duration) {
-        let mut observed = self.0.lock();
-        observed.count += 1;
-        observed.sum += took.as_secs_f64();
-        if observed.recent.len() == MAX_RECENT {
-            observed.recent.pop_front();
-        }
-        observed.recent.push_back((Instant::now(), took.as_secs_f64()));
-    }
-
-    /// How many there were.
-    #[cfg(test)]
-    pub(super) fn count(&self) -> u64 {
-        self.0.lock().count
-    }
-
-    fn summary(&self) -> SummaryValue {
-        let observed = self.0.lock();
-        let recent = observed.recent.iter().filter(|(at, _)| at.elapsed() < MAX_AGE);
-        let mut sorted: Vec<f64> = recent.map(|(_, seconds)| *seconds).collect();
-        sorted.sort_by(f64::total_cmp);
-        let at = |quantile: f64| {
-            let rank = (quantile * sorted.len() as f64).ceil() as usize;
-            sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
-        };
-        let quantiles = [0.5, 0.9, 0.99].map(|quantile| Quantile { quantile, value: at(quantile) });
-        SummaryValue { quantiles: quantiles.into(), count: observed.count, sum: observed.sum, created: None }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use common::exposition::EscapingScheme;
 
     use super::*;
-
-    #[test]
-    fn quantiles_are_of_what_was_observed() {
-        let durations = Durations::default();
-        assert!(durations.summary().quantiles[0].value.is_nan());
-        for millis in 1..=1000 {
-            durations.observe(Duration::from_millis(millis));
-        }
-        let summary = durations.summary();
-        assert_eq!((summary.count, summary.sum.round()), (1000, 501.0));
-        let values: Vec<f64> = summary.quantiles.iter().map(|q| q.value).collect();
-        assert_eq!(values, [0.75, 0.95, 0.995]);
-    }
 
     #[test]
     fn a_job_is_shown_while_it_lives() {

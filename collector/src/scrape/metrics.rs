@@ -1,8 +1,13 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::fetch::FetchError;
 use super::ingest::IngestError;
+use crate::durations::Durations;
 use crate::storage::Refusals;
 
 /// A counter of the collector's own page.
@@ -51,6 +56,16 @@ pub struct ScrapeMetrics {
     pub out_of_bounds: Counter,
     /// `prometheus_target_sync_failed_total`.
     pub sync_failed: Counter,
+    /// `prometheus_target_scrape_pools_total`: jobs that were begun, or should have been.
+    pub pools: Counter,
+    /// `prometheus_target_scrape_pools_failed_total`: jobs that could not be begun.
+    pub pools_failed: Counter,
+    /// `prometheus_target_scrape_pool_reloads_total`: jobs that a reload changed, or should have.
+    pub reloads: Counter,
+    /// `prometheus_target_scrape_pool_reloads_failed_total`: jobs where that failed.
+    pub reloads_failed: Counter,
+    /// Times between scrapes, by the interval that there should be.
+    intervals: Mutex<BTreeMap<String, Arc<Durations>>>,
     /// Scrapes that panicked.
     pub panics: Counter,
     /// Nanoseconds spent in scrapes.
@@ -58,6 +73,23 @@ pub struct ScrapeMetrics {
 }
 
 impl ScrapeMetrics {
+    /// Where the times between scrapes of targets with this interval are noted.
+    pub(super) fn interval(&self, interval: model::Duration) -> Arc<Durations> {
+        Arc::clone(self.intervals.lock().entry(interval.to_string()).or_default())
+    }
+
+    /// The counters of jobs that are begun, or of those that were there and are changed: all, and those where it failed.
+    pub(super) fn of_change(&self, known: bool) -> (&Counter, &Counter) {
+        if known { (&self.reloads, &self.reloads_failed) } else { (&self.pools, &self.pools_failed) }
+    }
+
+    /// Calls `visit` with each interval and the times between scrapes that there were.
+    pub(crate) fn for_each_interval(&self, mut visit: impl FnMut(&str, &Durations)) {
+        for (interval, durations) in &*self.intervals.lock() {
+            visit(interval, durations);
+        }
+    }
+
     pub(super) fn note(&self, result: &Result<(), IngestError>, refusals: &Refusals, took: Duration) {
         self.nanos.add(took.as_nanos() as u64);
         match result {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::http::client::Client;
 use model::Labels;
@@ -17,6 +17,7 @@ use super::target::{Settled, Target, settle};
 use super::target_loop::{Ends, TargetLoop};
 use crate::config::ScrapeConfig;
 use crate::discovery::{self, Consumer, DiscoveryMetrics, Groups};
+use crate::durations::Durations;
 use crate::storage::Store;
 
 /// What scraping is told about the server that it is a part of.
@@ -58,6 +59,8 @@ struct Job {
 #[derive(Debug, Default)]
 pub struct PoolView {
     targets: RwLock<PoolTargets>,
+    /// How long it took to make the targets those of discovery.
+    pub(crate) syncs: Durations,
 }
 
 #[derive(Debug, Default)]
@@ -112,8 +115,13 @@ impl ScrapeManager {
         let mut clients = HashMap::new();
         for config in configs {
             if jobs.get(&config.job_name).is_none_or(|job| *job.config != *config) {
-                let client = crate::client::build(&config.http_client)
-                    .map_err(|e| format!("job {}: {e}", model::quote(&config.job_name)))?;
+                let known = jobs.contains_key(&config.job_name);
+                let (begun, failed) = self.metrics.of_change(known);
+                begun.inc();
+                let client = crate::client::build(&config.http_client).map_err(|e| {
+                    failed.inc();
+                    format!("job {}: {e}", model::quote(&config.job_name))
+                })?;
                 clients.insert(config.job_name.as_str(), client);
             }
         }
@@ -199,6 +207,7 @@ impl Pool {
 
     /// Makes the loops those of the targets that discovery gives now.
     fn sync(&mut self, groups: &Groups) {
+        let started = Instant::now();
         let mut kept: HashMap<u64, Box<Target>> = HashMap::new();
         let (mut dropped, mut dropped_count) = (Vec::new(), 0);
         for settled in groups.iter().flat_map(|group| settle(group, &self.config)) {
@@ -263,5 +272,6 @@ impl Pool {
         }
         active.sort_by(|a, b| a.labels.cmp(&b.labels).then_with(|| a.url.cmp(&b.url)));
         *self.view.targets.write() = PoolTargets { active, dropped, dropped_count };
+        self.view.syncs.observe(started.elapsed());
     }
 }

@@ -53,12 +53,17 @@ impl TargetLoop {
     pub(super) async fn run(self) {
         let interval = self.target.interval.millis();
         let mut ingest = Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target));
+        let intervals = self.metrics.interval(self.target.interval);
+        let mut last: Option<Instant> = None;
         let mut due = first_due(now_millis(), interval, self.target.hash() ^ self.options.seed);
         loop {
             match self.wait_until(due).await {
                 Wake::Stop => return,
                 Wake::Gone => return self.end(ingest, due).await,
                 Wake::Scrape => {}
+            }
+            if let Some(last) = last.replace(Instant::now()) {
+                intervals.observe(last.elapsed());
             }
             let now = now_millis();
             due = due_after(due, now, interval);

@@ -69,6 +69,21 @@ fn what_is_over_a_limit_is_refused_in_the_same_words() {
             seen.insert(format!("{} series added at first", series["metric"]["job"]), series["value"][1].to_string());
         }
         let page = get(&format!("{}/metrics", server.base)).body;
+        for line in [
+            "interval_length_seconds{interval=\"500ms\",quantile=\"0.01\"} ",
+            "interval_length_seconds_count{interval=\"500ms\"} ",
+            "sync_length_seconds{scrape_job=\"free\",quantile=\"0.99\"} ",
+            "sync_length_seconds_sum{scrape_job=\"free\"} ",
+            "scrape_pool_sync_total{scrape_job=\"free\"} ",
+            "metadata_cache_entries{scrape_job=\"free\"} 2\n",
+            "metadata_cache_bytes{scrape_job=\"free\"} ",
+            "scrape_pools_total 13\n",
+            "scrape_pools_failed_total 0\n",
+            "scrape_pool_reloads_total 0\n",
+            "scrape_pool_reloads_failed_total 0\n",
+        ] {
+            assert!(page.contains(&format!("\nprometheus_target_{line}")), "{line}\n{page}");
+        }
         for line in page.lines() {
             let Some((name, value)) = line.split_once(' ') else { continue };
             if name.contains("_exceeded_") && !line.starts_with('#') {
