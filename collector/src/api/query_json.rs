@@ -205,12 +205,12 @@ fn push_sample(sample: &VectorSample, out: &mut String) {
     out.push('}');
 }
 
-/// The points of a series from one on, as many as make a part. Gives the next one if there are more.
+/// The points of a series from one on, at least one, as many as make a part. Gives the next one if there are more.
 fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut String) -> Option<usize> {
     let MatrixSeries { floats, histograms, .. } = series;
     times.are_of(&floats.timestamps);
     for point in from..floats.len() {
-        if out.len() >= PART {
+        if point > from && out.len() >= PART {
             return Some(point);
         }
         out.push_str(if point == 0 { ",\"values\":[[" } else { ",[" });
@@ -222,8 +222,9 @@ fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut 
             out.push(']');
         }
     }
-    for point in from.saturating_sub(floats.len())..histograms.len() {
-        if out.len() >= PART {
+    let first = from.saturating_sub(floats.len());
+    for point in first..histograms.len() {
+        if point > first && out.len() >= PART {
             return Some(floats.len() + point);
         }
         out.push_str(if point == 0 { ",\"histograms\":[" } else { "," });
@@ -337,7 +338,8 @@ fn push_number(value: f64, out: &mut String) {
         out.push_str(itoa::Buffer::new().format(value as i64));
         return;
     }
-    if value.is_finite() {
+    // of two shortest texts equally near to a number from 2^50 on, the other way may take the other one
+    if value.abs() < 1e15 {
         let mut buffer = zmij::Buffer::new();
         let text = buffer.format_finite(value);
         if !text.contains('e') {
@@ -460,6 +462,28 @@ mod tests {
         check(Value::Matrix(vec![]), r#"{"resultType":"matrix","result":[]}"#);
     }
 
+    /// A part ends behind any byte of a series: nothing is there twice or not at all.
+    #[test]
+    fn parts_end_anywhere() {
+        for shift in 0..40 {
+            let series = |n: usize| MatrixSeries {
+                labels: Labels::from_pairs([("n", format!("{n:0width$}", width = 1 + (n + shift) % 50))]),
+                floats: Points { timestamps: Arc::from([1000, 2000]), values: vec![1.0, 2.5] },
+                histograms: Points::default(),
+            };
+            let count = 4_000;
+            let parts: Vec<Vec<u8>> = answer(Value::Matrix((0..count).map(series).collect())).collect();
+            assert!(parts.len() > 2, "{} parts", parts.len());
+            let json: serde_json::Value = serde_json::from_slice(&parts.concat()).unwrap();
+            let result = json["data"]["result"].as_array().unwrap();
+            assert_eq!(result.len(), count);
+            for (n, series) in result.iter().enumerate() {
+                assert_eq!(series["metric"]["n"].as_str().unwrap().parse(), Ok(n));
+                assert_eq!(series["values"], serde_json::json!([[1, "1"], [2, "2.5"]]));
+            }
+        }
+    }
+
     /// The quick way gives the same digits.
     #[test]
     fn numbers_are_those_of_the_slow_way() {
@@ -482,6 +506,8 @@ mod tests {
             // as they are measured: some digits, and sums of them
             numbers.push((bits % 10_000_000) as f64 / 10f64.powi((n % 9) as i32));
             numbers.push((bits % 100_000) as f64 * 0.1 + n as f64 / 3.0);
+            numbers.push((bits >> 14) as f64 * 0.25);
+            numbers.push((bits >> 16) as f64 * 0.125);
         }
         for number in numbers.into_iter().flat_map(|number| [number, -number]) {
             let (mut quick, mut slow) = (String::new(), String::new());
