@@ -2,7 +2,6 @@
 
 use common::memory::SmallProcess;
 use common::{daemon, flags::Exit, logging};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() {
     let memory = SmallProcess::at_start();
@@ -18,11 +17,8 @@ fn main() {
         }
         return;
     }
-    // a probe needs files: as many as the system grants, as Go's programs take
-    let files = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
+    // a probe needs files
+    daemon::raise_file_limit();
     // one thread is enough for thousands of probes that wait; the others look names up
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(40).build();
     let result = match runtime {

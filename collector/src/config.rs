@@ -25,7 +25,7 @@ use model::{NameValidation, quote};
 use crate::relabel::RelabelRule;
 pub use alerting::{Alerting, AlertmanagerConfig};
 pub use checksum::checksum;
-pub use discovery::{DiscoveryConfig, FileDiscovery, HttpDiscovery, TargetGroup, read_groups};
+pub use discovery::{DiscoveryConfig, FileDiscovery, HttpDiscovery, TargetGroup, read_groups, read_json_groups};
 pub use global::Global;
 pub use keys::Settings;
 pub use protocol::ScrapeProtocol;

@@ -18,7 +18,33 @@ pub(crate) fn due_after(due: Timestamp, now: Timestamp, interval: i64) -> Timest
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Work takes no time here; between two looks the clock goes on, and jumps by whatever it likes.
+        #[test]
+        fn jumps_of_the_clock_neither_hold_work_up_nor_repeat_it(
+            interval in 1..100_000i64,
+            hash: u64,
+            jumps in prop::collection::vec(prop_oneof![4 => Just(0), 1 => -400_000..400_000i64, 1 => -1i64 << 40..1i64 << 40], 1..30),
+        ) {
+            let mut now = 1_700_000_000_000i64;
+            let mut due = first_due(now, interval, hash);
+            for jump in jumps {
+                // as a loop waits: until it is due, at most an interval, whatever the clock does meanwhile
+                let wait = (due - now).clamp(0, interval);
+                now += wait + jump;
+                let done = due_after(due, now, interval);
+                prop_assert_eq!((done - due) % interval, 0);
+                prop_assert!((now - done).abs() < interval, "{} is far from {}", done, now);
+                due = done + interval;
+                // never at once again, and within two places of the grid even when it was early
+                prop_assert!(due > now && due - now < 2 * interval, "{} after {}", due, now);
+            }
+        }
+    }
 
     #[test]
     fn the_grid_follows_jumps_of_the_clock() {

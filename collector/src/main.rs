@@ -14,6 +14,8 @@ fn main() -> ExitCode {
     for flag in &flags.without_effect {
         tracing::warn!(%flag, "This flag is accepted and has no effect");
     }
+    // a target needs a connection
+    daemon::raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,14 @@ pub struct Signals {
     pub shutdown: CancellationToken,
     /// A message for each SIGHUP; those that come while one waits are one.
     pub reload: mpsc::Receiver<()>,
+}
+
+/// Takes as many open files as the system grants, as Go's programs do: the limit that a process starts with is often far lower.
+pub fn raise_file_limit() {
+    let files = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Takes over SIGTERM, SIGINT and SIGHUP. Needs a Tokio runtime. A second SIGTERM or SIGINT ends the process at once.

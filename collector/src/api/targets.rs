@@ -88,8 +88,8 @@ fn show(server: &Server, pool: &str, target: &Target) -> ActiveTarget {
         last_error: status.last_error,
         last_scrape: shown_time(status.last_scrape),
         last_scrape_duration: status.last_duration.as_secs_f64(),
-        scrape_interval: target.interval.to_string(),
-        scrape_timeout: target.timeout.to_string(),
+        scrape_interval: target.times[0].to_string(),
+        scrape_timeout: target.times[1].to_string(),
     }
 }
 

@@ -78,6 +78,14 @@ struct WrittenGroup {
     labels: std::collections::BTreeMap<String, String>,
 }
 
+/// The same in JSON, where everything may be null.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct JsonGroup {
+    targets: Option<Vec<String>>,
+    labels: Option<std::collections::BTreeMap<String, String>>,
+}
+
 #[derive(Deserialize)]
 #[serde(default, rename = "file.plain")]
 struct WrittenFile {
@@ -117,7 +125,7 @@ impl DiscoveryConfig {
                     let groups = items
                         .iter()
                         .enumerate()
-                        .map(|(at, item)| read_group(item, at.to_string()))
+                        .map(|(at, item)| read_static_group(item, at.to_string()))
                         .collect::<Result<_, _>>()?;
                     all.push(Self::Static(groups));
                 }
@@ -171,26 +179,49 @@ fn items_of<'a>(list: &'a yaml::Node, name: &str) -> Result<&'a [yaml::Node], ya
     }
 }
 
-fn read_group(node: &yaml::Node, source: String) -> Result<TargetGroup, yaml::Error> {
-    let written: WrittenGroup = node.read()?;
-    if let Some(bad) = written.targets.iter().find(|t| t.contains('/')) {
-        return Err(node.error(format!("{} is not a valid hostname", quote(bad))));
+/// A group of the configuration itself, whose targets are checked when it is loaded.
+fn read_static_group(node: &yaml::Node, source: String) -> Result<TargetGroup, yaml::Error> {
+    let group = read_group(node, source)?;
+    match group.targets.iter().map(|t| t.value("__address__")).find(|address| address.contains('/')) {
+        Some(bad) => Err(node.error(format!("{} is not a valid hostname", quote(bad)))),
+        None => Ok(group),
     }
-    if let Some(bad) = written.labels.keys().find(|name| !is_valid_label_name(name, NameValidation::Utf8)) {
-        return Err(node.error(format!("{} is not a valid label name", quote(bad))));
-    }
-    Ok(TargetGroup {
-        targets: written.targets.iter().map(|t| Labels::from_pairs([("__address__", t)])).collect(),
-        labels: Labels::from_pairs(written.labels),
-        source,
-    })
 }
 
-/// Reads the target groups of a document as files and HTTP answers hold them (a list of `targets` and `labels`).
+fn read_group(node: &yaml::Node, source: String) -> Result<TargetGroup, yaml::Error> {
+    node.read::<WrittenGroup>()?.group(source).map_err(|fault| node.error(fault))
+}
+
+impl WrittenGroup {
+    fn group(self, source: String) -> Result<TargetGroup, String> {
+        if let Some(bad) = self.labels.keys().find(|name| !is_valid_label_name(name, NameValidation::Utf8)) {
+            return Err(format!("{} is not a valid label name", quote(bad)));
+        }
+        let targets = self.targets.iter().map(|t| Labels::from_pairs([("__address__", t)])).collect();
+        Ok(TargetGroup { targets, labels: Labels::from_pairs(self.labels), source })
+    }
+}
+
+/// Reads the target groups of a JSON text as files and HTTP answers hold them.
+///
+/// # Errors
+/// When it is no JSON or no such list; the place is named.
+pub fn read_json_groups(text: &str, source: &str) -> Result<Vec<TargetGroup>, String> {
+    let items: Option<Vec<Option<JsonGroup>>> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let groups = items.unwrap_or_default().into_iter().enumerate().map(|(at, item)| {
+        let JsonGroup { targets, labels } = item.ok_or("nil target group item found")?;
+        let written = WrittenGroup { targets: targets.unwrap_or_default(), labels: labels.unwrap_or_default() };
+        written.group(format!("{source}:{at}"))
+    });
+    groups.collect()
+}
+
+/// Reads the target groups of a YAML document as files hold them (a list of `targets` and `labels`).
 ///
 /// # Errors
 /// When it is no such list; the place is named.
 pub fn read_groups(node: &yaml::Node, source: &str) -> Result<Vec<TargetGroup>, yaml::Error> {
+    // a document without content is an empty mapping to the parser
     if node.is_null() || matches!(&node.kind, yaml::Kind::Mapping(entries) if entries.is_empty()) {
         return Ok(Vec::new());
     }
@@ -280,11 +311,34 @@ mod tests {
 
     #[test]
     fn groups_of_files_are_read() {
-        let node = yaml::Node::parse(r#"[{"targets": ["a:1", "b:2"], "labels": {"x": "y"}}]"#).unwrap();
+        let text = r#"[{"targets": ["a:1", "b:2"], "labels": {"x": "y"}}]"#;
+        let node = yaml::Node::parse(text).unwrap();
         let groups = read_groups(&node, "f").unwrap();
         assert_eq!(groups[0].targets[1].value("__address__"), "b:2");
         assert_eq!((groups[0].labels.value("x"), groups[0].source.as_str()), ("y", "f:0"));
-        assert!(read_groups(&yaml::Node::parse("{a: b}").unwrap(), "f").is_err());
-        assert!(read_groups(&yaml::Node::parse("[{targets: ['http://x']}]").unwrap(), "f").is_err());
+        assert_eq!(read_json_groups(text, "f").unwrap(), groups);
+        assert!(read_json_groups("null", "f").unwrap().is_empty());
+        for nothing in ["", "# nothing", "null"] {
+            assert!(read_groups(&yaml::Node::parse(nothing).unwrap(), "f").unwrap().is_empty(), "{nothing}");
+        }
+        for wrong in ["{a: b}", "[{targets: [a], more: b}]", "[null]"] {
+            assert!(read_groups(&yaml::Node::parse(wrong).unwrap(), "f").is_err(), "{wrong}");
+        }
+        for wrong in [
+            "{}",
+            "",
+            "[null]",
+            "[{'targets': []}]",
+            "[{\"targets\": []},]",
+            "[] x",
+            "[{\"more\": 1}]",
+            "[{\"labels\": {\"a\": 1}}]",
+        ] {
+            assert!(read_json_groups(wrong, "f").is_err(), "{wrong}");
+        }
+        // one wrong target does no harm to the others, unless it stands in the configuration itself
+        let node = yaml::Node::parse("[{targets: ['http://x']}]").unwrap();
+        assert_eq!(read_groups(&node, "f").unwrap().len(), 1);
+        assert!(DiscoveryConfig::parse("static_configs: [{targets: ['http://x']}]").is_err());
     }
 }

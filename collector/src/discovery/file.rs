@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Slot;
-use crate::config::{FileDiscovery, TargetGroup, expand_pattern, read_groups};
+use crate::config::{FileDiscovery, TargetGroup, expand_pattern, read_groups, read_json_groups};
 
 /// How often files are looked at. Looking costs a `stat` a file and works on every file system, network mounts and the
 /// symbolic links of Kubernetes' volumes included.
@@ -65,8 +65,13 @@ fn stamp(path: &Path) -> Stamp {
 
 fn read(path: &Path) -> Result<Vec<TargetGroup>, String> {
     let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let node = yaml::Node::parse(&text).map_err(|e| e.to_string())?;
-    let mut groups = read_groups(&node, &path.display().to_string()).map_err(|e| e.to_string())?;
+    let source = path.display().to_string();
+    let mut groups = if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) {
+        read_json_groups(&text, &source)?
+    } else {
+        let node = yaml::Node::parse(&text).map_err(|e| e.to_string())?;
+        read_groups(&node, &source).map_err(|e| e.to_string())?
+    };
     for group in &mut groups {
         let mut labels = group.labels.to_builder();
         labels.set("__meta_filepath", &path.to_string_lossy());

@@ -9,7 +9,7 @@ use url::Url;
 use super::api::Api;
 use super::refresh::{self, Source};
 use super::{DiscoveryMetrics, Slot};
-use crate::config::{HttpDiscovery, TargetGroup, read_groups};
+use crate::config::{HttpDiscovery, TargetGroup, read_json_groups};
 use crate::scrape::Counter;
 
 /// An answer larger than this is refused.
@@ -59,9 +59,7 @@ fn is_json(content_type: &str) -> bool {
 }
 
 fn parse(text: &str, url: &Url) -> Result<Vec<TargetGroup>, String> {
-    // JSON is YAML
-    let node = yaml::Node::parse(text).map_err(|e| e.to_string())?;
-    let mut groups = read_groups(&node, url.as_str()).map_err(|e| e.to_string())?;
+    let mut groups = read_json_groups(text, url.as_str())?;
     for group in &mut groups {
         group.labels = group.labels.to_builder().set("__meta_url", url.as_str()).build();
     }

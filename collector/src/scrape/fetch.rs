@@ -1,4 +1,5 @@
 use std::error::Error as _;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +86,6 @@ pub(super) async fn fetch(client: &Client, request: Request, config: &ScrapeConf
     }
     let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
-    let format = format_of(&content_type, config.fallback_scrape_protocol)?;
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| FetchError::Request(ClientError::from(e).to_string()))? {
         // compressed bytes above the limit cannot become fewer
@@ -96,6 +96,11 @@ pub(super) async fn fetch(client: &Client, request: Request, config: &ScrapeConf
     }
     let body = body.freeze();
     let body = if encoding.eq_ignore_ascii_case("gzip") { gunzip(&body, limit)? } else { body };
+    // without lines there is nothing to read, in whatever format
+    if body.is_empty() {
+        return Ok(Page { body, format: FormatKind::Text0_0_4 });
+    }
+    let format = format_of(&content_type, config.fallback_scrape_protocol)?;
     Ok(Page { body, format })
 }
 
@@ -121,8 +126,15 @@ fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<For
     }
 }
 
+/// The first bytes of a member of a gzip file.
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 8];
+
 /// Decompresses gzip in one go: pages are small, and the trailer tells their size.
 fn gunzip(compressed: &[u8], limit: u64) -> Result<Bytes, FetchError> {
+    // these bytes again, by chance or because another member follows, which the library does not read
+    if compressed.get(1..).is_some_and(|rest| memchr::memmem::find(rest, GZIP_MAGIC).is_some()) {
+        return gunzip_members(compressed, limit);
+    }
     let tail = compressed.last_chunk::<4>().ok_or_else(|| FetchError::Compression("unexpected end of file".into()))?;
     let mut size = u64::from(u32::from_le_bytes(*tail));
     // deflate cannot do better than about 1:1030; a trailer that claims more is wrong or that of the last of several members
@@ -147,6 +159,14 @@ fn gunzip(compressed: &[u8], limit: u64) -> Result<Bytes, FetchError> {
     }
 }
 
+/// Decompresses gzip of any number of members.
+fn gunzip_members(compressed: &[u8], limit: u64) -> Result<Bytes, FetchError> {
+    let mut out = Vec::new();
+    let mut members = flate2::read::MultiGzDecoder::new(compressed).take(limit.saturating_add(1));
+    members.read_to_end(&mut out).map_err(|e| FetchError::Compression(format!("gzip: {e}")))?;
+    if out.len() as u64 > limit { Err(FetchError::TooLarge) } else { Ok(out.into()) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -165,6 +185,14 @@ mod tests {
         assert_eq!(gunzip(&gzip(&page), 1 << 20).unwrap(), page);
         assert_eq!(gunzip(&gzip(&page), 1000), Err(FetchError::TooLarge));
         assert_eq!(gunzip(&gzip(b""), 1000).unwrap(), &b""[..]);
+    }
+
+    #[test]
+    fn all_members_are_read() {
+        let members = [gzip(b"a 1\n"), gzip(b""), gzip(b"b 2\n")].concat();
+        assert_eq!(gunzip(&members, 8).unwrap(), &b"a 1\nb 2\n"[..]);
+        assert_eq!(gunzip(&members, 7), Err(FetchError::TooLarge));
+        assert!(matches!(gunzip(&members[..members.len() - 9], 100), Err(FetchError::Compression(_))));
     }
 
     #[test]

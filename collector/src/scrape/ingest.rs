@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use common::exposition::{
-    Entry, FormatKind, HistogramEntry, NhcbConverter, ParseError, ParseOptions, RawExemplar, Sample,
+    Entry, FormatKind, HistogramEntry, NhcbConverter, ParseError, ParseOptions, RawExemplar, Sample, SeriesLabels,
     labels_of_exemplar, labels_of_typed,
 };
 use common::exposition::{openmetrics, protobuf, text};
 use common::metrics::NativeHistogram;
-use model::{Labels, METRIC_NAME, MetricType, NameValidation, STALE_NAN, Timestamp, is_valid_label_name, quote};
+use model::{
+    HistogramError, Labels, METRIC_NAME, MetricType, NameValidation, STALE_NAN, Timestamp, is_valid_label_name, quote,
+};
 use tsdb::{Exemplar, HistogramSample, SeriesRef};
 
 use super::bucket_limits;
@@ -43,6 +45,9 @@ pub enum IngestError {
     /// A series breaks a rule for names or labels.
     #[error("{0}")]
     Labels(String),
+    /// A native histogram contradicts itself.
+    #[error("{0}")]
+    Histogram(#[from] HistogramError),
     /// The store did not take it.
     #[error("storage: {0}")]
     Storage(String),
@@ -338,9 +343,13 @@ impl Reading<'_, '_> {
                         continue;
                     }
                 } else if let Some(sample) = parser.sample_of(text)? {
+                    let kind = self.kind(line, sample.timestamp);
+                    if kind != line {
+                        self.fresh();
+                    }
                     self.at += 1;
                     self.counts.scraped += 1;
-                    let line = self.remember(text, line);
+                    let line = self.remember(text, kind);
                     self.sample(line, &sample)?;
                     continue;
                 }
@@ -393,34 +402,53 @@ impl Reading<'_, '_> {
     }
 
     /// Goes past the line of the cache that is expected next, if it is this one and all lines before it were as expected.
-    fn expected(&mut self, text: &[u8]) -> Option<Line> {
-        let (_, line) = self.cache.get(self.at).filter(|(known, _)| self.fresh.is_none() && *known == text)?;
+    fn expected(&mut self, text: &[u8], timestamp: Option<Timestamp>) -> Option<Line> {
+        let (known, line) = self.cache.get(self.at)?;
+        if self.fresh.is_some() || known != text || self.kind(line, timestamp) != line {
+            return None;
+        }
         self.at += 1;
         Some(line)
     }
 
+    /// A line that is stored, as the presence of a timestamp has it this time.
+    #[inline]
+    fn kind(&self, line: Line, timestamp: Option<Timestamp>) -> Line {
+        match (line, timestamp.is_some() && self.config.honor_timestamps) {
+            (Line::Series(series), true) => Line::Timed(series),
+            (Line::Timed(series), false) => Line::Series(series),
+            (line, _) => line,
+        }
+    }
+
     /// The cache of this page: what has been read so far, all of it as expected, comes from the old one.
     fn fresh(&mut self) -> &mut Fresh {
-        let (cache, at) = (self.cache, self.at);
+        let (cache, at, track) = (self.cache, self.at, self.config.track_timestamps_staleness);
         self.fresh.get_or_insert_with(|| {
             let head = cache.head(at);
             let seen = head
                 .lines()
                 .iter()
                 .filter_map(|line| match line {
-                    Line::Series(series) | Line::Timed(series) => Some(*series),
-                    Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => None,
+                    Line::Series(series) => Some(*series),
+                    Line::Timed(series) if track => Some(*series),
+                    Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => None,
                 })
                 .collect();
             Fresh { cache: head, seen }
         })
     }
 
-    /// Notes a line in the cache of this page, if one is being made. A series that was there already is refused.
+    /// Notes a line in the cache of this page, if one is being made. A series that was there already is refused, but for samples
+    /// with times of their own, of which a page may have several.
     fn remember(&mut self, text: &[u8], line: Line) -> Line {
         let Some(fresh) = &mut self.fresh else { return line };
         let line = match line {
-            Line::Series(series) | Line::Timed(series) if !fresh.seen.insert(series) => Line::Repeated,
+            Line::Series(series) if !fresh.seen.insert(series) => Line::Repeated,
+            Line::Timed(series) if self.config.track_timestamps_staleness => {
+                fresh.seen.insert(series);
+                line
+            }
             other => other,
         };
         fresh.cache.push(text, line);
@@ -431,7 +459,7 @@ impl Reading<'_, '_> {
     fn line_of(&mut self, series: &[u8], timestamp: Option<Timestamp>) -> Result<Line, IngestError> {
         // one that is refused for its labels has been scraped too
         self.counts.scraped += 1;
-        if let Some(line) = self.expected(series) {
+        if let Some(line) = self.expected(series, timestamp) {
             return Ok(line);
         }
         self.fresh();
@@ -442,7 +470,7 @@ impl Reading<'_, '_> {
                 match line {
                     // the first of two lines may be gone
                     Line::Repeated => self.resolve(series, timestamp)?,
-                    line => line,
+                    line => self.kind(line, timestamp),
                 }
             }
             None => {
@@ -462,7 +490,12 @@ impl Reading<'_, '_> {
     /// The labels a series of the page is stored under; `None` if relabelling drops it.
     fn labels(&self, series: &[u8]) -> Result<Option<Labels>, IngestError> {
         let page = labels_of_typed(series, self.metric_type).map_err(|e| IngestError::Labels(e.to_string()))?;
-        let mut builder = self.merge.merge(&page);
+        let is_blank = |name: &str| {
+            // the labels that were just read without a fault
+            let pairs = SeriesLabels::new(series).into_iter().flatten().flatten();
+            pairs.into_iter().any(|(n, value)| n == name && value.is_empty())
+        };
+        let mut builder = self.merge.merge(&page, is_blank);
         let names = self.config.metric_name_validation_scheme;
         if !relabel::apply(&mut builder, &self.config.metric_relabel_configs, names) {
             return Ok(None);
@@ -526,6 +559,12 @@ impl Reading<'_, '_> {
     fn histogram(&mut self, entry: &HistogramEntry<'_>) -> Result<(), IngestError> {
         let line = self.line_of(entry.series, entry.timestamp)?;
         let is_new = std::mem::take(&mut self.is_new);
+        if line != Line::Dropped {
+            match &entry.histogram {
+                NativeHistogram::Integer(h) => h.validate()?,
+                NativeHistogram::Float(h) => h.validate()?,
+            }
+        }
         let Some(series) = self.stored(line) else { return Ok(()) };
         let Some(histogram) = bucket_limits::fit(entry.histogram.clone(), &self.config.limits) else {
             self.exceeded.get_or_insert(IngestError::BucketLimit);

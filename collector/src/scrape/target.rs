@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use model::{INSTANCE, JOB, Labels, Timestamp, quote};
 use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
 
 use super::target_metadata::TargetMetadata;
@@ -17,6 +18,22 @@ const SCRAPE_TIMEOUT: &str = "__scrape_timeout__";
 const PARAM_PREFIX: &str = "__param_";
 const META_PREFIX: &str = "__meta_";
 
+/// What Go escapes in the path of a URL; a question mark there begins no parameters.
+const OUTSIDE_PATHS: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'@');
+
 /// Something that is scraped: labels, address and times, settled by relabelling.
 #[derive(Debug)]
 pub struct Target {
@@ -30,6 +47,8 @@ pub struct Target {
     pub interval: model::Duration,
     /// Time a scrape may take.
     pub timeout: model::Duration,
+    /// Interval and timeout as they were written.
+    pub times: [Box<str>; 2],
     /// What its page says about metric families.
     pub metadata: TargetMetadata,
     /// How the last scrape went.
@@ -108,7 +127,7 @@ fn settle_one(target: &Labels, group: &Labels, config: &ScrapeConfig) -> Result<
     }
     for (name, values) in &config.params {
         if let Some(first) = values.first() {
-            labels.set(&format!("{PARAM_PREFIX}{name}"), first);
+            labels.set_missing(&format!("{PARAM_PREFIX}{name}"), first);
         }
     }
     let discovered = labels.build();
@@ -131,6 +150,7 @@ fn settle_one(target: &Labels, group: &Labels, config: &ScrapeConfig) -> Result<
     if timeout > interval {
         return Err(format!("scrape timeout cannot be greater than scrape interval (\"{timeout}\" > \"{interval}\")"));
     }
+    let times = [SCRAPE_INTERVAL, SCRAPE_TIMEOUT].map(|name| labels.get(name).into());
     let url = url_of(&labels.build(), config);
     labels.retain(|name, _| !name.starts_with(META_PREFIX));
     labels.set_missing(INSTANCE, &address);
@@ -141,6 +161,7 @@ fn settle_one(target: &Labels, group: &Labels, config: &ScrapeConfig) -> Result<
         url,
         interval,
         timeout,
+        times,
         metadata: TargetMetadata::default(),
         status: Mutex::default(),
     })))
@@ -159,6 +180,7 @@ fn url_of(labels: &Labels, config: &ScrapeConfig) -> String {
     }
     let path = labels.value(METRICS_PATH);
     let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
+    let path = utf8_percent_encode(path, OUTSIDE_PATHS);
     let mut url = format!("{}://{}{slash}{path}", labels.value(SCHEME), labels.value(ADDRESS));
     if !params.is_empty() {
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -167,7 +189,7 @@ fn url_of(labels: &Labels, config: &ScrapeConfig) -> String {
                 query.append_pair(name, value);
             }
         }
-        url.push(if path.contains('?') { '&' } else { '?' });
+        url.push('?');
         url.push_str(&query.finish());
     }
     url
@@ -186,13 +208,14 @@ impl LabelMerge {
     }
 
     /// Labels of a page's series with those of the target: where both have one, the target's wins and the page's gets the
-    /// prefix `exported_`, or with `honor_labels` the page's wins.
-    pub(super) fn merge(&self, page: &Labels) -> model::LabelsBuilder {
+    /// prefix `exported_`, or with `honor_labels` the page's wins. A label that the page gives an empty value is one of the page
+    /// for `honor_labels` (the series has none then, as the pushgateway wants it); `is_blank` knows these.
+    pub(super) fn merge(&self, page: &Labels, is_blank: impl Fn(&str) -> bool) -> model::LabelsBuilder {
         let mut labels = page.to_builder();
         for (name, value) in &self.target {
             let own = labels.get(name).to_owned();
             if self.honor {
-                if own.is_empty() {
+                if own.is_empty() && !is_blank(name) {
                     labels.set(name, value);
                 }
                 continue;
@@ -245,6 +268,10 @@ mod tests {
         assert_eq!(target.labels.to_string(), r#"{instance="h:1", job="j", zone="a"}"#);
         assert_eq!(target.url, "http://h:1/m?a=x+y&a=z");
         assert_eq!(target.interval.to_string(), "1m");
+        let target = kept(
+            "job_name: j\nmetrics_path: 'm?a=b c'\nparams: {p: [x, y]}\nstatic_configs: [{targets: ['h:1'], labels: {__param_p: z, __scrape_interval__: 90m}}]",
+        );
+        assert_eq!((target.url.as_str(), &*target.times[0]), ("http://h:1/m%3Fa=b%20c?p=z&p=y", "90m"));
         assert_eq!(target.discovered.value("__scrape_timeout__"), "10s");
     }
 
@@ -283,12 +310,14 @@ mod tests {
     fn conflicting_labels_are_renamed_or_honoured() {
         let target = Labels::from_pairs([("job", "t"), ("instance", "i")]);
         let page = Labels::from_pairs([("__name__", "m"), ("job", "p"), ("exported_job", "q")]);
-        let merged = LabelMerge::new(&target, false).merge(&page).build();
+        let merged = LabelMerge::new(&target, false).merge(&page, |_| true).build();
         assert_eq!(
             merged.to_string(),
             r#"{__name__="m", exported_exported_job="p", exported_job="q", instance="i", job="t"}"#
         );
-        let honoured = LabelMerge::new(&target, true).merge(&page).build();
+        let honoured = LabelMerge::new(&target, true).merge(&page, |_| false).build();
         assert_eq!(honoured.to_string(), r#"{__name__="m", exported_job="q", instance="i", job="p"}"#);
+        let blank = LabelMerge::new(&target, true).merge(&page, |name| name == "instance").build();
+        assert_eq!(blank.to_string(), r#"{__name__="m", exported_job="q", job="p"}"#);
     }
 }

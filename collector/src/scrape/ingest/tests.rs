@@ -111,6 +111,47 @@ fn a_series_counts_once_in_a_page() {
 }
 
 #[test]
+fn timestamps_may_come_and_go_with_a_series() {
+    let mut bench = Bench::new("");
+    let at = bench.time + 14_000;
+    // several samples of a series, each with its time
+    bench.scrape(&format!("a 1 {}\na 2 {at}\nb 3\n", at - 5000)).unwrap();
+    bench.scrape("a 4\nb 5\n").unwrap();
+    // now the series ends, as the last sample had no time of its own
+    bench.scrape("b 6\n").unwrap();
+    assert_eq!(bench.stored("a"), ["{} 1 2 4 -"]);
+    assert_eq!(bench.stored("b"), ["{} 3 5 6"]);
+    bench.scrape(&format!("a 7 {}\nb 8 {}\n", bench.time + 15_000, bench.time + 14_000)).unwrap();
+    bench.scrape("").unwrap();
+    assert_eq!(bench.stored("a"), ["{} 1 2 4 - 7"]);
+}
+
+#[test]
+fn all_samples_of_a_page_are_counted() {
+    let mut bench = Bench::new(
+        ", sample_limit: 3, metric_relabel_configs: [{source_labels: [__name__], regex: drop, action: drop}]",
+    );
+    bench.scrape("a 1\na 2\nb 3\ndrop 4\n").unwrap();
+    bench.scrape("a 1\nb 2\nc 3\nd 4\ndrop 5\ne 6\n").unwrap_err();
+    bench.scrape("a 1\na{b=\"1\",b=\"2\"} 2\nb 3\n").unwrap_err();
+    assert_eq!(bench.stored("scrape_samples_scraped"), ["{} 4 6 2"]);
+    assert_eq!(bench.stored("scrape_samples_post_metric_relabeling"), ["{} 3 5 1"]);
+    assert_eq!(bench.stored("scrape_series_added"), ["{} 2 1 0"]);
+    assert_eq!(bench.stored("e"), [""; 0]);
+}
+
+#[test]
+fn honoured_labels_may_be_empty() {
+    for (job, expected) in [("", "j h:1"), (", honor_labels: true", "j ")] {
+        let mut bench = Bench::new(job);
+        bench.scrape("m{instance=\"\",a=\"b\"} 1\n").unwrap();
+        let selection = bench.store.db().select(&[Matcher::equal(METRIC_NAME, "m")], 0, i64::MAX).unwrap();
+        let labels = &selection.labels()[0];
+        assert_eq!(format!("{} {}", labels.value("job"), labels.value("instance")), expected);
+    }
+}
+
+#[test]
 fn dropped_series_are_scraped_and_not_kept() {
     let mut bench = Bench::new(", metric_relabel_configs: [{source_labels: [__name__], regex: secret, action: drop}]");
     bench.scrape("secret 1\nopen 2\n").unwrap();
