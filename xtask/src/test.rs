@@ -87,7 +87,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         "This will use: cargo (crates.io), rustfmt and clippy; cargo-deny {CARGO_DENY} if it is missing (cargo install);"
     );
     println!(
-        "the real Prometheus and its exporters from Debian sid in the user's cache folder (apt-get download, no root)."
+        "the real Prometheus and its exporters from Debian sid, and other people's exporters, Redis and PostgreSQL from the"
+    );
+    println!(
+        "machine's own release, in the user's cache folder (apt-get download, no root, nothing is installed or started)."
     );
     let mut report = Report::default();
     report.part("format", |_| command::run(cargo().args(["fmt", "--all", "--check"])));
@@ -97,6 +100,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     deny(&mut report);
     report.part("build", |_| command::run(cargo().args(["build", "--release", "--workspace", "--bins"])));
     let peers = peers(&mut report);
+    let third_party = third_party(&mut report);
     let browser = browser(&mut report);
     report.part("tests", |report| {
         let mut tests = cargo();
@@ -106,6 +110,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         }
         if let Some(folder) = &peers {
             tests.env("FIREWATCH_PEERS", folder);
+        }
+        if let Some(folder) = &third_party {
+            tests.env("FIREWATCH_THIRD_PARTY", folder);
         }
         if let Some(browser) = browser {
             tests.env("FIREWATCH_BROWSER", browser);
@@ -174,21 +181,67 @@ fn user_cache() -> PathBuf {
 
 /// The real programs that tests compare with.
 fn peers(report: &mut Report) -> Option<PathBuf> {
-    let script = root().join("tests/bench/peers.sh");
+    const PART: &str = "comparison with the real programs";
     if !exists("apt-get") {
-        report.leave_out("comparison with the real programs", "there is no apt-get to fetch them with");
+        report.leave_out(PART, "there is no apt-get to fetch them with");
         return None;
     }
-    let output = Command::new("bash").arg(script).stderr(Stdio::inherit()).output();
-    let folder = output
-        .ok()
-        .filter(|o| o.status.success())
-        .map(|o| PathBuf::from(String::from_utf8_lossy(&o.stdout).trim().lines().last().unwrap_or_default()))
-        .filter(|path| path.is_dir());
+    let folder = fetched(report, "fetch the real programs", &[]);
     if folder.is_none() {
-        report.leave_out("comparison with the real programs", "they cannot be fetched from Debian sid");
+        report.leave_out(PART, "they cannot be fetched from Debian sid");
     }
     folder
+}
+
+/// Exporters of other people and the servers behind them.
+fn third_party(report: &mut Report) -> Option<PathBuf> {
+    const PART: &str = "third-party exporters, with Redis and PostgreSQL";
+    if !exists("apt-get") {
+        report.leave_out(PART, "there is no apt-get to fetch them with");
+        return None;
+    }
+    let folder = fetched(report, "fetch third-party exporters, Redis and PostgreSQL", &["--third-party"]);
+    let Some(bin) = &folder else {
+        report.leave_out(PART, "they cannot be fetched from the machine's package sources");
+        return None;
+    };
+    for (part, program) in [
+        ("the Redis exporter", "prometheus-redis-exporter"),
+        ("the PostgreSQL exporter", "prometheus-postgres-exporter"),
+        ("the MySQL exporter", "prometheus-mysqld-exporter"),
+        ("the MongoDB exporter", "prometheus-mongodb-exporter"),
+        ("the pushgateway", "prometheus-pushgateway"),
+    ] {
+        if !bin.join(program).exists() {
+            report.leave_out(part, "the machine's package sources do not have it");
+        }
+    }
+    if is_root() && !succeeds(Command::new("unshare").args(["--user", "--map-user=65534", "true"])) {
+        let reason = "it does not run as root, and this machine allows no user namespaces";
+        report.leave_out("the PostgreSQL exporter with a real server", reason);
+    }
+    folder
+}
+
+/// What `peers.sh` has fetched, if it could.
+fn fetched(report: &mut Report, part: &'static str, arguments: &[&str]) -> Option<PathBuf> {
+    let mut folder = None;
+    report.part(part, |_| {
+        let script = root().join("tests/bench/peers.sh");
+        let output = Command::new("bash").arg(script).args(arguments).stderr(Stdio::inherit()).output();
+        folder = output
+            .ok()
+            .filter(|o| o.status.success())
+            .map(|o| PathBuf::from(String::from_utf8_lossy(&o.stdout).trim().lines().last().unwrap_or_default()))
+            .filter(|path| path.is_dir());
+        // the caller says what is left out without it
+        Ok(())
+    });
+    folder
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// A browser for the page; installed where we may.

@@ -603,7 +603,7 @@ impl Reading<'_, '_> {
 
     /// Notes the line of a comment. Formats without lines have none.
     fn comment(&mut self, text: &[u8], line: Line) {
-        if text.is_empty() || self.expected(text).is_some() {
+        if text.is_empty() || self.expected(text, None).is_some() {
             return;
         }
         self.fresh();

@@ -14,6 +14,8 @@ pub struct Daemon {
     child: Child,
     log: PathBuf,
     name: String,
+    /// What it is asked to end by before it is killed.
+    farewell: Option<Signal>,
 }
 
 /// The built program of ours with this name.
@@ -73,18 +75,33 @@ impl Daemon {
     /// # Panics
     /// When it cannot be started.
     pub fn start(program: &Path, arguments: &[String], folder: &Path) -> Self {
+        Self::run(Command::new(program).args(arguments).current_dir(folder), folder)
+    }
+
+    /// Starts a program as `command` says, but for its output: that goes to a file in `folder`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run(command: &mut Command, folder: &Path) -> Self {
+        let program = Path::new(command.get_program()).to_owned();
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let log = folder.join(format!("{name}-{}.log", free_port()));
         let output = File::create(&log).expect("a log file");
-        let child = Command::new(program)
-            .args(arguments)
-            .current_dir(folder)
+        let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle"))
             .stderr(output)
             .spawn()
             .unwrap_or_else(|e| panic!("{}: {e}", program.display()));
-        Self { child, log, name }
+        Self { child, log, name, farewell: None }
+    }
+
+    /// Has it asked to end by a signal when it is dropped, and killed only if it takes longer than 10 s: for programs that leave
+    /// something behind when they are killed.
+    #[must_use]
+    pub fn ended_by(mut self, signal: Signal) -> Self {
+        self.farewell = Some(signal);
+        self
     }
 
     /// Waits until it answers `url` with status 200.
@@ -150,6 +167,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if let Some(signal) = self.farewell {
+            self.signal(signal);
+            let end = Instant::now() + Duration::from_secs(10);
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

@@ -2,17 +2,28 @@
 //! that play targets and receivers. Everything listens on loopback; what was started is killed when it is dropped.
 
 pub mod client;
+mod crowd;
 mod daemon;
 mod http;
+pub mod metric_family;
+mod name_server;
+mod page;
 mod prometheus;
 mod remote_write;
 mod servers;
+mod stub;
+mod third_party;
 
+pub use crowd::Crowd;
 pub use daemon::{Daemon, binary, eventually, free_port, peer};
 pub use http::{Answer, get, post, try_get};
+pub use name_server::{NameServer, record};
+pub use page::Page;
 pub use prometheus::Prometheus;
 pub use remote_write::{NativeHistogram, Series, send};
 pub use servers::{Receiver, Reply, Target};
+pub use stub::Stub;
+pub use third_party::ThirdParty;
 
 use serde_json::Value;
 

@@ -1,4 +1,7 @@
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
 
 use super::{Answer, Daemon, binary, free_port, peer, post};
 
@@ -18,6 +21,14 @@ impl Prometheus {
     /// # Panics
     /// When it does not start.
     pub fn start(program: &Path, folder: &Path, config: &str, more: &[&str]) -> Self {
+        Self::run(Command::new(program), folder, config, more)
+    }
+
+    /// The same with a command that was prepared: its environment, or a program that starts it.
+    ///
+    /// # Panics
+    /// As [`Prometheus::start`].
+    pub fn run(mut command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
         let port = free_port();
         let file = folder.join(format!("prometheus-{port}.yml"));
         std::fs::write(&file, config).expect("a configuration file");
@@ -28,7 +39,7 @@ impl Prometheus {
             "--web.enable-lifecycle".to_owned(),
         ];
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        let mut daemon = Daemon::start(program, &arguments, folder);
+        let mut daemon = Daemon::run(command.args(arguments).current_dir(folder), folder);
         let base = format!("http://127.0.0.1:{port}");
         daemon.wait_for(&format!("{base}/-/ready"));
         Self { base, config: file, daemon }
@@ -66,6 +77,21 @@ impl Prometheus {
     pub fn reload(&self, config: &str) -> Answer {
         self.write(config);
         post(&format!("{}/-/reload", self.base), &[], b"")
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.daemon.signal(signal);
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        self.daemon.output()
     }
 
     /// Asks it to end, and waits. Gives the exit code.

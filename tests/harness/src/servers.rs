@@ -4,6 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+/// The media type of pages in text 0.0.4.
+pub(crate) const TEXT: &str = "text/plain; version=0.0.4";
+
 /// How a [`Target`] answers.
 #[derive(Clone, Debug)]
 pub enum Reply {
@@ -21,6 +24,8 @@ pub enum Reply {
     Endless(u64),
     /// Not HTTP.
     Garbage,
+    /// These bytes, head and body, then the connection is closed.
+    Raw(Arc<[u8]>),
 }
 
 /// A scrape target whose answers the test decides. Its threads end with the test's process.
@@ -77,13 +82,16 @@ fn answer(mut stream: TcpStream, reply: &Reply, seen: &Mutex<Vec<String>>) {
             "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
         )
     };
-    const TEXT: &str = "text/plain; version=0.0.4";
     let text = match reply {
         Reply::Page(body) => page(TEXT, body.len(), body),
         Reply::Typed(kind, body) => page(kind, body.len(), body),
         Reply::Status(code) => format!("HTTP/1.1 {code} Fault\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
         Reply::CutShort(body) => page(TEXT, body.len() + 1000, body),
         Reply::Garbage => "this is no HTTP\r\n".to_owned(),
+        Reply::Raw(bytes) => {
+            let _ = stream.write_all(bytes);
+            return;
+        }
         Reply::Silence => {
             thread::sleep(Duration::from_secs(600));
             return;
@@ -105,7 +113,7 @@ fn answer(mut stream: TcpStream, reply: &Reply, seen: &Mutex<Vec<String>>) {
 }
 
 /// The head and body of a request.
-fn read_request(stream: &TcpStream) -> Option<(String, String)> {
+pub(crate) fn read_request(stream: &TcpStream) -> Option<(String, String)> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

@@ -3,37 +3,21 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use harness::{Daemon, Series, api, binary, encode, eventually, free_port, get, peer, send, value};
+use harness::{Daemon, Prometheus, Series, api, binary, encode, eventually, free_port, get, send, value};
 use serde_json::Value;
 
 struct Pair {
     ours: String,
     theirs: String,
-    _daemons: [Daemon; 2],
+    _servers: Vec<Prometheus>,
 }
 
 /// Both servers with the same configuration, or `None` without the real one.
 fn pair(folder: &Path, config: &str) -> Option<Pair> {
-    let real = peer("prometheus")?;
-    let file = folder.join("prometheus.yml");
-    std::fs::write(&file, config).unwrap();
-    let start = |program: &Path, name: &str| {
-        let port = free_port();
-        let arguments = [
-            format!("--config.file={}", file.display()),
-            format!("--storage.tsdb.path={}", folder.join(name).display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-            "--web.enable-remote-write-receiver".to_owned(),
-            "--enable-feature=promql-experimental-functions".to_owned(),
-        ];
-        let base = format!("http://127.0.0.1:{port}");
-        let mut daemon = Daemon::start(program, &arguments, folder);
-        daemon.wait_for(&format!("{base}/-/ready"));
-        (base, daemon)
-    };
-    let (ours, our_daemon) = start(&binary("collector"), "ours");
-    let (theirs, their_daemon) = start(&real, "theirs");
-    Some(Pair { ours, theirs, _daemons: [our_daemon, their_daemon] })
+    let more = ["--web.enable-remote-write-receiver", "--enable-feature=promql-experimental-functions"];
+    let servers = Prometheus::both(folder, config, &more);
+    let [ours, theirs] = &servers[..] else { return None };
+    Some(Pair { ours: ours.base.clone(), theirs: theirs.base.clone(), _servers: servers })
 }
 
 /// The label sets of a result, as text.
