@@ -1,5 +1,6 @@
 //! Looking for damage in the files of a database, and making good what can be.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    fn note(&mut self, fault: impl ToString) {
+    fn note(&mut self, fault: &dyn Display) {
         self.count += 1;
         if self.texts.len() < FAULTS {
             self.texts.push(fault.to_string());
@@ -138,14 +139,14 @@ fn check_block(files: &Files, path: &Path) -> (Option<BlockMeta>, Faults) {
     let block = match Block::open(files, path) {
         Ok(block) => Arc::new(block),
         Err(error) => {
-            faults.note(error);
+            faults.note(&error);
             return (meta, faults);
         }
     };
     let selection = match whole(&block) {
         Ok(selection) => selection,
         Err(error) => {
-            faults.note(error);
+            faults.note(&error);
             return (meta, faults);
         }
     };
@@ -155,11 +156,11 @@ fn check_block(files: &Files, path: &Path) -> (Option<BlockMeta>, Faults) {
     let stats = block.meta.stats;
     let series = selection.labels().len() as u64;
     if stats.num_series != series {
-        faults.note(format!("{series} series where its meta.json says {}", stats.num_series));
+        faults.note(&format!("{series} series where its meta.json says {}", stats.num_series));
     }
     // deleted samples are still counted in the meta
     if faults.count == 0 && !block.has_tombstones() && stats.num_samples != samples {
-        faults.note(format!("{samples} samples where its meta.json says {}", stats.num_samples));
+        faults.note(&format!("{samples} samples where its meta.json says {}", stats.num_samples));
     }
     (meta, faults)
 }
@@ -168,17 +169,17 @@ fn check_log(files: &Files, path: &Path, newest: bool) -> Result<CheckedLog, Fil
     let mut checked = CheckedLog { path: path.to_owned(), records: 0, faults: Faults::default() };
     let mut frames = Frames::open(files, path, *SEGMENT_MAGIC)?;
     if !frames.header && !newest {
-        checked.faults.note("the header is damaged");
+        checked.faults.note(&"the header is damaged");
     }
     while let Some(frame) = frames.next()? {
         match frame {
             Frame::Record(payload) => match record::decode(&payload, &mut |_| ()) {
                 Ok(()) => checked.records += 1,
-                Err(damaged) => checked.faults.note(format!("a record does not decode: {}", damaged.0)),
+                Err(damaged) => checked.faults.note(&format!("a record does not decode: {}", damaged.0)),
             },
-            Frame::Damaged { offset, bytes } => checked.faults.note(format!("{bytes} bytes from {offset} on")),
+            Frame::Damaged { offset, bytes } => checked.faults.note(&format!("{bytes} bytes from {offset} on")),
             Frame::Torn { .. } if newest => {}
-            Frame::Torn { offset, bytes } => checked.faults.note(format!("the end: {bytes} bytes from {offset} on")),
+            Frame::Torn { offset, bytes } => checked.faults.note(&format!("the end: {bytes} bytes from {offset} on")),
         }
     }
     Ok(checked)

@@ -145,7 +145,7 @@ fn honoured_labels_may_be_empty() {
     for (job, expected) in [("", "j h:1"), (", honor_labels: true", "j ")] {
         let mut bench = Bench::new(job);
         bench.scrape("m{instance=\"\",a=\"b\"} 1\n").unwrap();
-        let selection = bench.store.db().select(&[Matcher::equal(METRIC_NAME, "m")], 0, i64::MAX).unwrap();
+        let selection = bench.store.db().unwrap().select(&[Matcher::equal(METRIC_NAME, "m")], 0, i64::MAX).unwrap();
         let labels = &selection.labels()[0];
         assert_eq!(format!("{} {}", labels.value("job"), labels.value("instance")), expected);
     }
