@@ -15,16 +15,20 @@ pub fn parse_float(text: &str) -> Option<f64> {
     }
 }
 
-/// Shortest decimal digits of a finite, positive value: (digits, decimal point position), value = 0.DIGITS * 10^point.
+/// Shortest decimal digits of a finite, positive value: (digits, decimal point position), value = 0.DIGITS * 10^point. Of two texts
+/// that are equally short and near it is the even one, as in Go; the standard library takes the larger one.
 fn shortest_digits(value: f64, digits: &mut String) -> i32 {
-    let _ = write!(digits, "{value:e}");
-    let at = digits.find('e').expect("`{:e}` always has an exponent");
-    let exponent: i32 = digits[at + 1..].parse().expect("an integer exponent");
-    digits.truncate(at);
-    if digits.len() > 1 {
-        digits.remove(1); // the point
-    }
-    exponent + 1
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(value);
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().expect("an integer exponent");
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    digits.push_str(whole);
+    digits.push_str(fraction);
+    let zeros = digits.len() - digits.trim_start_matches('0').len();
+    digits.drain(..zeros);
+    digits.truncate(digits.trim_end_matches('0').len());
+    whole.len() as i32 - zeros as i32 + exponent
 }
 
 fn special(value: f64, out: &mut String) -> bool {
@@ -131,6 +135,13 @@ mod tests {
         check(1e20, "1e+20", "100000000000000000000");
         check(1e21, "1e+21", "1e+21");
         check(0.0001, "0.0001", "0.0001");
+        // two texts are equally near
+        check(8.0 + 1.0 / 65_536.0, "8.000015258789062", "8.000015258789062");
+        check(100_000_000_000_000.0 + 0.125, "1.0000000000000012e+14", "100000000000000.12");
+        check(1_658_206_780_088_563.0 + 0.25, "1.6582067800885632e+15", "1658206780088563.2");
+        check(f64::MIN_POSITIVE, "2.2250738585072014e-308", "2.2250738585072014e-308");
+        check(5e-324, "5e-324", "5e-324");
+        check(f64::MAX, "1.7976931348623157e+308", "1.7976931348623157e+308");
         check(1e-5, "1e-05", "0.00001");
         check(1.5e-7, "1.5e-07", "1.5e-07");
         check(1e-300, "1e-300", "1e-300");

@@ -104,7 +104,7 @@ fn wicked_targets_fail_alone_and_recover() {
     for (reply, expected) in [
         (Reply::Page("m{a=\"b\"} 1\nbroken{ 2\n".into()), "line 2, column "),
         (Reply::Page("m{a=\"b\"} one\n".into()), "line 1, column "),
-        (Reply::Status(503), "server returned HTTP status 503 Service Unavailable"),
+        (Reply::Status(503), "server returned HTTP status 503 Fault"),
         (Reply::CutShort("m{a=\"b\"} 2\n".into()), "end of file before message length reached"),
         (Reply::Silence, "context deadline exceeded"),
         (Reply::Endless(1 << 30), ""),
