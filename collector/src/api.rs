@@ -35,7 +35,7 @@ use crate::discovery::DiscoveryMetrics;
 use crate::notifications::Notifications;
 use crate::notifier::Notifier;
 use crate::query::Querier;
-use crate::rules::{RuleManager, RuleMetrics};
+use crate::rules::{RuleDurations, RuleManager};
 use crate::scrape::{Counter, ScrapeManager};
 use crate::storage::Store;
 
@@ -105,8 +105,8 @@ pub struct Server {
     pub scrapes: ScrapeManager,
     /// The rules.
     pub rules: RuleManager,
-    /// What rules count.
-    pub rule_metrics: Arc<RuleMetrics>,
+    /// How long they take.
+    pub rule_durations: Arc<RuleDurations>,
     /// The way to the Alertmanagers.
     pub notifier: Arc<Notifier>,
     /// The configuration in force.

@@ -211,7 +211,7 @@ impl Collector {
                 shutdown.clone(),
             ),
             rules: RuleManager::new(rule_options, shutdown.clone()),
-            rule_metrics: Arc::default(),
+            rule_durations: Arc::default(),
             notifier: Arc::new(Notifier::new(options.notifier, Arc::clone(&discovery), shutdown.clone())),
             discovery,
             notifications: Arc::new(Notifications::new(options.api.max_notifications_subscribers)),
@@ -398,7 +398,7 @@ impl RuleSetup {
             external_labels: config.global.external_labels.clone(),
             external_url: self.external_url.clone(),
             options: self.alerts,
-            metrics: Arc::clone(&server.rule_metrics),
+            durations: Arc::clone(&server.rule_durations),
         });
         server.rules.apply(groups, &config, &context);
         *server.config.write() = config;

@@ -14,6 +14,7 @@ pub use alerting::{Alert, AlertState, AlertingRule};
 pub use group::{LastEvaluation, Rule, RuleBody, RuleGroup};
 pub use manager::RuleManager;
 
+use crate::durations::Durations;
 use crate::notifier::Notifier;
 use crate::query::Querier;
 use crate::scrape::Counter;
@@ -33,8 +34,8 @@ pub struct RuleContext {
     pub external_url: String,
     /// Times of alerting.
     pub options: AlertOptions,
-    /// What rules count about themselves.
-    pub metrics: Arc<RuleMetrics>,
+    /// How long rules take.
+    pub durations: Arc<RuleDurations>,
 }
 
 /// Times of alerting (`--rules.alert.*`).
@@ -58,7 +59,7 @@ impl Default for AlertOptions {
     }
 }
 
-/// What rules count about themselves.
+/// What is counted of a group of rules, for as long as there is a group of its name in its file.
 #[derive(Debug, Default)]
 pub struct RuleMetrics {
     /// `prometheus_rule_evaluations_total`.
@@ -69,4 +70,45 @@ pub struct RuleMetrics {
     pub iterations: Counter,
     /// `prometheus_rule_group_iterations_missed_total`.
     pub missed: Counter,
+}
+
+/// How long rules take.
+#[derive(Debug, Default)]
+pub struct RuleDurations {
+    /// `prometheus_rule_evaluation_duration_seconds`: a rule.
+    pub(crate) rules: Durations,
+    /// `prometheus_rule_group_duration_seconds`: all rules of a group.
+    pub(crate) groups: Durations,
+}
+
+impl RuleMetrics {
+    /// Goes on from what was counted before a reload.
+    fn take_over(&self, old: &Self) {
+        let Self { evaluations, failures, iterations, missed } = old;
+        self.evaluations.add(evaluations.get());
+        self.failures.add(failures.get());
+        self.iterations.add(iterations.get());
+        self.missed.add(missed.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_before_a_reload_counts() {
+        let (old, new) = (RuleMetrics::default(), RuleMetrics::default());
+        let all = |metrics: &RuleMetrics| {
+            let RuleMetrics { evaluations, failures, iterations, missed } = metrics;
+            [evaluations.get(), failures.get(), iterations.get(), missed.get()]
+        };
+        old.evaluations.add(4);
+        old.failures.add(3);
+        old.iterations.add(2);
+        old.missed.add(1);
+        new.evaluations.inc();
+        new.take_over(&old);
+        assert_eq!(all(&new), [5, 3, 2, 1]);
+    }
 }

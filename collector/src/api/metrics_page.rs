@@ -11,6 +11,7 @@ use http::HeaderMap;
 use model::MetricType;
 
 use super::Server;
+use crate::rules::RuleGroup;
 
 /// `/metrics`
 pub(super) async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
@@ -176,29 +177,39 @@ fn scraping(server: &Server, page: &mut Page) {
 
 fn rules_and_alerts(server: &Server, page: &mut Page) {
     let groups = server.rules.groups();
-    let keys: Vec<String> = groups.iter().map(|g| format!("{};{}", g.file.display(), g.spec.name)).collect();
-    let mut per_group = |name: &str, help: &str, value: &dyn Fn(&crate::rules::RuleGroup) -> f64| {
-        let family = page.family(name, help, MetricType::Gauge);
+    let keys: Vec<String> = groups.iter().map(|g| g.key()).collect();
+    let mut per_group = |kind: MetricType, name: &str, help: &str, value: &dyn Fn(&RuleGroup) -> f64| {
+        let family = page.family(name, help, kind);
         for (group, key) in groups.iter().zip(&keys) {
             page.sample(family, &[("rule_group", key)], value(group));
         }
     };
-    per_group("prometheus_rule_group_interval_seconds", "The interval of a rule group.", &|g| g.interval.as_secs_f64());
-    per_group("prometheus_rule_group_rules", "The number of rules.", &|g| g.rules().len() as f64);
+    let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
+    let help = "The interval of a rule group.";
+    per_group(gauge, "prometheus_rule_group_interval_seconds", help, &|g| g.interval.as_secs_f64());
+    per_group(gauge, "prometheus_rule_group_rules", "The number of rules.", &|g| g.rules().len() as f64);
     let help = "The timestamp of the last rule group evaluation in seconds.";
-    per_group("prometheus_rule_group_last_evaluation_timestamp_seconds", help, &|g| g.last().time as f64 / 1000.0);
+    let name = "prometheus_rule_group_last_evaluation_timestamp_seconds";
+    per_group(gauge, name, help, &|g| g.last().time as f64 / 1000.0);
     let help = "The duration of the last rule group evaluation.";
-    per_group("prometheus_rule_group_last_duration_seconds", help, &|g| g.last().duration.as_secs_f64());
+    per_group(gauge, "prometheus_rule_group_last_duration_seconds", help, &|g| g.last().duration.as_secs_f64());
     let help = "The number of samples returned during the last rule group evaluation.";
-    per_group("prometheus_rule_group_last_evaluation_samples", help, &|g| g.last().samples as f64);
+    per_group(gauge, "prometheus_rule_group_last_evaluation_samples", help, &|g| g.last().samples as f64);
     let help = "The total number of rule evaluations.";
-    page.counter("prometheus_rule_evaluations_total", help, &[], server.rule_metrics.evaluations.get() as f64);
+    per_group(counter, "prometheus_rule_evaluations_total", help, &|g| g.metrics.evaluations.get() as f64);
     let help = "The total number of rule evaluation failures.";
-    page.counter("prometheus_rule_evaluation_failures_total", help, &[], server.rule_metrics.failures.get() as f64);
+    per_group(counter, "prometheus_rule_evaluation_failures_total", help, &|g| g.metrics.failures.get() as f64);
     let help = "The total number of scheduled rule group evaluations, whether executed or missed.";
-    page.counter("prometheus_rule_group_iterations_total", help, &[], server.rule_metrics.iterations.get() as f64);
+    per_group(counter, "prometheus_rule_group_iterations_total", help, &|g| g.metrics.iterations.get() as f64);
     let help = "The total number of rule group evaluations missed due to slow rule group evaluation.";
-    page.counter("prometheus_rule_group_iterations_missed_total", help, &[], server.rule_metrics.missed.get() as f64);
+    per_group(counter, "prometheus_rule_group_iterations_missed_total", help, &|g| g.metrics.missed.get() as f64);
+    let durations = &server.rule_durations;
+    let help = "The duration for a rule to execute.";
+    let family = page.family("prometheus_rule_evaluation_duration_seconds", help, MetricType::Summary);
+    page.summary(family, &[], durations.rules.summary(&[0.5, 0.9, 0.99]));
+    let help = "The duration of rule group evaluations.";
+    let family = page.family("prometheus_rule_group_duration_seconds", help, MetricType::Summary);
+    page.summary(family, &[], durations.groups.summary(&[0.01, 0.05, 0.5, 0.9, 0.99]));
 
     let notifier = server.notifier.metrics();
     let (waiting, capacity) = server.notifier.queue();

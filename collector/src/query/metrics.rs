@@ -1,20 +1,15 @@
 //! What the query engine counts about itself, with upstream's names where it has them.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::metrics::{Page, Quantile, SummaryValue};
+use common::metrics::Page;
 use model::MetricType;
-use parking_lot::Mutex;
 use promql::QueryError;
 
 use super::Querier;
+use crate::durations::Durations;
 use crate::query_log::QueryTimings;
 use crate::scrape::Counter;
-
-/// Quantiles of durations are about so many queries, and no older ones than that, as upstream's are.
-const RECENT: usize = 500;
-const RECENT_TIME: Duration = Duration::from_secs(600);
 
 /// The parts of answering a query that upstream measures.
 const PARTS: [&str; 4] = ["inner_eval", "prepare_time", "queue_time", "result_sort"];
@@ -29,7 +24,7 @@ pub(crate) struct EngineMetrics {
     /// Samples that queries have loaded, and read.
     pub(crate) loaded: Counter,
     pub(crate) read: Counter,
-    durations: [Mutex<Durations>; PARTS.len()],
+    durations: [Durations; PARTS.len()],
     refusals: [Counter; REASONS.len()],
 }
 
@@ -38,36 +33,6 @@ const REASONS: [&str; 7] = ["canceled", "memory", "memory_total", "queue", "samp
 
 /// Why the queue turns a query away.
 pub(crate) const QUEUE: &str = "queue";
-
-#[derive(Debug, Default)]
-struct Durations {
-    count: u64,
-    sum: f64,
-    recent: VecDeque<(Instant, f64)>,
-}
-
-impl Durations {
-    fn note(&mut self, seconds: f64) {
-        self.count += 1;
-        self.sum += seconds;
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((Instant::now(), seconds));
-    }
-
-    fn summary(&self) -> SummaryValue {
-        let recent = self.recent.iter().filter(|(at, _)| at.elapsed() < RECENT_TIME);
-        let mut seconds: Vec<f64> = recent.map(|(_, seconds)| *seconds).collect();
-        seconds.sort_by(f64::total_cmp);
-        let quantile = |quantile: f64| {
-            let at = (quantile * seconds.len() as f64).ceil() as usize;
-            Quantile { quantile, value: seconds.get(at.saturating_sub(1)).copied().unwrap_or(f64::NAN) }
-        };
-        let quantiles = [0.5, 0.9, 0.99].map(quantile).to_vec();
-        SummaryValue { quantiles, count: self.count, sum: self.sum, created: None }
-    }
-}
 
 impl EngineMetrics {
     /// A query has been evaluated, or has failed.
@@ -79,7 +44,7 @@ impl EngineMetrics {
                 // not apart from the evaluation here
                 _ => Duration::ZERO,
             };
-            durations.lock().note(duration.as_secs_f64());
+            durations.observe(duration);
         }
     }
 
@@ -117,7 +82,7 @@ impl Querier {
         page.gauge("prometheus_engine_queries_concurrent_max", help, &[], self.queue().places() as f64);
         let family = page.family("prometheus_engine_query_duration_seconds", "Query timings.", MetricType::Summary);
         for (part, durations) in PARTS.iter().zip(&metrics.durations) {
-            page.summary(family, &[("slice", part)], durations.lock().summary());
+            page.summary(family, &[("slice", part)], durations.summary(&[0.5, 0.9, 0.99]));
         }
         let help = "The total number of samples loaded by all queries.";
         page.counter("prometheus_engine_query_samples_total", help, &[], metrics.loaded.get() as f64);
@@ -150,19 +115,6 @@ impl Querier {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_summed_up() {
-        let mut durations = Durations::default();
-        assert!(durations.summary().quantiles.iter().all(|q| q.value.is_nan()));
-        (1..=100).for_each(|n| durations.note(f64::from(n)));
-        let summary = durations.summary();
-        assert_eq!((summary.count, summary.sum), (100, 5050.0));
-        let values: Vec<f64> = summary.quantiles.iter().map(|q| q.value).collect();
-        assert_eq!(values, [50.0, 90.0, 99.0]);
-        (0..RECENT).for_each(|_| durations.note(7.0));
-        assert_eq!((durations.summary().quantiles[0].value, durations.recent.len()), (7.0, RECENT));
-    }
 
     /// A reason without a counter would be lost.
     #[test]

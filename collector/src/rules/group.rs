@@ -8,9 +8,9 @@ use model::{Labels, METRIC_NAME, STALE_NAN, Timestamp};
 use parking_lot::Mutex;
 use tsdb::{HistogramSample, SeriesRef};
 
-use super::RuleContext;
 use super::alerting::{Alert, AlertingRule, Surroundings};
 use super::file::{GroupSpec, RuleKind, RuleSpec};
+use super::{RuleContext, RuleMetrics};
 use crate::query::{QuerySample, QueryValue};
 use crate::query_log::Origin;
 use crate::storage::Refusals;
@@ -26,6 +26,8 @@ pub struct RuleGroup {
     pub interval: model::Duration,
     /// How far in the past rules are evaluated.
     pub query_offset: model::Duration,
+    /// What is counted of it.
+    pub metrics: RuleMetrics,
     rules: Vec<Mutex<Rule>>,
     last: Mutex<LastEvaluation>,
     /// Series of rules that are gone, to be marked as ended at the next evaluation.
@@ -97,6 +99,7 @@ impl RuleGroup {
             interval: spec.interval.unwrap_or(default_interval),
             query_offset: spec.query_offset.unwrap_or(default_offset),
             rules: spec.rules.iter().cloned().map(|rule| Mutex::new(Rule::new(rule))).collect(),
+            metrics: RuleMetrics::default(),
             last: Mutex::default(),
             orphans: Mutex::default(),
             spec,
@@ -118,15 +121,20 @@ impl RuleGroup {
         self.spec == other.spec && self.interval == other.interval && self.query_offset == other.query_offset
     }
 
+    /// What tells it from all others, in metrics too: `file;name`.
+    pub fn key(&self) -> String {
+        format!("{};{}", self.file.display(), self.spec.name)
+    }
+
     /// A number that is the same for the same group in every run: what spreads evaluations over the interval.
     pub(super) fn hash(&self) -> u64 {
-        let key = format!("{};{}", self.file.display(), self.spec.name);
-        xxhash_rust::xxh3::xxh3_64(key.as_bytes())
+        xxhash_rust::xxh3::xxh3_64(self.key().as_bytes())
     }
 
     /// Takes over the state of rules that also stood in the group before a reload.
     pub(super) fn take_over(&self, old: &Self) {
         *self.last.lock() = old.last();
+        self.metrics.take_over(&old.metrics);
         let mut taken = vec![false; old.rules.len()];
         for rule in &self.rules {
             let mut rule = rule.lock();
@@ -157,20 +165,23 @@ impl RuleGroup {
         let mut samples = 0;
         for rule in &self.rules {
             let rule_started = Instant::now();
-            context.metrics.evaluations.inc();
+            self.metrics.evaluations.inc();
             let result = self.evaluate_rule(rule, context, time);
             if let Err(error) = &result {
-                context.metrics.failures.inc();
+                self.metrics.failures.inc();
                 tracing::warn!(file = %self.file.display(), group = %self.spec.name, name = %rule.lock().spec().name(), err = %error, "Evaluating rule failed");
             }
             let mut rule = rule.lock();
             rule.last_time = time;
             rule.last_duration = rule_started.elapsed();
+            context.durations.rules.observe(rule.last_duration);
             rule.health = Some(result.map(|count| samples += count));
         }
         self.end_orphans(context, time - self.query_offset.millis());
-        context.metrics.iterations.inc();
-        *self.last.lock() = LastEvaluation { time, duration: started.elapsed(), samples };
+        self.metrics.iterations.inc();
+        let duration = started.elapsed();
+        context.durations.groups.observe(duration);
+        *self.last.lock() = LastEvaluation { time, duration, samples };
     }
 
     fn evaluate_rule(&self, rule: &Mutex<Rule>, context: &RuleContext, time: Timestamp) -> Result<usize, String> {

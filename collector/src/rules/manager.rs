@@ -132,7 +132,7 @@ async fn run(
         }
         let planned = due;
         due = due_after(due, now_millis(), interval);
-        context.metrics.missed.add(((due - planned) / interval).max(0).unsigned_abs());
+        group.metrics.missed.add(((due - planned) / interval).max(0).unsigned_abs());
         let (work, with) = (Arc::clone(&group), Arc::clone(&context));
         let time = due;
         let first = !restored;
@@ -144,7 +144,7 @@ async fn run(
         });
         if let Err(fault) = evaluation.await {
             tracing::error!(group = %group.spec.name, %fault, "a rule evaluation panicked");
-            context.metrics.failures.inc();
+            group.metrics.failures.inc();
         }
         restored = true;
         due += interval;

@@ -33,7 +33,8 @@ pub fn labels_of_typed(series: &[u8], metric_type: MetricType) -> Result<Labels,
     };
     let Some(number) = labels.get(name).and_then(parse_float) else { return Ok(labels) };
     let mut text = String::new();
-    push_float(number, &mut text);
+    // a zero has no sign there
+    push_float(number + 0.0, &mut text);
     if labels.value(name) == text {
         return Ok(labels);
     }
@@ -220,6 +221,7 @@ mod tests {
             (r#"h_bucket{le="1e3"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="1000.0"}"#),
             (r#"h_bucket{le="0.50"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="0.5"}"#),
             (r#"h_bucket{le="Inf"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="+Inf"}"#),
+            (r#"h_bucket{le="-0"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="0.0"}"#),
             (r#"h_bucket{le="x"}"#, MetricType::Histogram, r#"{__name__="h_bucket", le="x"}"#),
             (r#"h_bucket{le="1"}"#, MetricType::Gauge, r#"{__name__="h_bucket", le="1"}"#),
             (r#"s{quantile="1"}"#, MetricType::Summary, r#"{__name__="s", quantile="1.0"}"#),

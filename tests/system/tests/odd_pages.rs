@@ -137,7 +137,7 @@ const TEXT: &[&str] = &[
     "a 1\n# TYPE a counter\n# HELP a late\n",
     "# TYPE a counter\na 1\n# TYPE a gauge\na{b=\"c\"} 2\n",
     "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2.50\"} 1\nh_bucket{le=\"1e6\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_bucket{le=\"x\"} 2\nh_sum 1\nh_count 2\n",
-    "# TYPE h histogram\nh_bucket{le=\"Inf\"} 1\nh_bucket{le=\"inf\"} 2\nh_bucket{le=\"0x10\"} 4\nh_bucket{le=\"NaN\"} 6\n",
+    "# TYPE h histogram\nh_bucket{le=\"Inf\"} 1\nh_bucket{le=\"inf\"} 2\nh_bucket{le=\"-0\"} 3\nh_bucket{le=\"0x10\"} 4\nh_bucket{le=\"NaN\"} 6\n",
     "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"1.0\"} 2\n",
     "# TYPE s summary\ns{quantile=\"0\"} 1\ns{quantile=\"0.50\"} NaN\ns{quantile=\"1\"} 1\ns{le=\"1\"} 1\ns_sum 1\n",
     "# TYPE g gauge\ng{le=\"1\",quantile=\"1\"} 1\n",
