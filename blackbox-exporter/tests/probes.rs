@@ -17,6 +17,8 @@ struct Case {
     expected: &'static [(&'static str, &'static str)],
     /// Whether the real exporter must say the same.
     compare: bool,
+    /// A family that only the real one has.
+    lacking: Option<&'static str>,
 }
 
 fn case(
@@ -25,13 +27,19 @@ fn case(
     success: bool,
     expected: &'static [(&'static str, &'static str)],
 ) -> Case {
-    Case { module, target: target.to_string(), success, expected, compare: true }
+    Case { module, target: target.to_string(), success, expected, compare: true, lacking: None }
 }
 
 impl Case {
     /// The real exporter does not have this, or says something else that docs/blackbox-exporter.md names.
     fn ours_alone(mut self) -> Self {
         self.compare = false;
+        self
+    }
+
+    /// The real exporter says the same and has this family beside, as docs/blackbox-exporter.md names.
+    fn without(mut self, family: &'static str) -> Self {
+        self.lacking = Some(family);
         self
     }
 }
@@ -65,6 +73,7 @@ async fn run(config: &str, cases: Vec<Case>) {
                 theirs
                     .keys()
                     .filter(|name| !ours.contains_key(*name))
+                    .filter(|name| case.lacking.is_none_or(|family| !name.starts_with(family)))
                     .map(|name| format!("{path}: only theirs has {name}")),
             );
         }
@@ -696,11 +705,11 @@ modules:
                 true,
                 &[("probe_http_version", "3"), ("probe_http_ssl", "1"), ("probe_http_uncompressed_body_length", "5")],
             )
-            .ours_alone(),
-            case("post", format!("https://{right}/"), true, &[]).ours_alone(),
-            case("h3", format!("https://{expired}/"), false, &[]).ours_alone(),
+            .without("probe_tls_cipher_info"),
+            case("post", format!("https://{right}/"), true, &[]).without("probe_tls_cipher_info"),
+            case("h3", format!("https://{expired}/"), false, &[]),
             case("h3", format!("http://{right}/"), false, &[]).ours_alone(),
-            case("h3", format!("https://{}/", silent.local_addr().unwrap()), false, &[]).ours_alone(),
+            case("h3", format!("https://{}/", silent.local_addr().unwrap()), false, &[]),
         ],
     )
     .await;
