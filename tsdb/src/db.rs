@@ -111,8 +111,7 @@ impl Db {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
-        let ask = if matchers.is_empty() { Ask::Values(name) } else { Ask::ValuesOf(name, matchers) };
-        Ok(self.engine.ask_indexes(ask, min_time, max_time, limit))
+        Ok(self.engine.ask_indexes(Ask::values(name, matchers), min_time, max_time, limit))
     }
 
     /// Exemplars in the range of series that satisfy one of the sets of matchers, series in label order.

@@ -296,7 +296,12 @@ pub(crate) enum Ask<'a> {
     ValuesOf(&'a str, &'a [Matcher]),
 }
 
-impl Ask<'_> {
+impl<'a> Ask<'a> {
+    /// Values of a label, of the series that satisfy all matchers if there are any.
+    pub(crate) fn values(name: &'a str, matchers: &'a [Matcher]) -> Self {
+        if matchers.is_empty() { Self::Values(name) } else { Self::ValuesOf(name, matchers) }
+    }
+
     pub(crate) fn of<I: LabelIndex>(self, index: &I) -> Result<Vec<String>, I::Error> {
         match self {
             Self::Names => index.names(),

@@ -136,13 +136,7 @@ impl Opening {
         let Self { dir, options, lock, view: BlocksView { blocks, damaged, counters, progress, .. } } = self;
         let files = options.files.clone();
         let began = Instant::now();
-        let bounds = Bounds {
-            min_time: Timestamp::MAX,
-            max_time: Timestamp::MIN,
-            min_valid: Timestamp::MIN,
-            window: options.out_of_order_window,
-            block_range: options.min_block_duration,
-        };
+        let bounds = Bounds::empty(options.out_of_order_window, options.min_block_duration);
         let (wal_dir, head_dir) = (dir.join("wal"), dir.join("head"));
         files.create_dir(&wal_dir)?;
         files.create_dir(&head_dir)?;
@@ -227,8 +221,7 @@ impl BlocksView {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Answer {
-        let ask = if matchers.is_empty() { Ask::Values(name) } else { Ask::ValuesOf(name, matchers) };
-        self.ask(ask, min_time, max_time, limit)
+        self.ask(Ask::values(name, matchers), min_time, max_time, limit)
     }
 
     /// How far the reading of the log is.

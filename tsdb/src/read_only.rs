@@ -71,13 +71,7 @@ impl ReadOnlyDb {
 
     fn read_log(files: &Files, dir: &Path, counters: &Counters) -> Result<Replayed, FileError> {
         let options = Options::default();
-        let bounds = Bounds {
-            min_time: Timestamp::MAX,
-            max_time: Timestamp::MIN,
-            min_valid: Timestamp::MIN,
-            window: options.out_of_order_window,
-            block_range: options.min_block_duration,
-        };
+        let bounds = Bounds::empty(options.out_of_order_window, options.min_block_duration);
         let groups = Groups::new(bounds, SpillArea::heap_only());
         let state = Replayed::new(groups, ExemplarStore::new(0));
         if !dir.is_dir() {

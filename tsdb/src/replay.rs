@@ -218,13 +218,7 @@ mod tests {
         let mut record = RecordBuilder::default();
         record.row(1000, &[7], &[1.0], None);
         writer.append(&record.bytes, record.max_time).unwrap();
-        let bounds = Bounds {
-            min_time: Timestamp::MAX,
-            max_time: Timestamp::MIN,
-            min_valid: Timestamp::MIN,
-            window: 0,
-            block_range: 1000,
-        };
+        let bounds = Bounds::empty(0, 1000);
         let area = SpillArea::open(&files, &dir.path().join("head")).unwrap();
         let counters = Counters::default();
         let state = Replayed::new(Groups::new(bounds, area), ExemplarStore::new(0));

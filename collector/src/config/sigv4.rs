@@ -4,7 +4,7 @@ use common::http::client::AwsSettings;
 use common::secret::Secret;
 
 use super::Base;
-use super::keys::{Section, flag, text};
+use super::keys::{Section, Settings, flag, text};
 
 /// Service that requests are signed for unless the section names one: Amazon's Prometheus.
 const DEFAULT_SERVICE: &str = "aps";
@@ -42,17 +42,23 @@ impl SigV4 {
                 "must provide a AWS SigV4 Access key and Secret Key if credentials are specified in the SigV4 config",
             );
         }
-        let text = |key| section.text(key).to_owned();
-        let settings = AwsSettings {
+        let service = if section.has("service_name") { section.text("service_name") } else { DEFAULT_SERVICE };
+        Ok(Self { settings: section.aws(), service: service.to_owned() })
+    }
+}
+
+impl Settings {
+    /// Who signs for Amazon, by the keys that all sections about that have in common; of those a section lacks, nothing is set.
+    pub(crate) fn aws(&self) -> AwsSettings {
+        let text = |key| self.text(key).to_owned();
+        AwsSettings {
             region: text("region"),
             access_key: text("access_key"),
             secret_key: Secret::new(text("secret_key")),
             profile: text("profile"),
             role_arn: text("role_arn"),
             external_id: text("external_id"),
-            fips_token_service: section.flag("use_fips_sts_endpoint"),
-        };
-        let service = if section.has("service_name") { text("service_name") } else { DEFAULT_SERVICE.to_owned() };
-        Ok(Self { settings, service })
+            fips_token_service: self.flag("use_fips_sts_endpoint"),
+        }
     }
 }

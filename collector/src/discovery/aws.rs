@@ -1,7 +1,6 @@
 //! Amazon's services: what their mechanisms share, and `aws_sd_configs`, which is all of them by role.
 
-use common::http::client::{AwsSettings, AwsSigner, HttpClientConfig, aws_domain};
-use common::secret::Secret;
+use common::http::client::{AwsSigner, HttpClientConfig, aws_domain};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Request};
 use serde_json::Value;
@@ -42,16 +41,6 @@ pub(super) fn start(settings: &Settings, slot: Slot, tasks: &mut JoinSet<()>) ->
 
 impl Service {
     pub(super) fn new(settings: &Settings, name: &'static str) -> Result<Self, String> {
-        let text = |key| settings.text(key).to_owned();
-        let own = AwsSettings {
-            region: text("region"),
-            access_key: text("access_key"),
-            secret_key: Secret::new(text("secret_key")),
-            profile: text("profile"),
-            role_arn: text("role_arn"),
-            external_id: text("external_id"),
-            fips_token_service: false,
-        };
         // keys are asked for without what the service itself may want
         let config =
             HttpClientConfig { tls_config: settings.http_client.tls_config.clone(), ..HttpClientConfig::default() };
@@ -62,7 +51,7 @@ impl Service {
             0 => 80,
             port => port,
         };
-        Ok(Self { api: Api::new(settings)?, signer: AwsSigner::new(own, client), endpoint, name, port })
+        Ok(Self { api: Api::new(settings)?, signer: AwsSigner::new(settings.aws(), client), endpoint, name, port })
     }
 
     pub(super) async fn region(&self) -> Result<String, String> {

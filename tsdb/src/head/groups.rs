@@ -38,6 +38,13 @@ pub(crate) struct Bounds {
     pub(crate) block_range: i64,
 }
 
+impl Bounds {
+    /// Those of a head without samples.
+    pub(crate) fn empty(window: i64, block_range: i64) -> Self {
+        Self { min_time: Timestamp::MAX, max_time: Timestamp::MIN, min_valid: Timestamp::MIN, window, block_range }
+    }
+}
+
 /// What a transaction goes by from its first sample to its commit, as upstream's appenders do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {

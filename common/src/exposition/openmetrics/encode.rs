@@ -2,6 +2,7 @@ use model::{BUCKET_LABEL, MetricType, QUANTILE_LABEL, Timestamp, escape_label_va
 
 use crate::exposition::EscapingScheme;
 use crate::exposition::number::push_value;
+use crate::exposition::series_text::push_label;
 use crate::exposition::text::LabelWriter;
 use crate::metrics::{Exemplar, Families, Family, HistogramValue, Sample, SummaryValue, Value};
 
@@ -161,16 +162,7 @@ fn push_end(timestamp: Option<Timestamp>, exemplar: Option<&Exemplar>, out: &mut
             if at > 0 {
                 out.push(',');
             }
-            if model::is_legacy_label_name(name) {
-                out.push_str(name);
-            } else {
-                out.push('"');
-                escape_label_value(name, out);
-                out.push('"');
-            }
-            out.push_str("=\"");
-            escape_label_value(value, out);
-            out.push('"');
+            push_label(name, value, out);
         }
         out.push_str("} ");
         push_float(exemplar.value, out);
