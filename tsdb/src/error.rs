@@ -4,6 +4,7 @@ use std::{fmt, io};
 use model::Timestamp;
 
 use crate::SeriesRef;
+use crate::version::NewerFormat;
 
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,11 @@ impl FileError {
     /// For `map_err`: names the action and the path.
     pub(crate) fn at(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { action, path: path.as_ref().to_owned(), source }
+    }
+
+    /// Whether the file has been written by a newer version of this program, which can go on with it.
+    pub(crate) fn is_newer_format(&self) -> bool {
+        self.source.get_ref().is_some_and(|source| source.is::<NewerFormat>())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::head::{Bounds, Group, Groups, HistogramSeries, ImageFiles, SeriesInde
 use crate::metrics::Counters;
 use crate::replay::Replayed;
 use crate::sample::Exemplar;
+use crate::version::LENGTH_FOLLOWS;
 use crate::wal::{self, Frame, Frames, Known, RecordBuilder, Segment, record, record_header};
 
 const MAGIC: [u8; 8] = *b"FWHEAD\x00\x01";
@@ -243,7 +244,8 @@ impl<'a> ImageWriter<'a> {
     }
 }
 
-/// Reads the newest image, if there is one that can be used: the head, and what of the log it stands for. `blocks` are the ranges of
+/// Reads the newest image, if there is one that can be used: the head, and what of the log it stands for. One of a newer format is an
+/// error, and stays. `blocks` are the ranges of
 /// the blocks, ends not included; `new` gives an empty head. What is of no use any more is removed.
 pub(crate) fn load(
     files: &Files,
@@ -267,13 +269,16 @@ pub(crate) fn load(
             Err(Damaged("the log behind the image").in_file(&path))
         }
     };
-    Ok(read()
-        .inspect_err(|error| {
+    match read() {
+        Ok(read) => Ok(Some(read)),
+        Err(ReadError::File(error)) if error.is_newer_format() => Err(error),
+        Err(error) => {
             tracing::warn!(%error, "an image of the head cannot be used, the whole log is read");
             counters.images_refused.add(1);
             files.remove_quietly(&path);
-        })
-        .ok())
+            Ok(None)
+        }
+    }
 }
 
 fn read(
@@ -309,6 +314,8 @@ fn read(
                 ended = true;
                 Ok(())
             }
+            // of a newer minor version
+            LENGTH_FOLLOWS.. => continue,
             _ => Err(Damaged("a part of unknown kind")),
         };
         outcome.map_err(|e| e.in_file(path))?;

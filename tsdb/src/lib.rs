@@ -36,6 +36,7 @@ mod select;
 mod status;
 mod tombstones;
 mod verify;
+mod version;
 mod wal;
 mod worker;
 

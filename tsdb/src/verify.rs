@@ -198,8 +198,8 @@ pub struct RepairedBlock {
     pub moved_to: PathBuf,
 }
 
-/// Puts a block with what can be read in the place of each damaged one, and those into a folder of their own. The log needs no repair:
-/// whoever opens the database leaves out what is damaged of it.
+/// Puts a block with what can be read in the place of each damaged one, and those into a folder of their own. Blocks of a newer
+/// format are not touched. The log needs no repair: whoever opens the database leaves out what is damaged of it.
 ///
 /// # Errors
 /// When another process has the database open, or a file cannot be written; what has been done stays done.
@@ -210,7 +210,8 @@ pub fn repair(dir: impl AsRef<Path>) -> Result<Vec<RepairedBlock>, RepairError> 
     let _lock = DirLock::acquire(&dir)?;
     let mut repaired = Vec::new();
     for (ulid, path) in folders {
-        if check_block(files, &path).1.count == 0 {
+        let newer = matches!(BlockMeta::read(files, &path), Err(ReadError::File(e)) if e.is_newer_format());
+        if newer || check_block(files, &path).1.count == 0 {
             continue;
         }
         let salvaged = salvage(files, &path, Ulid::new(options.clock.now()))?;

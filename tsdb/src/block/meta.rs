@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::Ulid;
 use crate::error::{Damaged, FileError, ReadError};
 use crate::files::Files;
+use crate::version::NewerFormat;
 
 /// The version this program writes, and the only one it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -72,6 +73,16 @@ impl Compaction {
     }
 }
 
+/// The version, if it is a newer one; then no other field need be as we know it.
+fn newer(bytes: &[u8]) -> Option<NewerFormat> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Version { version: major } = serde_json::from_slice(bytes).ok()?;
+    (major > VERSION).then_some(NewerFormat { major, known: VERSION })
+}
+
 /// A block that another one replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,6 +99,10 @@ impl BlockMeta {
     pub(crate) fn read(files: &Files, dir: &Path) -> Result<Self, ReadError> {
         let path = dir.join(FILE);
         let bytes = files.read(&path).map_err(FileError::at("read", &path))?;
+        // the other files are not looked at before this says what they are
+        if let Some(newer) = newer(&bytes) {
+            return Err(newer.in_file(&path).into());
+        }
         Self::parse(&bytes).map_err(|e| e.in_file(&path))
     }
 

@@ -235,12 +235,18 @@ impl Groups {
         Err(if time < min_valid { AppendError::OutOfBounds } else { AppendError::OutOfOrder })
     }
 
-    /// Whether a row takes the fast path.
-    fn next_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<u32> {
+    /// The group that takes a row on the fast path, if there is one. `fits` compares the row with the group's layout.
+    fn next_row(
+        &self,
+        time: Timestamp,
+        series: &[u32],
+        limits: Limits,
+        fits: impl FnOnce(&Group, Timestamp, &[u32]) -> bool,
+    ) -> Option<u32> {
         let Home::At(group, 0) = self.home(*series.first()?) else { return None };
         let fits = time >= limits.min_valid.max(self.bounds.min_valid)
             && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late))
-            && self.group(group)?.is_next_row(time, series);
+            && fits(self.group(group)?, time, series);
         fits.then_some(group)
     }
 
@@ -255,7 +261,7 @@ impl Groups {
         transaction: u64,
         mut refuse: impl FnMut(usize, AppendError),
     ) {
-        if let Some(group) = self.next_row(time, series, limits) {
+        if let Some(group) = self.next_row(time, series, limits, Group::may_begin_row) {
             let recent = self.group(group).is_some_and(|g| g.max_time() >= self.recent());
             if !recent {
                 series.iter().for_each(|s| self.pin(*s, transaction));
@@ -284,7 +290,7 @@ impl Groups {
         starts: Option<&[Timestamp]>,
         limits: Limits,
     ) -> RowOutcome {
-        if let Some(group) = self.next_row(time, series, limits)
+        if let Some(group) = self.next_row(time, series, limits, Group::is_next_row)
             && let Some(Some(g)) = self.groups.get_mut(group as usize)
         {
             g.push_row(time, values, starts);

@@ -6,6 +6,7 @@ use model::Timestamp;
 use crate::error::FileError;
 use crate::files::{Files, StoreFile};
 use crate::opening::ReplayProgress;
+use crate::version::{HEADER_WITH_CHECKSUM, Header, read_header};
 use crate::wal::record::{self, Section};
 use crate::wal::writer::Segment;
 use crate::wal::{
@@ -239,10 +240,15 @@ impl Frames {
         let len = file.len().map_err(FileError::at("read", path))?;
         let mut frames =
             Self { path: path.to_owned(), file, len, offset: 0, header: false, window: Vec::new(), window_start: 0 };
-        // a damaged header costs nothing: the name has the number, and records are found by their magic
-        if frames.peek(0, SEGMENT_HEADER)?.is_some_and(|h| h.starts_with(&magic)) {
-            frames.offset = SEGMENT_HEADER as u64;
-            frames.header = true;
+        let start = frames.peek(0, HEADER_WITH_CHECKSUM.min(len as usize))?.unwrap_or_default();
+        match read_header(start, magic) {
+            Header::Known => {
+                frames.offset = SEGMENT_HEADER as u64;
+                frames.header = true;
+            }
+            Header::Newer(newer) => return Err(newer.in_file(path)),
+            // costs nothing: the name has the number, and records are found by their magic
+            Header::Damaged => {}
         }
         Ok(frames)
     }

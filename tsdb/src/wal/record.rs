@@ -11,6 +11,7 @@
 //! 6 tombstones  as in the block's file
 //! 7 flushed     time (zigzag): samples before it are in blocks, but for those that follow in this record as out of order
 //! 8 end         nothing: the last record of a checkpoint
+//! 64..          of a newer minor version: length, bytes
 //! ```
 //! Series of a row: their number, then runs of consecutive numbers until all are there: zigzag(first - end of the run
 //! before), length.
@@ -24,6 +25,7 @@ use crate::error::Damaged;
 use crate::head::{put_change, take_change};
 use crate::sample::Exemplar;
 use crate::tombstones::Tombstones;
+use crate::version::LENGTH_FOLLOWS;
 
 const SERIES: u8 = 1;
 const ROW: u8 = 2;
@@ -303,6 +305,10 @@ pub(crate) fn decode(payload: &[u8], each: &mut dyn FnMut(Section)) -> Result<()
             TOMBSTONES => Section::Tombstones(Tombstones::decode(&mut reader)?),
             FLUSHED => Section::Flushed(reader.signed()?),
             END => Section::End,
+            LENGTH_FOLLOWS.. => {
+                reader.bytes()?;
+                continue;
+            }
             _ => return Err(reader.damaged()),
         });
     }
@@ -351,6 +357,17 @@ mod tests {
             let whole = decode(&record.bytes[..len], &mut |_| count += 1).is_ok();
             assert!(!whole || count < 8);
         }
+    }
+
+    #[test]
+    fn what_a_newer_minor_version_adds_is_passed_over() {
+        let mut record = RecordBuilder::default();
+        record.flushed(1);
+        record.bytes.extend([LENGTH_FOLLOWS, 3, 9, 9, 9, 0xff, 0]);
+        record.flushed(2);
+        assert_eq!(sections(&record.bytes), ["Flushed(1)", "Flushed(2)"]);
+        assert_eq!(decode(&[LENGTH_FOLLOWS, 3, 9], &mut |_| ()), Err(Damaged("log record")));
+        assert!(decode(&[LENGTH_FOLLOWS - 1, 0], &mut |_| ()).is_err());
     }
 
     proptest::proptest! {

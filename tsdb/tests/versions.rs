@@ -1,0 +1,126 @@
+//! Files that a newer version has written: what it added is passed over, what it changed is refused and left alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use model::Labels;
+use tsdb::{Db, OpenError, Options, repair, verify};
+
+const HOUR: i64 = 3_600_000;
+
+fn options() -> Options {
+    Options { background: false, ..Options::default() }
+}
+
+/// A database with a block, a log and an image of the head.
+fn filled() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), options()).unwrap();
+    for hour in 0..5 {
+        let mut appender = db.appender();
+        let series = appender.series(&Labels::from_pairs([("__name__", "m")])).unwrap();
+        appender.append(series, hour * HOUR, hour as f64).unwrap();
+        appender.commit().unwrap();
+    }
+    db.maintain().unwrap();
+    assert_eq!(db.blocks().len(), 1);
+    db.close().unwrap();
+    dir
+}
+
+fn samples(db: &Db) -> usize {
+    let selection = db.select(&[], i64::MIN, i64::MAX).unwrap();
+    let series = selection.read(0..selection.labels().len(), i64::MIN, i64::MAX).unwrap();
+    series.iter().map(|s| s.floats.len()).sum()
+}
+
+/// The only file of a folder whose name begins so.
+fn file(dir: &Path, folder: &str, prefix: &str) -> PathBuf {
+    let entries = fs::read_dir(dir.join("firewatch").join(folder)).unwrap();
+    let mut named: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+    named.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix));
+    named.sort();
+    named.pop().unwrap_or_else(|| panic!("no {prefix} in {folder}"))
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, &bytes).unwrap();
+    bytes
+}
+
+/// Gives a file the header of another major version, as that version would write it.
+fn set_major(bytes: &mut Vec<u8>, major: u8) {
+    bytes[7] = major;
+    let sum = crc32fast::hash(&bytes[..16]).to_le_bytes();
+    bytes.splice(16..16, sum);
+}
+
+#[test]
+fn what_a_newer_minor_version_added_is_passed_over() {
+    let dir = filled();
+    let block = file(dir.path(), "blocks", "0");
+    change(&block.join("meta.json"), |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        *bytes = text.replacen('{', "{ \"madeUp\": {\"x\": [1]},", 1).into_bytes();
+    });
+    fs::write(block.join("made-up"), "x").unwrap();
+    // the footer says where each part of the index begins, so there may be others between them
+    let index = tsdb::formats::read_pages(&block.join("index")).unwrap();
+    let (body, footer) = index.split_at(index.len() - 56);
+    tsdb::formats::write_pages(&block.join("index"), &[body, b"a part that is new", footer].concat()).unwrap();
+    for (folder, prefix) in [("wal", "0"), ("head", "image")] {
+        // the tag of an unknown part, its length, and bytes
+        let record = tsdb::formats::log_segment(1, &[0x7f, 3, 1, 2, 3], &[]);
+        change(&file(dir.path(), folder, prefix), |bytes| {
+            bytes[6] = 9;
+            bytes.splice(16..16, record[16..].iter().copied());
+        });
+    }
+    let db = Db::open(dir.path(), options()).unwrap();
+    assert_eq!(samples(&db), 5);
+    let metrics = db.metrics();
+    assert_eq!((metrics.wal_corruptions, metrics.images_refused, metrics.damaged_blocks), (0, 0, 0));
+}
+
+#[test]
+fn a_newer_major_version_is_refused_and_left_alone() {
+    for (folder, prefix) in [("wal", "0"), ("head", "image")] {
+        let dir = filled();
+        let path = file(dir.path(), folder, prefix);
+        let bytes = change(&path, |bytes| set_major(bytes, 2));
+        let error = match Db::open(dir.path(), options()) {
+            Err(error @ OpenError::File(_)) => error.to_string(),
+            other => panic!("{folder}: {other:?}"),
+        };
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        assert!(error.contains("has format 2") && error.contains("reads format 1"), "{error}");
+        assert!(fs::read(&path).unwrap() == bytes, "{folder} has been changed");
+    }
+}
+
+#[test]
+fn a_block_of_a_newer_major_version_is_shown_and_kept() {
+    let dir = filled();
+    let block = file(dir.path(), "blocks", "0");
+    let meta = change(&block.join("meta.json"), |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        *bytes = text.replace("\"version\": 1", "\"version\": 2").replace("minTime", "start").into_bytes();
+    });
+    let index = change(&block.join("index"), |bytes| bytes.reverse());
+    {
+        let db = Db::open(dir.path(), options()).unwrap();
+        assert_eq!(db.metrics().damaged_blocks, 1);
+        let selection = db.select(&[], i64::MIN, i64::MAX).unwrap();
+        assert!(selection.warnings()[0].contains("has format 2"), "{:?}", selection.warnings());
+        db.maintain().unwrap();
+        db.close().unwrap();
+    }
+    let found = verify(dir.path()).unwrap();
+    let fault = &found.blocks[0].faults.texts[0];
+    assert!(fault.contains("has format 2"), "{fault}");
+    assert!(repair(dir.path()).unwrap().is_empty());
+    assert_eq!(fs::read(block.join("meta.json")).unwrap(), meta);
+    assert_eq!(fs::read(block.join("index")).unwrap(), index);
+}
