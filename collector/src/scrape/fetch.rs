@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use common::exposition::{Format, FormatKind};
 use common::http::client::{Client, ClientError, error_chain, status_text};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::Request;
+use reqwest::{Method, Request, Url};
 
 use crate::config::{ScrapeConfig, ScrapeProtocol};
 
@@ -46,8 +46,29 @@ pub enum FetchError {
     ContentType(String),
 }
 
-/// The headers of a job's requests.
-pub(super) fn headers(config: &ScrapeConfig, timeout: Duration) -> HeaderMap {
+/// What a target is asked at each scrape, put together once.
+#[derive(Debug)]
+pub(super) struct Question {
+    url: Url,
+    headers: HeaderMap,
+}
+
+impl Question {
+    /// # Errors
+    /// When the address is none.
+    pub(super) fn new(url: &str, config: &ScrapeConfig, timeout: Duration) -> Result<Self, FetchError> {
+        let url = Url::parse(url).map_err(|e| FetchError::Request(format!("{url}: {e}")))?;
+        Ok(Self { url, headers: headers(config, timeout) })
+    }
+
+    pub(super) fn request(&self) -> Request {
+        let mut request = Request::new(Method::GET, self.url.clone());
+        self.headers.clone_into(request.headers_mut());
+        request
+    }
+}
+
+fn headers(config: &ScrapeConfig, timeout: Duration) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let text = |value: String| HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("*/*"));
     headers.insert(ACCEPT, text(accept(&config.scrape_protocols, &config.metric_name_escaping_scheme)));
@@ -78,8 +99,9 @@ fn accept(protocols: &[ScrapeProtocol], escaping: &str) -> String {
 /// See [`FetchError`].
 pub(super) async fn fetch(client: &Client, request: Request, config: &ScrapeConfig) -> Result<Page, FetchError> {
     let limit = if config.limits.body_size.0 == 0 { HARD_BODY_LIMIT } else { config.limits.body_size.0 };
-    let url = request.url().to_string();
-    let failed = |error: ClientError| FetchError::Request(format!("Get {}: {}", model::quote(&url), reason(&error)));
+    let url = request.url().clone();
+    let failed =
+        |error: ClientError| FetchError::Request(format!("Get {}: {}", model::quote(url.as_str()), reason(&error)));
     let mut response = client.execute(request).await.map_err(failed)?;
     if response.status() != http::StatusCode::OK {
         return Err(FetchError::Status(status_text(&response)));

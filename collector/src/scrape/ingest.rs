@@ -17,7 +17,7 @@ use tsdb::{Exemplar, HistogramSample, SeriesRef};
 
 use super::bucket_limits;
 use super::fetch::{FetchError, Page};
-use super::page_cache::{Finder, Line, PageCache};
+use super::page_cache::{Cursor, Finder, Line, PageCache};
 use super::report::{Report, ReportSeries};
 use super::target::{LabelMerge, Target};
 use crate::config::ScrapeConfig;
@@ -140,8 +140,8 @@ impl Ingest {
         let track = self.config.track_timestamps_staleness;
         for line in self.cache.lines() {
             match line {
-                Line::Series(series) => batch.sample(*series, time, STALE_NAN),
-                Line::Timed(series) if track => batch.sample(*series, time, STALE_NAN),
+                Line::Series(series) => batch.sample(series, time, STALE_NAN),
+                Line::Timed(series) if track => batch.sample(series, time, STALE_NAN),
                 Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => {}
             }
         }
@@ -171,7 +171,7 @@ impl Ingest {
             counts: Counts::default(),
             finder: Finder::new(&cache),
             cache: &cache,
-            at: 0,
+            cursor: Cursor::new(&cache),
             fresh: None,
             converter: self.config.convert_classic_histograms_to_nhcb.then(|| NhcbConverter::new(page.format)),
             is_new: false,
@@ -198,7 +198,7 @@ impl Ingest {
             }
             Some(Fresh { cache: lines, seen }) => {
                 self.cache = lines;
-                self.cache.shrink();
+                self.cache.finish();
                 Some((cache, seen))
             }
         };
@@ -211,8 +211,8 @@ impl Ingest {
                     Line::Timed(series) if self.config.track_timestamps_staleness => series,
                     Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => continue,
                 };
-                if !seen.contains(series) {
-                    batch.sample(*series, time, STALE_NAN);
+                if !seen.contains(&series) {
+                    batch.sample(series, time, STALE_NAN);
                 }
             }
         }
@@ -305,7 +305,7 @@ struct Reading<'a, 'b> {
     cache: &'a PageCache,
     finder: Finder<'a>,
     /// The line of the cache that is expected next.
-    at: usize,
+    cursor: Cursor<'a>,
     /// The lines of this page, once it differs from the last one. Series of histograms that are converted are not among them,
     /// what they become is.
     fresh: Option<Fresh>,
@@ -329,17 +329,17 @@ impl Reading<'_, '_> {
         loop {
             // a converter has to see every line
             if self.converter.is_none()
-                && let Some((text, line)) = self.cache.get(self.at)
+                && let Some((text, line)) = self.cursor.line()
             {
                 if line.is_comment() {
                     if parser.skip_line(text) {
-                        self.at += 1;
                         if let Line::Type(metric_type) = line {
                             self.metric_type = metric_type;
                         }
                         if let Some(fresh) = &mut self.fresh {
                             fresh.cache.push(text, line);
                         }
+                        self.cursor.advance();
                         continue;
                     }
                 } else if let Some(sample) = parser.sample_of(text)? {
@@ -347,9 +347,9 @@ impl Reading<'_, '_> {
                     if kind != line {
                         self.fresh();
                     }
-                    self.at += 1;
+                    self.cursor.advance();
                     self.counts.scraped += 1;
-                    let line = self.remember(text, kind);
+                    let line = self.remember(sample.series, kind);
                     self.sample(line, &sample)?;
                     continue;
                 }
@@ -384,7 +384,7 @@ impl Reading<'_, '_> {
         if let Some(limit) = self.exceeded.take() {
             return Err(limit);
         }
-        if self.at < self.cache.len() {
+        if self.cursor.at() < self.cache.len() {
             self.fresh();
         }
         Ok(())
@@ -403,11 +403,11 @@ impl Reading<'_, '_> {
 
     /// Goes past the line of the cache that is expected next, if it is this one and all lines before it were as expected.
     fn expected(&mut self, text: &[u8], timestamp: Option<Timestamp>) -> Option<Line> {
-        let (known, line) = self.cache.get(self.at)?;
+        let (known, line) = self.cursor.line()?;
         if self.fresh.is_some() || known != text || self.kind(line, timestamp) != line {
             return None;
         }
-        self.at += 1;
+        self.cursor.advance();
         Some(line)
     }
 
@@ -423,15 +423,14 @@ impl Reading<'_, '_> {
 
     /// The cache of this page: what has been read so far, all of it as expected, comes from the old one.
     fn fresh(&mut self) -> &mut Fresh {
-        let (cache, at, track) = (self.cache, self.at, self.config.track_timestamps_staleness);
+        let (cache, cursor, track) = (self.cache, &self.cursor, self.config.track_timestamps_staleness);
         self.fresh.get_or_insert_with(|| {
-            let head = cache.head(at);
+            let head = cache.head(cursor);
             let seen = head
                 .lines()
-                .iter()
                 .filter_map(|line| match line {
-                    Line::Series(series) => Some(*series),
-                    Line::Timed(series) if track => Some(*series),
+                    Line::Series(series) => Some(series),
+                    Line::Timed(series) if track => Some(series),
                     Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => None,
                 })
                 .collect();
@@ -463,10 +462,10 @@ impl Reading<'_, '_> {
             return Ok(line);
         }
         self.fresh();
-        let line = match self.finder.find(series, self.at) {
-            Some(found) => {
-                let (_, line) = self.cache.get(found).expect("the finder gives lines of the cache");
-                self.at = found + 1;
+        let line = match self.finder.find(series, &self.cursor) {
+            Some((found, line)) => {
+                self.cursor = found;
+                self.cursor.advance();
                 match line {
                     // the first of two lines may be gone
                     Line::Repeated => self.resolve(series, timestamp)?,
@@ -607,8 +606,9 @@ impl Reading<'_, '_> {
             return;
         }
         self.fresh();
-        if let Some(found) = self.finder.find(text, self.at) {
-            self.at = found + 1;
+        if let Some((found, _)) = self.finder.find(text, &self.cursor) {
+            self.cursor = found;
+            self.cursor.advance();
         }
         self.remember(text, line);
     }

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use common::http::client::Client;
 use model::{Timestamp, now_millis};
-use reqwest::{Method, Request, Url};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::failure_log::{self, FailureLog};
-use super::fetch::{self, FetchError, Page};
+use super::fetch::{self, FetchError, Page, Question};
 use super::ingest::Ingest;
 use super::metrics::ScrapeMetrics;
 use super::pool::ScrapeOptions;
@@ -54,6 +53,7 @@ impl TargetLoop {
         let interval = self.target.interval.millis();
         let mut ingest = Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target));
         let intervals = self.metrics.interval(self.target.interval);
+        let question = Question::new(&self.target.url, &self.config, self.target.timeout.as_std());
         let mut last: Option<Instant> = None;
         let mut due = first_due(now_millis(), interval, self.target.hash() ^ self.options.seed);
         loop {
@@ -70,7 +70,7 @@ impl TargetLoop {
             // scrapes that start a little late do not say so, so that timestamps compress
             let near = |tolerance: model::Duration| (now - due).abs() <= tolerance.millis().min(interval / 100);
             let time = if self.options.timestamp_tolerance.is_some_and(near) { due } else { now };
-            match self.scrape(ingest, time).await {
+            match self.scrape(ingest, time, &question).await {
                 Some(back) => ingest = back,
                 None => return,
             }
@@ -91,7 +91,12 @@ impl TargetLoop {
     }
 
     /// One scrape. The bookkeeping comes back unless the server stops in the middle.
-    async fn scrape(&self, mut ingest: Ingest, time: Timestamp) -> Option<Ingest> {
+    async fn scrape(
+        &self,
+        mut ingest: Ingest,
+        time: Timestamp,
+        question: &Result<Question, FetchError>,
+    ) -> Option<Ingest> {
         let started = Instant::now();
         let refusal = self.refusal.borrow().clone();
         let refused = refusal.is_some();
@@ -100,7 +105,7 @@ impl TargetLoop {
             None => tokio::select! {
                 biased;
                 () = self.ends.shutdown.cancelled() => return None,
-                page = self.fetch() => page,
+                page = self.fetch(question) => page,
             },
         };
         if let Err(error) = &fetched
@@ -144,13 +149,10 @@ impl TargetLoop {
         Some(ingest)
     }
 
-    async fn fetch(&self) -> Result<Page, FetchError> {
+    async fn fetch(&self, question: &Result<Question, FetchError>) -> Result<Page, FetchError> {
         let timeout = self.target.timeout.as_std();
         let request = async {
-            let url =
-                Url::parse(&self.target.url).map_err(|e| FetchError::Request(format!("{}: {e}", self.target.url)))?;
-            let mut request = Request::new(Method::GET, url);
-            *request.headers_mut() = fetch::headers(&self.config, timeout);
+            let request = question.as_ref().map_err(FetchError::clone)?.request();
             fetch::fetch(&self.client, request, &self.config).await
         };
         tokio::time::timeout(timeout, request).await.unwrap_or_else(|_| {
