@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use collector::{Collector, flags};
-use common::{daemon, logging};
+use common::{daemon, logging, memory};
 
 fn main() -> ExitCode {
     let flags = match flags::parse(std::env::args_os().skip(1)) {
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     for flag in &flags.without_effect {
         tracing::warn!(%flag, "This flag is accepted and has no effect");
     }
+    memory::share_heaps();
     // a target needs a connection
     daemon::raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use collector::{Collector, StartError, flags as collector_flags};
 use common::logging::{Format, Level};
-use common::{daemon, logging};
+use common::{daemon, logging, memory};
 use tokio_util::sync::CancellationToken;
 
 const RULES: &str = include_str!("up/rules.yml");
@@ -58,6 +58,7 @@ pub(crate) struct Arguments {
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     logging::init(arguments.log_level.parse::<Level>().unwrap_or_default(), Format::default());
+    memory::share_heaps();
     daemon::raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

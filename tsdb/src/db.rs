@@ -11,6 +11,7 @@ use crate::block::BlockMeta;
 use crate::engine::{Ask, Engine, names_in};
 use crate::error::{CommitError, FileError, MaintainError, OpenError, ReadError};
 use crate::files::dir_size;
+use crate::follow::{LogFollower, LogStart};
 use crate::image::{self, When};
 use crate::maintain;
 use crate::metrics::Metrics;
@@ -194,6 +195,14 @@ impl Db {
     /// The first that occurs; what is due is tried again at the next call.
     pub fn maintain(&self) -> Result<(), MaintainError> {
         maintain::maintain(&self.engine)
+    }
+
+    /// Follows the log.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn follow_log(&self, start: LogStart) -> Result<LogFollower, FileError> {
+        LogFollower::new(Arc::clone(&self.engine), start)
     }
 
     /// Fsyncs the log.

@@ -13,6 +13,7 @@ use crate::blocks::{Blocks, DamagedBlock};
 use crate::db::Answer;
 use crate::error::{AppendError, CommitError, FileError};
 use crate::exemplars::ExemplarStore;
+use crate::follow::Followers;
 use crate::head::{Groups, HeadSnapshot, Limits, SeriesIndex};
 use crate::image::LastImage;
 use crate::lock::DirLock;
@@ -34,6 +35,7 @@ pub(crate) struct Engine {
     pub(crate) index: RwLock<SeriesIndex>,
     pub(crate) groups: Mutex<Groups>,
     pub(crate) wal: Mutex<WalWriter>,
+    pub(crate) followers: Followers,
     /// Held while files are fsynced.
     pub(crate) syncing: Mutex<()>,
     pub(crate) blocks: RwLock<Vec<Arc<Block>>>,
@@ -81,6 +83,7 @@ impl Engine {
             index: RwLock::new(head.index),
             groups: Mutex::new(head.groups),
             wal: Mutex::new(wal),
+            followers: Followers::default(),
             syncing: Mutex::new(()),
             blocks: RwLock::new(blocks),
             damaged: Mutex::new(damaged),
@@ -176,8 +179,10 @@ impl Engine {
         if self.is_closed() {
             return Err(CommitError::Closed);
         }
-        match self.wal.lock().append(&record.bytes, record.max_time) {
+        let written = self.wal.lock().append(&record.bytes, record.max_time);
+        match written {
             Ok(()) => {
+                self.followers.wake();
                 self.counters.wal_records.add(1);
                 self.counters.wal_bytes_written.add(record.bytes.len() as u64);
                 Ok(())

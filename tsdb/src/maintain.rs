@@ -19,7 +19,7 @@ use crate::head::Groups;
 use crate::image::{self, When};
 use crate::retention::{self, Sized};
 use crate::select::{Selection, Source};
-use crate::wal::RecordBuilder;
+use crate::wal::{RecordBuilder, WalWriter, segment_path};
 
 /// Labels of a checkpoint's series record, about; more go to the next.
 const CHECKPOINT_RECORD: usize = 1 << 20;
@@ -279,7 +279,8 @@ fn shorten_log(db: &Engine) -> Result<(), MaintainError> {
     if wal.is_outdated(groups.bounds.min_valid) {
         wal.rotate()?;
     }
-    let Some((number, min_valid)) = wal.obsolete(groups.bounds.min_valid) else { return Ok(()) };
+    let followed = followed_segment(db, &wal);
+    let Some((number, min_valid)) = wal.obsolete(groups.bounds.min_valid, followed) else { return Ok(()) };
     let mut records = Vec::new();
     let mut record = RecordBuilder::default();
     let mut batch: Vec<(u32, Labels)> = Vec::new();
@@ -320,6 +321,22 @@ fn shorten_log(db: &Engine) -> Result<(), MaintainError> {
         }
     }
     Ok(())
+}
+
+/// The segment from which on the log is kept for those that follow it: the oldest that one of them reads, if what is kept is within
+/// the limit.
+fn followed_segment(db: &Engine, wal: &WalWriter) -> Option<u64> {
+    let oldest = db.followers.oldest()?;
+    let mut left = db.options.log_follower_bytes;
+    let kept = wal.closed().iter().rev().map(|s| s.number).take_while(|number| {
+        let path = segment_path(&db.dir.join("wal"), *number);
+        // a file that does not say how long it is takes no room
+        let len = db.options.files.open(&path, false).and_then(|f| f.len().map_err(FileError::at("read", &path)));
+        let room = left.checked_sub(len.unwrap_or(0));
+        left = room.unwrap_or(0);
+        *number >= oldest && room.is_some()
+    });
+    kept.last()
 }
 
 fn retain(db: &Engine) {

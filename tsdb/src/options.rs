@@ -27,6 +27,9 @@ pub struct Options {
     /// When the log has grown by this many bytes since the last one (and by half of that one's size), an image of the head is written, and
     /// at the close: a start reads it and the log behind it only. `None` writes none (4 MiB).
     pub image_interval_bytes: Option<u64>,
+    /// Segments that a [`crate::LogFollower`] has not read are kept while all closed segments from the oldest such one on have at most this
+    /// many bytes (1 GiB).
+    pub log_follower_bytes: u64,
     /// Samples this much older than the newest sample of the head are still taken out of order; 0 takes none.
     pub out_of_order_window: i64,
     /// Exemplars kept in memory, the oldest forgotten first; 0 keeps none (100,000).
@@ -55,6 +58,7 @@ impl Default for Options {
             wal_fsync_interval: Duration::from_secs(5),
             wal_segment_bytes: 128 << 20,
             image_interval_bytes: Some(4 << 20),
+            log_follower_bytes: 1 << 30,
             out_of_order_window: 0,
             max_exemplars: 100_000,
             background: true,

@@ -253,6 +253,30 @@ impl Frames {
         Ok(frames)
     }
 
+    /// Goes on reading at an offset where a record begins.
+    pub(crate) fn seek(&mut self, offset: u64) {
+        self.offset = self.offset.max(offset);
+    }
+
+    /// Where the next record begins.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Takes notice of what has been written since the file was opened: up to `end`, or all of it.
+    pub(crate) fn grow(&mut self, end: Option<u64>) -> Result<(), FileError> {
+        self.len = match end {
+            Some(end) => end,
+            None => self.file.len().map_err(FileError::at("read", &self.path))?,
+        };
+        Ok(())
+    }
+
+    /// Reads no further than up to an offset.
+    pub(crate) fn cut(&mut self, end: u64) {
+        self.len = self.len.min(end);
+    }
+
     /// Bytes at an offset; `None` if the file ends before.
     fn peek(&mut self, offset: u64, len: usize) -> Result<Option<&[u8]>, FileError> {
         if offset + len as u64 > self.len {

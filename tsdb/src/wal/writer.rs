@@ -6,6 +6,7 @@ use model::Timestamp;
 
 use crate::error::FileError;
 use crate::files::{Files, StoreFile};
+use crate::follow::LogPosition;
 use crate::wal::{RECORD_HEADER, SEGMENT_HEADER, SEGMENT_MAGIC, checkpoint_path, record_header, segment_path};
 
 /// How the log is written.
@@ -78,6 +79,8 @@ pub(crate) struct WalWriter {
     /// The current segment ends with a torn record that could not be removed.
     torn: bool,
     buffer: Vec<u8>,
+    /// The last checkpoint that this process has made, and where the log was then.
+    checkpointed: Option<(u64, LogPosition)>,
 }
 
 impl WalWriter {
@@ -113,6 +116,7 @@ impl WalWriter {
             synced: 0,
             torn: false,
             buffer: Vec::new(),
+            checkpointed: None,
         })
     }
 
@@ -191,9 +195,10 @@ impl WalWriter {
     }
 
     /// The last of the oldest segments that have no sample from `min_time` on, and what was in blocks when the one after it
-    /// was begun; `None` if the oldest has such a sample.
-    pub(crate) fn obsolete(&self, min_time: Timestamp) -> Option<(u64, Timestamp)> {
-        let count = self.closed.iter().take_while(|s| s.max_time < min_time).count();
+    /// was begun; `None` if the oldest has such a sample. Those from the one on that is `followed` do not count.
+    pub(crate) fn obsolete(&self, min_time: Timestamp, followed: Option<u64>) -> Option<(u64, Timestamp)> {
+        let unread = |segment: &Segment| followed.is_some_and(|oldest| segment.number >= oldest);
+        let count = self.closed.iter().take_while(|s| s.max_time < min_time && !unread(s)).count();
         let last = self.closed[..count].last()?.number;
         Some((last, self.closed.get(count).map_or(self.min_valid.0, |s| s.min_valid)))
     }
@@ -209,6 +214,7 @@ impl WalWriter {
         }
         self.files.replace(&path, &temporary, &bytes)?;
         self.closed.retain(|s| s.number > number);
+        self.checkpointed = Some((number, self.position()));
         let (segments, checkpoints) = super::list(&self.files, &self.dir)?;
         let old_segments = segments.into_iter().filter(|n| *n <= number).map(|n| segment_path(&self.dir, n));
         let old_checkpoints = checkpoints.into_iter().filter(|n| *n < number).map(|n| checkpoint_path(&self.dir, n));
@@ -226,6 +232,16 @@ impl WalWriter {
     /// The segments before the current one, oldest first.
     pub(crate) fn closed(&self) -> &[Segment] {
         &self.closed
+    }
+
+    /// Behind the last record.
+    pub(crate) fn position(&self) -> LogPosition {
+        LogPosition { segment: self.number, offset: self.len }
+    }
+
+    /// The last checkpoint that this process has made, and where the log was then.
+    pub(crate) fn checkpointed(&self) -> Option<(u64, LogPosition)> {
+        self.checkpointed
     }
 
     /// The number of the current segment.
