@@ -39,7 +39,7 @@ use crate::rules::{RuleDurations, RuleManager};
 use crate::scrape::{Counter, ScrapeManager};
 use crate::storage::Store;
 
-pub use remote_write::{BucketSpan, Label, Sample, TimeSeries, WireHistogram, WriteRequest};
+pub use remote_write::{BucketSpan, WireHistogram};
 
 /// What the server was told on the command line, as far as the API is concerned.
 #[derive(Clone, Debug, Default)]

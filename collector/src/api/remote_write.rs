@@ -1,6 +1,7 @@
 //! The remote-write 1.0 receiver: `/api/v1/write`.
 
 mod histogram;
+mod message;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,58 +12,16 @@ use axum::response::{IntoResponse, Response};
 use common::http::text_response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use model::{Labels, LabelsBuilder, NameValidation, is_valid_label_name, is_valid_metric_name};
-use prost::Message;
+use model::{Labels, LabelsBuilder, NameValidation, Timestamp, is_valid_label_name, is_valid_metric_name};
+use tsdb::SeriesRef;
 
 use super::Server;
+use crate::storage::Batch;
 pub use histogram::{BucketSpan, WireHistogram};
+pub use message::{WriteRequest, WrittenSeries};
 
 /// A request larger than this after decompression is refused.
 const MAX_DECODED: usize = 128 << 20;
-
-/// `prometheus.WriteRequest`, as far as this receiver reads it.
-#[derive(Clone, PartialEq, Message)]
-pub struct WriteRequest {
-    /// The series with their samples.
-    #[prost(message, repeated, tag = "1")]
-    pub timeseries: Vec<TimeSeries>,
-}
-
-/// `prometheus.TimeSeries`
-#[derive(Clone, PartialEq, Message)]
-pub struct TimeSeries {
-    /// Labels, the metric name included.
-    #[prost(message, repeated, tag = "1")]
-    pub labels: Vec<Label>,
-    /// Float samples.
-    #[prost(message, repeated, tag = "2")]
-    pub samples: Vec<Sample>,
-    /// Native histograms.
-    #[prost(message, repeated, tag = "4")]
-    pub histograms: Vec<WireHistogram>,
-}
-
-/// `prometheus.Label`
-#[derive(Clone, PartialEq, Message)]
-pub struct Label {
-    /// Name.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// Value.
-    #[prost(string, tag = "2")]
-    pub value: String,
-}
-
-/// `prometheus.Sample`
-#[derive(Clone, Copy, PartialEq, Message)]
-pub struct Sample {
-    /// Value.
-    #[prost(double, tag = "1")]
-    pub value: f64,
-    /// Milliseconds since the epoch.
-    #[prost(int64, tag = "2")]
-    pub timestamp: i64,
-}
 
 fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
     text_response(status, format!("{}\n", message.into()))
@@ -80,15 +39,17 @@ pub(super) async fn write(State(server): State<Arc<Server>>, headers: HeaderMap,
     if let Err(error) = server.store.db() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     }
-    let request = match decode(&body) {
-        Ok(request) => request,
-        Err(message) => return refuse(StatusCode::BAD_REQUEST, message),
+    // the compressed bytes go before the request is stored
+    let message = match decompress(&body) {
+        Ok(message) => message,
+        Err(fault) => return refuse(StatusCode::BAD_REQUEST, fault),
     };
-    let work = tokio::task::spawn_blocking(move || store(&server, &request));
+    drop(body);
+    let work = tokio::task::spawn_blocking(move || store(&server, &message));
     match work.await {
         Ok(Ok(None)) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Ok(Some(fault))) => refuse(StatusCode::BAD_REQUEST, fault),
-        Ok(Err(fault)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, fault),
+        Ok(Ok(Some(fault)) | Err(WriteFault::Malformed(fault))) => refuse(StatusCode::BAD_REQUEST, fault),
+        Ok(Err(WriteFault::Storage(fault))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, fault),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the write panicked"),
     }
 }
@@ -120,25 +81,61 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Box<Response>> {
     Ok(())
 }
 
-/// The request that a body says, after snappy and protobuf.
+/// The message that a body holds.
 ///
 /// # Errors
 /// What is wrong with it, or that it is too large.
-pub fn decode(body: &[u8]) -> Result<WriteRequest, String> {
+pub fn decompress(body: &[u8]) -> Result<Vec<u8>, String> {
     let len = snap::raw::decompress_len(body).map_err(|e| format!("snappy: {e}"))?;
     if len > MAX_DECODED {
         return Err(format!("the request has {len} bytes, more than the {MAX_DECODED} allowed"));
     }
-    let bytes = snap::raw::Decoder::new().decompress_vec(body).map_err(|e| format!("snappy: {e}"))?;
-    WriteRequest::decode(bytes.as_slice()).map_err(|e| format!("protobuf: {e}"))
+    snap::raw::Decoder::new().decompress_vec(body).map_err(|e| format!("snappy: {e}"))
+}
+
+/// Why nothing of a request is stored.
+enum WriteFault {
+    Malformed(String),
+    Storage(String),
+}
+
+/// Samples of one time, each of another series: what a scrape has become when it is sent. They are stored together.
+#[derive(Default)]
+struct Row {
+    time: Timestamp,
+    series: Vec<SeriesRef>,
+    values: Vec<f64>,
+}
+
+impl Row {
+    fn push(&mut self, batch: &mut Batch, series: SeriesRef, time: Timestamp, value: f64) {
+        if self.time != time {
+            self.store(batch);
+            self.time = time;
+        }
+        self.series.push(series);
+        self.values.push(value);
+    }
+
+    fn store(&mut self, batch: &mut Batch) {
+        if !self.series.is_empty() {
+            batch.row(self.time, &self.series, &self.values);
+            self.series.clear();
+            self.values.clear();
+        }
+    }
 }
 
 /// Stores a request in one commit. `Ok(Some)` tells what was refused; the rest is stored.
-fn store(server: &Server, request: &WriteRequest) -> Result<Option<String>, String> {
-    let mut batch = server.store.batch().map_err(|e| e.to_string())?;
+fn store(server: &Server, message: &[u8]) -> Result<Option<String>, WriteFault> {
+    let mut batch = server.store.batch().map_err(|e| WriteFault::Storage(e.to_string()))?;
     let mut fault = None;
     let newest = model::now_millis() + 10 * 60 * 1000;
-    for series in &request.timeseries {
+    let mut row = Row::default();
+    let mut sent = 0;
+    let mut request = WriteRequest::new(message);
+    while let Some(series) = request.next_series().map_err(WriteFault::Malformed)? {
+        sent += (series.samples.len() + series.histograms.len()) as u64;
         let labels = match labels_of(&series.labels) {
             Ok(labels) => labels,
             Err(message) => {
@@ -146,13 +143,13 @@ fn store(server: &Server, request: &WriteRequest) -> Result<Option<String>, Stri
                 continue;
             }
         };
-        let reference = batch.series(&labels)?;
-        for sample in &series.samples {
-            if sample.timestamp > newest {
+        let reference = batch.series(&labels).map_err(WriteFault::Storage)?;
+        for (time, value) in &series.samples {
+            if *time > newest {
                 batch.refusals.out_of_bounds += 1;
                 continue;
             }
-            batch.sample(reference, sample.timestamp, sample.value);
+            row.push(&mut batch, reference, *time, *value);
         }
         for histogram in &series.histograms {
             if histogram.timestamp > newest {
@@ -162,8 +159,8 @@ fn store(server: &Server, request: &WriteRequest) -> Result<Option<String>, Stri
             batch.histogram(reference, histogram.timestamp, histogram.to_sample());
         }
     }
-    let refusals = batch.commit()?;
-    let sent = request.timeseries.iter().map(|s| (s.samples.len() + s.histograms.len()) as u64).sum();
+    row.store(&mut batch);
+    let refusals = batch.commit().map_err(WriteFault::Storage)?;
     server.metrics.remote_write_samples.add(sent);
     let text = match refusals {
         r if r.out_of_bounds > 0 => "out of bounds",
@@ -180,19 +177,26 @@ fn store(server: &Server, request: &WriteRequest) -> Result<Option<String>, Stri
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn labels_of(written: &[Label]) -> Result<Labels, String> {
-    let mut seen = HashSet::new();
-    let mut builder = LabelsBuilder::default();
-    for label in written {
-        if !seen.insert(label.name.as_str()) {
-            return Err(format!("invalid labels for series, duplicated label {}", label.name));
-        }
-        if !is_valid_label_name(&label.name, NameValidation::Utf8) {
-            return Err(format!("invalid labels for series, invalid label name {}", model::quote(&label.name)));
-        }
-        builder.set(&label.name, &label.value);
+pub fn labels_of(written: &[(&str, &str)]) -> Result<Labels, String> {
+    let invalid = written.iter().find(|(name, _)| !is_valid_label_name(name, NameValidation::Utf8));
+    if let Some((name, _)) = invalid {
+        return Err(format!("invalid labels for series, invalid label name {}", model::quote(name)));
     }
-    let labels = builder.build();
+    // as the protocol asks for
+    let sorted = written.is_sorted_by(|a, b| a.0 < b.0) && written.iter().all(|(_, value)| !value.is_empty());
+    let labels = if sorted {
+        Labels::from_sorted(written.iter().copied())
+    } else {
+        let mut seen = HashSet::new();
+        let mut builder = LabelsBuilder::default();
+        for (name, value) in written {
+            if !seen.insert(name) {
+                return Err(format!("invalid labels for series, duplicated label {name}"));
+            }
+            builder.set(name, value);
+        }
+        builder.build()
+    };
     if !is_valid_metric_name(labels.metric_name(), NameValidation::Utf8) {
         return Err(format!("invalid metric name or labels, got {labels}"));
     }
@@ -203,40 +207,55 @@ pub fn labels_of(written: &[Label]) -> Result<Labels, String> {
 mod tests {
     use super::*;
 
+    fn read(message: &[u8]) -> Result<Vec<String>, String> {
+        let mut request = WriteRequest::new(message);
+        let mut all = Vec::new();
+        while let Some(series) = request.next_series()? {
+            all.push(format!("{:?} {:?} {}", series.labels, series.samples, series.histograms.len()));
+        }
+        Ok(all)
+    }
+
     #[test]
-    fn requests_decode_or_say_why_not() {
-        let request = WriteRequest {
-            timeseries: vec![TimeSeries {
-                labels: vec![Label { name: "__name__".into(), value: "up".into() }],
-                samples: vec![Sample { value: 1.0, timestamp: 1000 }],
-                histograms: vec![WireHistogram { count_int: Some(0), timestamp: 2000, ..WireHistogram::default() }],
-            }],
-        };
-        let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
-        assert_eq!(decode(&body), Ok(request));
-        assert!(decode(b"").unwrap_err().starts_with("snappy"));
-        assert!(decode(&[0xff; 20]).unwrap_err().starts_with("snappy"));
+    fn requests_are_read_or_say_why_not() {
+        let label = b"\x0a\x0e\x0a\x08__name__\x12\x02up";
+        let sample = b"\x12\x0c\x09\0\0\0\0\0\0\xf0\x3f\x10\xe8\x07";
+        let histogram = b"\x22\x03\x78\xd0\x0f";
+        // an exemplar, and a field that nobody knows
+        let others = b"\x1a\x01x\x9a\x06\x01x";
+        let series = [&label[..], sample, histogram, others].concat();
+        let empty = b"\x0a\x00";
+        let message = [&[0x0a, series.len() as u8], &series[..], empty, b"\x1a\x01x"].concat();
+        let body = snap::raw::Encoder::new().compress_vec(&message).unwrap();
+        assert_eq!(decompress(&body).unwrap(), message);
+        assert_eq!(read(&message).unwrap(), ["[(\"__name__\", \"up\")] [(1000, 1.0)] 1", "[] [] 0"]);
+        for len in 1..message.len() - 3 {
+            // cut between two series it is whole
+            assert!(read(&message[..len]).is_err() || len == series.len() + 2 || len == series.len() + 4, "{len}");
+        }
+        assert!(read(b"\xff\xff\xff").unwrap_err().starts_with("protobuf"));
+        assert!(decompress(b"").unwrap_err().starts_with("snappy"));
+        assert!(decompress(&[0xff; 20]).unwrap_err().starts_with("snappy"));
         // a header that claims four gigabytes
-        assert!(decode(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0]).unwrap_err().contains("more than"));
-        let nonsense = snap::raw::Encoder::new().compress_vec(b"\xff\xff\xff").unwrap();
-        assert!(decode(&nonsense).unwrap_err().starts_with("protobuf"));
+        assert!(decompress(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0]).unwrap_err().contains("more than"));
     }
 
     #[test]
     fn series_need_a_name_and_unique_labels() {
-        let label = |name: &str, value: &str| Label { name: name.into(), value: value.into() };
-        assert!(labels_of(&[label("__name__", "a"), label("b", "c")]).is_ok());
-        assert!(labels_of(&[label("b", "c")]).is_err());
-        assert!(
-            labels_of(&[label("__name__", "a"), label("b", "c"), label("b", "d")]).unwrap_err().contains("duplicated")
-        );
-        assert!(labels_of(&[label("__name__", "a"), label("", "d")]).is_err());
+        let text = |written: &[(&str, &str)]| labels_of(written).map(|labels| labels.to_string());
+        let expected = r#"{__name__="a", b="c"}"#;
+        assert_eq!(text(&[("__name__", "a"), ("b", "c")]).unwrap(), expected);
+        assert_eq!(text(&[("b", "c"), ("__name__", "a"), ("d", "")]).unwrap(), expected);
+        assert!(text(&[("b", "c")]).is_err());
+        assert!(text(&[("__name__", "a"), ("b", "c"), ("b", "d")]).unwrap_err().contains("duplicated"));
+        assert!(text(&[("__name__", "a"), ("", "d")]).unwrap_err().contains("label name"));
     }
 
     proptest::proptest! {
         #[test]
         fn no_body_panics(body: Vec<u8>) {
-            let _ = decode(&body);
+            let _ = decompress(&body);
+            let _ = read(&body);
         }
     }
 }

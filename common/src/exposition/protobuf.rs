@@ -3,7 +3,7 @@
 mod encode;
 mod family;
 mod parse;
-mod wire;
+pub mod wire;
 
 pub use encode::encode;
 pub use parse::Parser;

@@ -1,49 +1,87 @@
 //! The protobuf wire format.
 
 /// Why bytes do not decode.
-pub(super) type WireError = &'static str;
+pub type WireError = &'static str;
 
 /// A field's value.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Field<'a> {
+pub enum Field<'a> {
+    /// An integer, an enum or a boolean.
     Varint(u64),
+    /// Eight bytes: a double.
     Fixed64(u64),
+    /// A message or a string.
     Bytes(&'a [u8]),
+    /// Four bytes, which nothing here has.
     Fixed32,
 }
 
 impl<'a> Field<'a> {
-    pub(super) fn bytes(self) -> Result<&'a [u8], WireError> {
+    /// A message, or a string that need not be UTF-8.
+    ///
+    /// # Errors
+    /// When the field is of another kind.
+    pub fn bytes(self) -> Result<&'a [u8], WireError> {
         if let Self::Bytes(bytes) = self { Ok(bytes) } else { Err("a message or string is expected") }
     }
 
-    pub(super) fn text(self) -> Result<&'a str, WireError> {
+    /// A string.
+    ///
+    /// # Errors
+    /// When the field is of another kind.
+    pub fn text(self) -> Result<&'a str, WireError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| "a string is not UTF-8")
     }
 
-    pub(super) fn double(self) -> Result<f64, WireError> {
+    /// A double.
+    ///
+    /// # Errors
+    /// When the field is of another kind.
+    pub fn double(self) -> Result<f64, WireError> {
         if let Self::Fixed64(bits) = self { Ok(f64::from_bits(bits)) } else { Err("a double is expected") }
     }
 
-    pub(super) fn uint(self) -> Result<u64, WireError> {
+    /// An unsigned integer.
+    ///
+    /// # Errors
+    /// When the field is of another kind.
+    pub fn uint(self) -> Result<u64, WireError> {
         if let Self::Varint(value) = self { Ok(value) } else { Err("an integer is expected") }
     }
 
-    pub(super) fn int(self) -> Result<i64, WireError> {
+    /// A signed integer, not of the zigzag kind.
+    ///
+    /// # Errors
+    /// When the field is of another kind.
+    pub fn int(self) -> Result<i64, WireError> {
         self.uint().map(|v| v as i64)
     }
 
-    pub(super) fn zigzag(self) -> Result<i64, WireError> {
+    /// A `sint`.
+    ///
+    /// # Errors
+    /// When the field is of another kind.
+    pub fn zigzag(self) -> Result<i64, WireError> {
         self.uint().map(unzigzag)
     }
 }
 
 /// The fields of a message, in order.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub(super) fn next(&mut self) -> Result<Option<(u32, Field<'a>)>, WireError> {
+    /// Of the bytes of a message.
+    pub fn new(message: &'a [u8]) -> Self {
+        Self(message)
+    }
+
+    /// Number and value of the next field.
+    ///
+    /// # Errors
+    /// When the bytes are no message.
+    #[expect(clippy::should_implement_trait, reason = "an iterator of results would go on behind an error")]
+    pub fn next(&mut self) -> Result<Option<(u32, Field<'a>)>, WireError> {
         if self.0.is_empty() {
             return Ok(None);
         }
