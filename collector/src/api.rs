@@ -39,6 +39,7 @@ use crate::rules::{RuleDurations, RuleManager};
 use crate::scrape::{Counter, ScrapeManager};
 use crate::storage::Store;
 
+pub(crate) use remote_write::KnownSeries;
 pub use remote_write::{BucketSpan, WireHistogram};
 
 /// What the server was told on the command line, as far as the API is concerned.
@@ -125,6 +126,8 @@ pub struct Server {
     pub started: Timestamp,
     /// What the API counts.
     pub metrics: ApiMetrics,
+    /// Series that remote writers have named.
+    pub(crate) written: KnownSeries,
 }
 
 /// The routes of the server.

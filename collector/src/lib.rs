@@ -221,6 +221,7 @@ impl Collector {
             shutdown,
             started: now_millis(),
             metrics: ApiMetrics::default(),
+            written: api::KnownSeries::default(),
             store,
             querier,
         });

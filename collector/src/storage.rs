@@ -160,6 +160,11 @@ impl Batch {
         self.appender.series(labels).map_err(|e| e.to_string())
     }
 
+    /// Whether the store still has this series; it then keeps it until the batch is stored.
+    pub(crate) fn keep(&mut self, series: SeriesRef) -> bool {
+        self.appender.keep(series)
+    }
+
     /// One float sample.
     pub(crate) fn sample(&mut self, series: SeriesRef, time: Timestamp, value: f64) {
         if let Err(error) = self.appender.append(series, time, value) {

@@ -85,6 +85,17 @@ impl Appender {
         self.db.series(labels, self.transaction).map(|id| SeriesRef(u64::from(id)))
     }
 
+    /// Whether a reference is still good. If so it stays good until the transaction ends.
+    pub fn keep(&mut self, series: SeriesRef) -> bool {
+        let Ok(id) = id_of(series) else { return false };
+        let mut groups = self.db.groups.lock();
+        let there = groups.contains(id);
+        if there {
+            groups.pin_if_idle(id, self.transaction);
+        }
+        there
+    }
+
     /// The labels of a series; `None` if the reference is no longer good.
     pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
         self.db.labels(u32::try_from(series.0).ok()?)

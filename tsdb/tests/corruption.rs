@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use model::{Labels, Matcher};
 use tsdb::{Db, Options};
 
-#[path = "shared/folders.rs"]
-mod folders;
-use folders::{copy, scratch};
+#[path = "shared/copy.rs"]
+mod copy;
+#[path = "shared/scratch.rs"]
+mod scratch;
+use copy::copy;
+use scratch::scratch;
 
 const HOUR: i64 = 3_600_000;
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use model::{FloatHistogram, Labels, Metadata, MetricType};
 use tsdb::{Db, Exemplar, HistogramSample, LogEntry, LogFollower, LogPosition, LogStart, Options, SeriesRef};
 
-#[path = "shared/folders.rs"]
-mod folders;
-use folders::scratch;
+#[path = "shared/scratch.rs"]
+mod scratch;
+use scratch::scratch;
 
 const BLOCK: i64 = 1000;
 

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use model::{FloatHistogram, Labels, MatchOp, Matcher, Metadata, MetricType};
 use tsdb::{AppendError, Db, Exemplar, HistogramSample, OpenError, Options, SeriesRef};
 
-#[path = "shared/folders.rs"]
-mod folders;
-use folders::{copy, scratch};
+#[path = "shared/copy.rs"]
+mod copy;
+#[path = "shared/scratch.rs"]
+mod scratch;
+use copy::copy;
+use scratch::scratch;
 
 const HOUR: i64 = 3_600_000;
 

@@ -5,9 +5,12 @@ use std::path::Path;
 use model::{Labels, Matcher};
 use tsdb::{Answer, Db, OpenError, Opening, Options, Selection};
 
-#[path = "shared/folders.rs"]
-mod folders;
-use folders::{copy, scratch};
+#[path = "shared/copy.rs"]
+mod copy;
+#[path = "shared/scratch.rs"]
+mod scratch;
+use copy::copy;
+use scratch::scratch;
 
 const HOUR: i64 = 3_600_000;
 

@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use model::{Labels, Matcher};
 use tsdb::{BulkLoader, Db, OpenError, Options, ReadOnlyDb, RepairError, Selection, repair, verify};
 
-#[path = "shared/folders.rs"]
-mod folders;
-use folders::{copy, scratch};
+#[path = "shared/copy.rs"]
+mod copy;
+#[path = "shared/scratch.rs"]
+mod scratch;
+use copy::copy;
+use scratch::scratch;
 
 const HOUR: i64 = 3_600_000;
 const MINUTE: i64 = 60_000;

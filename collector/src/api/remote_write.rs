@@ -1,6 +1,7 @@
 //! The remote-write 1.0 receiver: `/api/v1/write`.
 
 mod histogram;
+mod known_series;
 mod message;
 
 use std::collections::HashSet;
@@ -18,6 +19,7 @@ use tsdb::SeriesRef;
 use super::Server;
 use crate::storage::Batch;
 pub use histogram::{BucketSpan, WireHistogram};
+pub(crate) use known_series::KnownSeries;
 pub use message::{WriteRequest, WrittenSeries};
 
 /// A request larger than this after decompression is refused.
@@ -99,30 +101,40 @@ enum WriteFault {
     Storage(String),
 }
 
-/// Samples of one time, each of another series: what a scrape has become when it is sent. They are stored together.
+/// Series that have samples of the same times, as the series of a target have them. They are stored time by time, which is how the store
+/// takes them best.
 #[derive(Default)]
-struct Row {
-    time: Timestamp,
+struct Rows {
+    times: Vec<Timestamp>,
     series: Vec<SeriesRef>,
+    /// Series by series.
     values: Vec<f64>,
 }
 
-impl Row {
-    fn push(&mut self, batch: &mut Batch, series: SeriesRef, time: Timestamp, value: f64) {
-        if self.time != time {
+impl Rows {
+    /// Adds a series; those before it are stored if it has other times.
+    fn push(&mut self, batch: &mut Batch, series: SeriesRef, samples: &[(Timestamp, f64)]) {
+        if samples.is_empty() {
+            return;
+        }
+        if !self.times.iter().eq(samples.iter().map(|(time, _)| time)) {
             self.store(batch);
-            self.time = time;
+            self.times.extend(samples.iter().map(|(time, _)| *time));
         }
         self.series.push(series);
-        self.values.push(value);
+        self.values.extend(samples.iter().map(|(_, value)| *value));
     }
 
     fn store(&mut self, batch: &mut Batch) {
-        if !self.series.is_empty() {
-            batch.row(self.time, &self.series, &self.values);
-            self.series.clear();
-            self.values.clear();
+        let mut row = Vec::with_capacity(self.series.len());
+        for (at, time) in self.times.iter().enumerate() {
+            row.clear();
+            row.extend(self.values.iter().skip(at).step_by(self.times.len()));
+            batch.row(*time, &self.series, &row);
         }
+        self.times.clear();
+        self.series.clear();
+        self.values.clear();
     }
 }
 
@@ -131,26 +143,33 @@ fn store(server: &Server, message: &[u8]) -> Result<Option<String>, WriteFault> 
     let mut batch = server.store.batch().map_err(|e| WriteFault::Storage(e.to_string()))?;
     let mut fault = None;
     let newest = model::now_millis() + 10 * 60 * 1000;
-    let mut row = Row::default();
+    let mut rows = Rows::default();
+    let mut samples = Vec::new();
     let mut sent = 0;
     let mut request = WriteRequest::new(message);
     while let Some(series) = request.next_series().map_err(WriteFault::Malformed)? {
         sent += (series.samples.len() + series.histograms.len()) as u64;
-        let labels = match labels_of(&series.labels) {
-            Ok(labels) => labels,
-            Err(message) => {
-                fault.get_or_insert(message);
-                continue;
+        let key = series.label_bytes().map(|bytes| server.written.key(bytes));
+        let known = key.and_then(|key| server.written.find(key)).filter(|series| batch.keep(*series));
+        let reference = match known {
+            Some(reference) => reference,
+            None => {
+                let labels = match labels_of(&series.labels().map_err(WriteFault::Malformed)?) {
+                    Ok(labels) => labels,
+                    Err(message) => {
+                        fault.get_or_insert(message);
+                        continue;
+                    }
+                };
+                let reference = batch.series(&labels).map_err(WriteFault::Storage)?;
+                key.into_iter().for_each(|key| server.written.insert(key, reference));
+                reference
             }
         };
-        let reference = batch.series(&labels).map_err(WriteFault::Storage)?;
-        for (time, value) in &series.samples {
-            if *time > newest {
-                batch.refusals.out_of_bounds += 1;
-                continue;
-            }
-            row.push(&mut batch, reference, *time, *value);
-        }
+        samples.clear();
+        samples.extend(series.samples.iter().filter(|(time, _)| *time <= newest));
+        batch.refusals.out_of_bounds += series.samples.len() - samples.len();
+        rows.push(&mut batch, reference, &samples);
         for histogram in &series.histograms {
             if histogram.timestamp > newest {
                 batch.refusals.out_of_bounds += 1;
@@ -159,7 +178,7 @@ fn store(server: &Server, message: &[u8]) -> Result<Option<String>, WriteFault> 
             batch.histogram(reference, histogram.timestamp, histogram.to_sample());
         }
     }
-    row.store(&mut batch);
+    rows.store(&mut batch);
     let refusals = batch.commit().map_err(WriteFault::Storage)?;
     server.metrics.remote_write_samples.add(sent);
     let text = match refusals {
@@ -211,7 +230,8 @@ mod tests {
         let mut request = WriteRequest::new(message);
         let mut all = Vec::new();
         while let Some(series) = request.next_series()? {
-            all.push(format!("{:?} {:?} {}", series.labels, series.samples, series.histograms.len()));
+            let together = series.label_bytes().map(<[u8]>::len);
+            all.push(format!("{:?} {together:?} {:?} {}", series.labels()?, series.samples, series.histograms.len()));
         }
         Ok(all)
     }
@@ -228,7 +248,14 @@ mod tests {
         let message = [&[0x0a, series.len() as u8], &series[..], empty, b"\x1a\x01x"].concat();
         let body = snap::raw::Encoder::new().compress_vec(&message).unwrap();
         assert_eq!(decompress(&body).unwrap(), message);
-        assert_eq!(read(&message).unwrap(), ["[(\"__name__\", \"up\")] [(1000, 1.0)] 1", "[] [] 0"]);
+        assert_eq!(read(&message).unwrap(), ["[(\"__name__\", \"up\")] Some(16) [(1000, 1.0)] 1", "[] Some(0) [] 0"]);
+        // labels behind a sample, and labels that are none
+        let series = [&label[..], sample, label].concat();
+        let message = [&[0x0a, series.len() as u8], &series[..]].concat();
+        assert!(read(&message).unwrap()[0].contains("[(\"__name__\", \"up\"), (\"__name__\", \"up\")] None"));
+        assert!(read(b"\x0a\x03\x0a\x01\xff").is_err());
+        let series = [&label[..], sample, histogram, others].concat();
+        let message = [&[0x0a, series.len() as u8], &series[..], empty, b"\x1a\x01x"].concat();
         for len in 1..message.len() - 3 {
             // cut between two series it is whole
             assert!(read(&message[..len]).is_err() || len == series.len() + 2 || len == series.len() + 4, "{len}");

@@ -66,7 +66,8 @@ fn read(message: &[u8]) -> Result<(Vec<TimeSeries>, u64), String> {
     let mut all = Vec::new();
     let mut kinds = 0u64;
     while let Some(series) = request.next_series()? {
-        let labels = match labels_of(&series.labels) {
+        let written = series.labels()?;
+        let labels = match labels_of(&written) {
             Ok(labels) => labels.iter().count() as u64,
             Err(error) => kind_of(&error),
         };
@@ -77,7 +78,7 @@ fn read(message: &[u8]) -> Result<(Vec<TimeSeries>, u64), String> {
         kinds = kinds.wrapping_mul(31).wrapping_add(labels).wrapping_mul(31).wrapping_add(counts);
         let label = |(name, value): &(&str, &str)| Label { name: (*name).to_owned(), value: (*value).to_owned() };
         all.push(TimeSeries {
-            labels: series.labels.iter().map(label).collect(),
+            labels: written.iter().map(label).collect(),
             samples: series
                 .samples
                 .iter()

@@ -7,8 +7,8 @@ use std::time::Duration;
 use model::{FloatHistogram, Histogram, Labels, MatchOp, Matcher};
 use tsdb::{Appender, Db, HistogramSample, Options, SeriesRef};
 
+use crate::copy::copy;
 use crate::disk::{Disk, Kind, Plan};
-use crate::folders::copy;
 use crate::random::Random;
 
 const RANGE: i64 = 1000;

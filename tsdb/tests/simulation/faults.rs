@@ -7,8 +7,8 @@ use model::{Labels, Matcher};
 use tsdb::{CommitError, Db, Options};
 
 use crate::disk::{Disk, Kind, Plan};
-use crate::folders::scratch;
 use crate::random::Random;
+use crate::scratch::scratch;
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;

@@ -4,15 +4,17 @@
 //! A failing seed is printed; `FIREWATCH_SEED=n cargo test --release -p tsdb --test simulation` runs it alone,
 //! `FIREWATCH_RUNS=n` runs so many, `FIREWATCH_LONG=1` hundreds.
 
+#[path = "../shared/copy.rs"]
+mod copy;
 mod disk;
 mod engine;
 mod faults;
-#[path = "../shared/folders.rs"]
-mod folders;
 mod random;
+#[path = "../shared/scratch.rs"]
+mod scratch;
 
 use engine::Simulation;
-use folders::scratch;
+use scratch::scratch;
 
 fn run(seed: u64, steps: usize) {
     let dir = scratch();

@@ -9,12 +9,39 @@ use super::histogram::WireHistogram;
 /// A series with its samples.
 #[derive(Debug, Default, PartialEq)]
 pub struct WrittenSeries<'a> {
-    /// Labels as they were sent, the metric name included.
-    pub labels: Vec<(&'a str, &'a str)>,
+    message: &'a [u8],
+    /// How much of the message its labels are, if all of them come first.
+    labels_end: Option<usize>,
     /// Float samples.
     pub samples: Vec<(Timestamp, f64)>,
     /// Native histograms.
     pub histograms: Vec<WireHistogram>,
+}
+
+impl<'a> WrittenSeries<'a> {
+    /// The bytes of the labels, if they lie together as those of all known writers do: equal bytes are equal labels.
+    pub fn label_bytes(&self) -> Option<&'a [u8]> {
+        self.labels_end.map(|end| &self.message[..end])
+    }
+
+    /// Labels as they were sent, the metric name included.
+    ///
+    /// # Errors
+    /// What is wrong with the message.
+    pub fn labels(&self) -> Result<Vec<(&'a str, &'a str)>, String> {
+        let mut labels = Vec::new();
+        let mut fields = Fields::new(self.message);
+        while let Some((number, field)) = fields.next().map_err(fault)? {
+            if number == LABELS {
+                labels.push(label(field).map_err(fault)?);
+            }
+        }
+        Ok(labels)
+    }
+}
+
+fn fault(fault: impl std::fmt::Display) -> String {
+    format!("protobuf: {fault}")
 }
 
 /// The series of a request, one after another.
@@ -40,11 +67,10 @@ impl<'a> WriteRequest<'a> {
     /// # Errors
     /// What is wrong with the message; there is nothing to be had behind that.
     pub fn next_series(&mut self) -> Result<Option<&WrittenSeries<'a>>, String> {
-        let fault = |fault: &dyn std::fmt::Display| format!("protobuf: {fault}");
-        while let Some((number, field)) = self.fields.next().map_err(|e| fault(&e))? {
+        while let Some((number, field)) = self.fields.next().map_err(fault)? {
             if number == TIMESERIES {
-                let bytes = field.bytes().map_err(|e| fault(&e))?;
-                self.read_series(bytes).map_err(|e| fault(&e))?;
+                let bytes = field.bytes().map_err(fault)?;
+                self.read_series(bytes).map_err(fault)?;
                 return Ok(Some(&self.series));
             }
         }
@@ -52,14 +78,21 @@ impl<'a> WriteRequest<'a> {
     }
 
     fn read_series(&mut self, bytes: &'a [u8]) -> Result<(), String> {
-        let WrittenSeries { labels, samples, histograms } = &mut self.series;
-        labels.clear();
+        let WrittenSeries { message, labels_end, samples, histograms } = &mut self.series;
+        *message = bytes;
+        *labels_end = Some(0);
         samples.clear();
         histograms.clear();
         let mut fields = Fields::new(bytes);
+        let mut before = bytes.len();
         while let Some((number, field)) = fields.next()? {
+            let start = bytes.len() - std::mem::replace(&mut before, fields.rest().len());
             match number {
-                LABELS => labels.push(label(field)?),
+                LABELS => {
+                    field.bytes()?;
+                    let together = *labels_end == Some(start);
+                    *labels_end = together.then(|| bytes.len() - fields.rest().len());
+                }
                 SAMPLES => samples.push(sample(field)?),
                 HISTOGRAMS => histograms.push(WireHistogram::decode(field.bytes()?).map_err(|e| e.to_string())?),
                 _ => {}

@@ -76,6 +76,11 @@ impl<'a> Fields<'a> {
         Self(message)
     }
 
+    /// The bytes that have not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// Number and value of the next field.
     ///
     /// # Errors

@@ -1,12 +1,7 @@
-//! Folders that tests open databases in.
+//! Folders as a crash leaves them.
 
 use std::fs;
 use std::path::Path;
-
-/// A folder in memory if there is one: every start of a database fsyncs.
-pub(crate) fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
 
 /// What a kill leaves: the folder as it is now, to be opened elsewhere.
 pub(crate) fn copy(from: &Path, to: &Path) {

@@ -1,0 +1,134 @@
+//! Series by the bytes that remote writers name them with. They name all of them in each request, so what is remembered here need not be
+//! decoded, checked, sorted and looked up again.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tsdb::SeriesRef;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+/// What has not been asked for in this time and as long again is forgotten.
+const GENERATION: Duration = Duration::from_secs(30 * 60);
+const SHARDS: usize = 16;
+
+/// 96 bits of a hash of a series' labels as they are sent, under a seed that nobody outside knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key([u32; 3]);
+
+impl std::hash::Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.0[0]) << 32 | u64::from(self.0[1]));
+    }
+}
+
+/// Takes keys as they are: they are hashes.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a key is written as one number");
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Map = HashMap<Key, u32, BuildHasherDefault<AsItIs>>;
+
+struct Shard {
+    young: Map,
+    old: Map,
+    since: Instant,
+}
+
+/// The series that remote writers have named lately: 16 bytes each, in two generations.
+pub(crate) struct KnownSeries {
+    seed: u64,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+impl Default for KnownSeries {
+    fn default() -> Self {
+        let shard = || Mutex::new(Shard { young: Map::default(), old: Map::default(), since: Instant::now() });
+        Self { seed: RandomState::new().hash_one(0), shards: std::array::from_fn(|_| shard()) }
+    }
+}
+
+impl KnownSeries {
+    pub(super) fn key(&self, labels: &[u8]) -> Key {
+        let hash = xxh3_128_with_seed(labels, self.seed);
+        Key([hash as u32, (hash >> 32) as u32, (hash >> 64) as u32])
+    }
+
+    fn shard(&self, key: Key) -> &Mutex<Shard> {
+        // bits that the maps do not go by
+        &self.shards[key.0[2] as usize % SHARDS]
+    }
+
+    /// The series that these labels led to. The store may have forgotten it since.
+    pub(super) fn find(&self, key: Key) -> Option<SeriesRef> {
+        let mut shard = self.shard(key).lock();
+        let series = match shard.young.get(&key) {
+            Some(series) => *series,
+            None => {
+                let series = shard.old.remove(&key)?;
+                shard.young.insert(key, series);
+                series
+            }
+        };
+        Some(SeriesRef(series.into()))
+    }
+
+    pub(super) fn insert(&self, key: Key, series: SeriesRef) {
+        self.insert_at(key, series, Instant::now());
+    }
+
+    fn insert_at(&self, key: Key, series: SeriesRef, now: Instant) {
+        let Ok(series) = u32::try_from(series.0) else { return };
+        let mut shard = self.shard(key).lock();
+        if now.duration_since(shard.since) >= GENERATION {
+            shard.old = std::mem::take(&mut shard.young);
+            shard.since = now;
+        }
+        shard.young.insert(key, series);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_stays() {
+        let known = KnownSeries::default();
+        let key = |n: u64| known.key(&n.to_le_bytes());
+        let start = Instant::now();
+        for n in 0..1000 {
+            known.insert_at(key(n), SeriesRef(n), start);
+        }
+        assert!((0..1000).all(|n| known.find(key(n)) == Some(SeriesRef(n))));
+        assert_eq!(known.find(key(1000)), None);
+        // something new is named in every shard after a while, and again
+        for later in 1..=2 {
+            for n in 0..1000 {
+                known.insert_at(key(later * 10_000 + n), SeriesRef(n), start + GENERATION * later as u32);
+            }
+            assert!((0..500).all(|n| known.find(key(n)) == Some(SeriesRef(n))));
+        }
+        assert!((500..1000).all(|n| known.find(key(n)).is_none()));
+    }
+
+    #[test]
+    fn nobody_outside_knows_where_labels_lead() {
+        let (a, b) = (KnownSeries::default(), KnownSeries::default());
+        assert_ne!(a.key(b"labels"), b.key(b"labels"));
+    }
+}

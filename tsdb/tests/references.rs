@@ -1,0 +1,50 @@
+//! References of series that somebody remembers: good as long as the store knows them, and for a transaction that has asked.
+
+use model::Labels;
+use tsdb::{AppendError, Db, Options, SeriesRef};
+
+#[path = "shared/scratch.rs"]
+mod scratch;
+use scratch::scratch;
+
+const BLOCK: i64 = 1000;
+
+fn labels(name: &str) -> Labels {
+    Labels::from_pairs([("__name__", name)])
+}
+
+fn append(db: &Db, name: &str, times: std::ops::Range<i64>) -> SeriesRef {
+    let mut appender = db.appender();
+    let series = appender.series(&labels(name)).unwrap();
+    for time in times.step_by(100) {
+        appender.append(series, time, 1.0).unwrap();
+    }
+    appender.commit().unwrap();
+    series
+}
+
+#[test]
+fn a_reference_is_good_until_the_series_has_left_the_head() {
+    let dir = scratch();
+    let options = Options {
+        background: false,
+        min_block_duration: BLOCK,
+        max_block_duration: BLOCK,
+        retention_duration: None,
+        ..Options::default()
+    };
+    let db = Db::open(dir.path(), options).unwrap();
+    let (gone, kept) = (append(&db, "gone", 0..100), append(&db, "kept", 0..100));
+    append(&db, "other", 0..5000);
+    let mut appender = db.appender();
+    assert!(appender.keep(kept));
+    db.maintain().unwrap();
+    assert!(!appender.keep(gone));
+    assert!(appender.keep(kept));
+    assert!(!appender.keep(SeriesRef(u64::MAX)));
+    assert_eq!(appender.append(gone, 5000, 1.0), Err(AppendError::UnknownSeries(gone)));
+    appender.append(kept, 5000, 1.0).unwrap();
+    assert_eq!(appender.commit().unwrap().floats, 1);
+    // it gets another number
+    assert_ne!(append(&db, "gone", 5000..5100), gone);
+}
