@@ -48,47 +48,54 @@ pub(crate) fn encode(values: &[f64], out: &mut Vec<u8>) {
     encode_dense(values, out);
 }
 
-/// Appends a column, trying everything: for blocks, which are written once and read often.
+/// Appends a column, trying what may be shortest: for blocks, which are written once and read often.
 pub(crate) fn encode_best(values: &[f64], out: &mut Vec<u8>) {
-    let start = out.len();
-    encode(values, out);
-    if out.len() - start <= SHORT || out[start] == CONSTANT {
+    let Some(&first) = values.first() else { return };
+    let changes = values.windows(2).filter(|w| w[0].to_bits() != w[1].to_bits()).count();
+    if changes == 0 {
+        out.push(CONSTANT);
+        out.extend_from_slice(&first.to_le_bytes());
         return;
     }
-    let mut best = out.split_off(start);
-    let mut offer = |column: Vec<u8>| {
-        if column.len() < best.len() {
-            best = column;
-        }
-    };
-    let changes = values.windows(2).filter(|w| w[0].to_bits() != w[1].to_bits()).count();
-    if changes * 3 < values.len() {
-        let mut runs = Vec::new();
+    // the length of a run takes a byte; that a value is the one before takes Pcodec what it tells, which is less unless changes are rare or
+    // the column is short
+    let (mut runs, mut dense) = (Vec::new(), Vec::new());
+    if changes * if values.len() > PCO_ONLY { 6 } else { 3 } < values.len() {
         encode_runs(values, &mut runs, best_dense);
-        offer(runs);
     }
-    offer(best_dense(values));
+    if runs.is_empty() || changes * 256 >= values.len() {
+        dense = best_dense(values);
+    }
+    let best = match (runs.is_empty(), dense.is_empty()) {
+        (false, false) if dense.len() < runs.len() => dense,
+        (true, _) => dense,
+        _ => runs,
+    };
     out.extend_from_slice(&best);
 }
 
-/// Columns that take no more bytes are good enough.
-const SHORT: usize = 24;
+/// Of columns of more values Pcodec's are always shorter: what its header and bins take is little then.
+const PCO_ONLY: usize = 256;
 
-/// A column that Pcodec encodes.
+/// The shorter one of a column of our own and of one that Pcodec encodes.
 fn best_dense(values: &[f64]) -> Vec<u8> {
-    let mut own = Vec::new();
-    encode_dense(values, &mut own);
+    let decimals = decimals(values);
     let mut out = Vec::new();
-    let done = match decimals(values) {
+    let done = match &decimals {
         Some((exponent, integers)) => {
-            out.extend([PCO_DECIMAL, exponent]);
-            pcodec::encode(&integers, &mut out)
+            out.extend([PCO_DECIMAL, *exponent]);
+            pcodec::encode_integers(integers, &mut out)
         }
         None => {
             out.push(PCO);
-            pcodec::encode(values, &mut out)
+            pcodec::encode_floats(values, &mut out)
         }
     };
+    if done && values.len() > PCO_ONLY {
+        return out;
+    }
+    let mut own = Vec::new();
+    encode_as(values, decimals, &mut own);
     if done && out.len() < own.len() { out } else { own }
 }
 
@@ -107,8 +114,12 @@ fn encode_runs(values: &[f64], out: &mut Vec<u8>, encode_heads: impl Fn(&[f64]) 
 }
 
 fn encode_dense(values: &[f64], out: &mut Vec<u8>) {
+    encode_as(values, decimals(values), out);
+}
+
+fn encode_as(values: &[f64], decimals: Option<(u8, Vec<i64>)>, out: &mut Vec<u8>) {
     let start = out.len();
-    if let Some((exponent, integers)) = decimals(values) {
+    if let Some((exponent, integers)) = decimals {
         out.push(DECIMAL);
         out.push(exponent);
         integers::encode(&integers, out);

@@ -3,18 +3,73 @@
 
 use std::io::Write;
 
-use pco::ChunkConfig;
 use pco::data_types::Number;
 use pco::wrapped::{FileCompressor, FileDecompressor};
+use pco::{ChunkConfig, DeltaSpec};
 
+use crate::encoding::varint::zigzag;
 use crate::error::Damaged;
 
-/// Appends a column; `false` (and perhaps some bytes) if Pcodec refuses the values.
-pub(crate) fn encode<T: Number>(values: &[T], out: &mut Vec<u8>) -> bool {
+/// Columns of fewer values get fewer bins, of which more would not pay: the sizes of 2-hour columns were within 0.1 %, at two thirds of the
+/// time.
+const LONG: usize = 2048;
+
+/// Orders of differences whose estimated sizes differ by less than this many bits a value are both tried.
+const CLOSE: f64 = 1.5;
+
+/// Appends a column of floats that have no common decimal scale; `false` (and perhaps some bytes) if Pcodec refuses the values.
+pub(crate) fn encode_floats(values: &[f64], out: &mut Vec<u8>) -> bool {
+    encode(values, DeltaSpec::Auto, out)
+}
+
+/// Appends a column of integers; `false` (and perhaps some bytes) if Pcodec refuses them.
+///
+/// The order of differences is found here. What the library finds from a small sample was measured to make the columns of a day 5 % longer, at
+/// twice to four times the time.
+pub(crate) fn encode_integers(values: &[i64], out: &mut Vec<u8>) -> bool {
+    let sizes = estimated_bits(values);
+    let least = sizes.iter().copied().fold(f64::INFINITY, f64::min);
+    let close = (0..sizes.len()).filter(|order| sizes[*order] <= least + CLOSE);
+    let mut best: Option<Vec<u8>> = None;
+    for order in close {
+        let mut column = Vec::new();
+        let done = encode(values, DeltaSpec::TryConsecutive(order), &mut column);
+        if done && best.as_ref().is_none_or(|best| column.len() < best.len()) {
+            best = Some(column);
+        }
+    }
+    best.iter().for_each(|column| out.extend_from_slice(column));
+    best.is_some()
+}
+
+/// About how many bits a value takes as it is, as the difference to the one before, and as the difference of differences.
+fn estimated_bits(values: &[i64]) -> [f64; 3] {
+    let bits = |sum: u64| sum as f64 / values.len() as f64;
+    let length = |value: i64| u64::from(64 - zigzag(value).leading_zeros());
+    let middle = values.iter().fold(0i128, |sum, v| sum + i128::from(*v)) / values.len().max(1) as i128;
+    let mut sums = [0u64; 3];
+    let (mut before, mut difference_before) = (None, None);
+    for &value in values {
+        // the mean of integers is one of them
+        sums[0] += length(value.wrapping_sub(middle as i64));
+        if let Some(before) = before.replace(value) {
+            let difference = value.wrapping_sub(before);
+            sums[1] += length(difference);
+            if let Some(before) = difference_before.replace(difference) {
+                sums[2] += length(difference.wrapping_sub(before));
+            }
+        }
+    }
+    sums.map(bits)
+}
+
+fn encode<T: Number>(values: &[T], deltas: DeltaSpec, out: &mut Vec<u8>) -> bool {
+    let level = if values.len() < LONG { 6 } else { 8 };
+    let config = ChunkConfig::default().with_compression_level(level).with_delta_spec(deltas);
     let write = |out: &mut Vec<u8>| -> pco::errors::PcoResult<()> {
         let file = FileCompressor::default();
         file.write_header(&mut *out as &mut dyn Write)?;
-        let mut chunk = file.chunk_compressor(values, &ChunkConfig::default())?;
+        let mut chunk = file.chunk_compressor(values, &config)?;
         chunk.write_meta(&mut *out as &mut dyn Write)?;
         chunk.write_page(0, &mut *out as &mut dyn Write)?;
         Ok(())
@@ -33,4 +88,31 @@ pub(crate) fn decode<T: Number>(bytes: &[u8], count: usize, take: impl FnOnce(&[
     };
     take(&read().map_err(|_| Damaged("Pcodec column"))?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_differences_is_that_of_the_values() {
+        let noise = |i: i64| (xxhash_rust::xxh3::xxh3_64(&i.to_le_bytes()) % 64) as i64;
+        let len = |values: Vec<i64>| {
+            let mut out = Vec::new();
+            assert!(encode_integers(&values, &mut out));
+            decode(&out, values.len(), |back: &[i64]| assert_eq!(back, values)).unwrap();
+            out.len()
+        };
+        // noise around a level, a walk, a walk of the slope: each takes what the noise takes, in its own order of differences
+        let level = len((0..4000).map(|i| 1 << 40 | noise(i)).collect());
+        let mut sum = 0;
+        let walk = (0..4000).map(|i| (sum += noise(i), sum).1).collect::<Vec<i64>>();
+        let mut sum = 0;
+        let slope = walk.iter().map(|step| (sum += step, sum).1).collect::<Vec<i64>>();
+        for (kind, size) in [("level", level), ("walk", len(walk)), ("slope", len(slope))] {
+            assert!((2500..3300).contains(&size), "{kind}: {size}");
+        }
+        len(vec![i64::MIN, i64::MAX, 0, -1, i64::MIN]);
+        len(vec![7]);
+    }
 }
