@@ -13,7 +13,7 @@ use model::{FloatHistogram, Labels, METRIC_NAME, Matcher, Timestamp};
 use parking_lot::Mutex;
 use promql::ast::Expr;
 use promql::result::SampleValue;
-use promql::storage::{SelectRequest, Storage, Wanted};
+use promql::storage::{KeptLabels, SelectRequest, Storage, Wanted};
 use promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, Urgency, Value};
 
 use crate::active_queries::ActiveQueries;
@@ -296,11 +296,11 @@ impl Querier {
         to: Timestamp,
     ) -> Result<HashMap<Labels, (Timestamp, f64)>, String> {
         let matchers = [Matcher::equal(METRIC_NAME, metric), Matcher::equal("alertname", alert)];
-        let request = SelectRequest { matchers: &matchers, mint: from, maxt: to, wanted: Wanted::Samples };
+        let request = SelectRequest::new(&matchers, (from, to), Wanted::Samples);
         let selection = self.inner.store.select(&request).map_err(|e| e.to_string())?;
-        let samples = selection.read(0..selection.labels().len(), from, to).map_err(|e| e.to_string())?;
+        let samples = selection.read(0..selection.len(), from, to).map_err(|e| e.to_string())?;
         let mut last = HashMap::new();
-        for (labels, samples) in selection.labels().iter().zip(samples) {
+        for (labels, samples) in selection.labels(0..selection.len(), KeptLabels::All).iter().zip(samples) {
             let found = samples.floats.timestamps.iter().zip(&samples.floats.values).rev();
             if let Some((time, value)) = found.into_iter().find(|(_, value)| !model::is_stale(**value)) {
                 last.insert(labels.without_name(), (*time, *value));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher, Timestamp};
 use parking_lot::Mutex;
-use promql::storage::{Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
+use promql::storage::{KeptLabels, Progress, Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
 use tokio::sync::SetOnce;
 use tsdb::{
     Answer, AppendError, Appender, BlocksView, Db, Exemplar, HistogramSample, ReadError, ReplayProgress, SeriesRef,
@@ -206,22 +206,43 @@ impl Batch {
 impl Storage for Store {
     fn select<'a>(&'a self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection + 'a>, StorageError> {
         let (matchers, from, to) = (request.matchers, request.mint, request.maxt);
+        let watch =
+            |progress: tsdb::Progress| request.watch.go_on(Progress { series: progress.series, bytes: progress.bytes });
         let selection = match self.readable() {
-            Readable::Whole(db) => db.select(matchers, from, to).map_err(|e| StorageError(e.to_string()))?,
-            Readable::Blocks(blocks) => blocks.select(matchers, from, to),
+            Readable::Whole(db) => db.select_while(matchers, from, to, &watch),
+            Readable::Blocks(blocks) => blocks.select_while(matchers, from, to, &watch),
         };
+        let selection = selection.map_err(|e| StorageError(e.to_string()))?;
         Ok(Box::new(Selected(match request.wanted {
             Wanted::Presence => selection.presence_only(),
             Wanted::Labels | Wanted::Samples => selection,
         })))
+    }
+
+    fn may_have_label(&self, name: &str, mint: Timestamp, maxt: Timestamp) -> bool {
+        match self.readable() {
+            Readable::Whole(db) => db.may_have_label(name, mint, maxt),
+            Readable::Blocks(blocks) => blocks.may_have_label(name, mint, maxt),
+        }
     }
 }
 
 struct Selected(tsdb::Selection);
 
 impl Selection for Selected {
-    fn labels(&self) -> &[Labels] {
-        self.0.labels()
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn labels(&self, range: Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels> {
+        self.0.labels_of(
+            range,
+            match kept {
+                KeptLabels::All => tsdb::KeptLabels::All,
+                KeptLabels::Only(names) => tsdb::KeptLabels::Only(names),
+                KeptLabels::Without(names) => tsdb::KeptLabels::Without(names),
+            },
+        )
     }
 
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError> {

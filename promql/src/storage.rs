@@ -21,6 +21,64 @@ pub struct SelectRequest<'a> {
     pub maxt: Timestamp,
     /// What of the series is wanted.
     pub wanted: Wanted,
+    /// Asked now and then, while series are looked for, whether to go on.
+    pub watch: Watch<'a>,
+}
+
+impl<'a> SelectRequest<'a> {
+    /// A request that nobody ends before it is answered.
+    pub fn new(matchers: &'a [Matcher], (mint, maxt): (Timestamp, Timestamp), wanted: Wanted) -> Self {
+        Self { matchers, mint, maxt, wanted, watch: Watch::default() }
+    }
+}
+
+/// How far a search for series has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Series found so far, some of which may turn out to have no samples in the range.
+    pub series: usize,
+    /// Bytes that what has been found takes.
+    pub bytes: usize,
+}
+
+/// Says whether to go on with a search; without a function always.
+#[derive(Clone, Copy, Default)]
+pub struct Watch<'a>(pub Option<&'a dyn Fn(Progress) -> bool>);
+
+impl Watch<'_> {
+    /// Whether to go on. A storage asks it every few milliseconds at least, and fails with any error if the answer is no.
+    pub fn go_on(&self, progress: Progress) -> bool {
+        self.0.is_none_or(|watch| watch(progress))
+    }
+}
+
+impl std::fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Watch").field(&self.0.is_some()).finish()
+    }
+}
+
+/// Which labels of series are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptLabels<'a> {
+    /// All of them.
+    All,
+    /// Those with these names.
+    Only(&'a [String]),
+    /// All but those.
+    Without(&'a [String]),
+}
+
+impl KeptLabels<'_> {
+    /// The wanted part of a label set.
+    pub fn of(&self, labels: &Labels) -> Labels {
+        let among = |names: &[String], name: &str| names.iter().any(|n| n == name);
+        match self {
+            Self::All => labels.clone(),
+            Self::Only(names) => labels.filter(|name| among(names, name)),
+            Self::Without(names) => labels.filter(|name| !among(names, name)),
+        }
+    }
 }
 
 /// What of the series a query asks for.
@@ -39,17 +97,29 @@ pub trait Storage: Send + Sync {
     /// The series that match and may have samples in the range.
     ///
     /// # Errors
-    /// When the storage cannot be read.
+    /// When the storage cannot be read, or the request's watch says stop.
     fn select<'a>(&'a self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection + 'a>, StorageError>;
+
+    /// Whether series with samples in the range may have a label. None does if this says no.
+    fn may_have_label(&self, _name: &str, _mint: Timestamp, _maxt: Timestamp) -> bool {
+        true
+    }
 }
 
 /// Series that match a request, in label order, each label set once.
 pub trait Selection: Send + Sync {
-    /// Label sets in ascending order.
-    fn labels(&self) -> &[Labels];
+    /// Number of series.
+    fn len(&self) -> usize;
 
-    /// Samples with timestamps in `mint..=maxt` of the series `range` (indexes into [`Selection::labels`]), one entry a
-    /// series, in order. May be called from several threads, for overlapping ranges and for any part of the requested time.
+    /// Whether there is no series.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The label sets of the series `range`, or what is wanted of them: one a series, in the ascending order of whole label sets.
+    fn labels(&self, range: Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels>;
+
+    /// Samples with timestamps in `mint..=maxt` of the series `range`, one entry a series, in order. May be called from several threads, for overlapping ranges and for any part of the requested time.
     ///
     /// # Errors
     /// When samples cannot be read.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::Labels;
 use promql::result::SampleValue;
-use promql::storage::{Samples, SelectRequest, Selection, Storage, StorageError};
+use promql::storage::{KeptLabels, Samples, SelectRequest, Selection, Storage, StorageError};
 use promql::testing::MemoryStorage;
 use promql::{CancelToken, Engine, EngineOptions, Features, QueryError, QueryOptions, Value};
 
@@ -248,8 +248,12 @@ impl Storage for Canceling {
 }
 
 impl Selection for CancelingSelection<'_> {
-    fn labels(&self) -> &[Labels] {
-        self.inner.labels()
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    fn labels(&self, range: std::ops::Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels> {
+        self.inner.labels(range, kept)
     }
 
     fn read(&self, range: std::ops::Range<usize>, mint: i64, maxt: i64) -> Result<Vec<Samples>, StorageError> {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use model::{Labels, Matcher, Timestamp};
+use model::{Matcher, Timestamp};
 
 use crate::block::Block;
 use crate::engine::Ask;
 use crate::metrics::Counters;
-use crate::select::Source;
+use crate::select::{SeriesLabels, Source};
+use crate::watch::Pace;
 
 /// Memory that tables of block indexes may take together, before the first are dropped.
 const INDEX_BYTES: usize = 48 << 20;
@@ -23,22 +24,24 @@ pub(crate) struct Blocks<'a> {
 }
 
 /// For each source its series in label order.
-pub(crate) type Parts = Vec<(Source, Vec<Labels>)>;
+pub(crate) type Parts = Vec<(Source, SeriesLabels)>;
 
 impl Blocks<'_> {
-    /// The series that match and may have samples in the range, and warnings about what could not be read.
+    /// The series that match and may have samples in the range, and warnings about what could not be read; anything if `pace` has
+    /// said stop.
     pub(crate) fn select(
         &self,
         matchers: &[Matcher],
         min_time: Timestamp,
         max_time: Timestamp,
+        pace: &Pace<'_>,
     ) -> (Parts, Vec<String>) {
         let (mut parts, mut warnings) = (Vec::new(), Vec::new());
         let mut wanted: Vec<_> = self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)).collect();
         wanted.sort_by_key(|b| b.meta.ulid);
         for block in wanted {
-            match block.select(matchers, min_time, max_time) {
-                Ok((selection, labels)) => parts.push((Source::Block(selection), labels)),
+            match block.find(matchers, min_time, max_time, pace) {
+                Ok((selection, labels)) => parts.push((Source::Block(selection), SeriesLabels::Made(labels))),
                 Err(error) => {
                     self.counters.damaged_blocks.add(1);
                     warnings.push(format!("block {} left out: {error}", block.meta.ulid));
@@ -65,6 +68,12 @@ impl Blocks<'_> {
         }
         self.bound_index_memory();
         (all, warnings)
+    }
+
+    /// Whether series in the range may have a label; yes if that cannot be found out.
+    pub(crate) fn may_have_label(&self, name: &str, min_time: Timestamp, max_time: Timestamp) -> bool {
+        let mut blocks = self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time));
+        blocks.any(|block| block.with_index(|index| Ok(index.has_name(name))).unwrap_or(true))
     }
 
     fn bound_index_memory(&self) {

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::appender::Appender;
 use crate::block::BlockMeta;
+use crate::blocks::Blocks;
 use crate::engine::{Ask, Engine, names_in};
 use crate::error::{CommitError, FileError, MaintainError, OpenError, ReadError};
 use crate::files::dir_size;
@@ -22,6 +23,7 @@ use crate::select::Selection;
 use crate::status::{Status, top};
 use crate::tombstones::{Interval, Tombstones};
 use crate::wal::RecordBuilder;
+use crate::watch::{Pace, Stopped, Watch};
 use crate::worker::Worker;
 
 /// The folder, in the one a database is opened in, that all its files lie in.
@@ -79,6 +81,29 @@ impl Db {
         max_time: Timestamp,
     ) -> Result<Selection, ReadError> {
         Ok(self.engine.select(matchers, min_time, max_time))
+    }
+
+    /// As [`Db::select`]; `watch` is asked now and then whether to go on.
+    ///
+    /// # Errors
+    /// When it says no.
+    pub fn select_while(
+        &self,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        watch: Watch<'_>,
+    ) -> Result<Selection, Stopped> {
+        let pace = Pace::new(watch);
+        let selection = self.engine.select_paced(matchers, min_time, max_time, &pace);
+        pace.finish().map(|()| selection)
+    }
+
+    /// Whether series in the range may have a label: none does if this says no.
+    pub fn may_have_label(&self, name: &str, min_time: Timestamp, max_time: Timestamp) -> bool {
+        self.engine.index.read().has_symbol(name)
+            || Blocks { blocks: &self.engine.blocks.read().clone(), damaged: &[], counters: &self.engine.counters }
+                .may_have_label(name, min_time, max_time)
     }
 
     /// Names of labels that series in the range have, and that satisfy all matchers if there are any.
@@ -265,7 +290,7 @@ impl Db {
         {
             let index = engine.index.read();
             metrics.head_series = index.len() as u64;
-            metrics.head_bytes = index.heap_bytes() as u64;
+            metrics.head_bytes = (index.heap_bytes() + engine.order.heap_bytes()) as u64;
         }
         {
             let groups = engine.groups.lock();

@@ -14,7 +14,7 @@ use crate::db::Answer;
 use crate::error::{AppendError, CommitError, FileError};
 use crate::exemplars::ExemplarStore;
 use crate::follow::Followers;
-use crate::head::{Groups, HeadSnapshot, Limits, SeriesIndex};
+use crate::head::{Groups, HeadSeries, HeadSnapshot, Limits, SeriesIndex, SeriesOrder};
 use crate::image::LastImage;
 use crate::lock::DirLock;
 use crate::maintain;
@@ -22,8 +22,9 @@ use crate::metrics::Counters;
 use crate::options::Options;
 use crate::postings::{self, LabelIndex, SeriesSet};
 use crate::replay::Replayed;
-use crate::select::{Selection, Source};
+use crate::select::{Selection, SeriesLabels, Source};
 use crate::wal::{RecordBuilder, WalWriter};
+use crate::watch::Pace;
 
 /// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `index`, `groups`, `wal`, others.
 pub(crate) struct Engine {
@@ -33,6 +34,8 @@ pub(crate) struct Engine {
     /// Held while blocks are made, merged, changed or removed.
     pub(crate) maintenance: Mutex<()>,
     pub(crate) index: RwLock<SeriesIndex>,
+    /// The order of its series, for large selections.
+    pub(crate) order: SeriesOrder,
     pub(crate) groups: Mutex<Groups>,
     pub(crate) wal: Mutex<WalWriter>,
     pub(crate) followers: Followers,
@@ -81,6 +84,7 @@ impl Engine {
             counters,
             maintenance: Mutex::new(()),
             index: RwLock::new(head.index),
+            order: SeriesOrder::default(),
             groups: Mutex::new(head.groups),
             wal: Mutex::new(wal),
             followers: Followers::default(),
@@ -225,46 +229,56 @@ impl Engine {
 
     /// The head's series that match, in no order of interest.
     pub(crate) fn head_ids(&self, matchers: &[Matcher]) -> Vec<u32> {
-        let Ok(ids) = postings::select(&*self.index.read(), matchers);
+        let Ok(ids) = postings::select(&*self.index.read(), matchers, &Pace::unwatched());
         ids
     }
 
-    /// What the head's series that match have now, with their labels in order, and what `beside` finds at that moment. No series is
-    /// created between the look at the index and the look at the samples: of a commit that is seen every series is known.
+    /// What the head's series that match have now, and what `beside` finds at that moment. No series is created between the look at
+    /// the index and the look at the samples: of a commit that is seen every series is known.
+    fn look_at_head<T>(
+        &self,
+        matchers: &[Matcher],
+        pace: &Pace<'_>,
+        beside: impl FnOnce(&Groups) -> T,
+    ) -> (HeadSeries, T) {
+        let index = self.index.read();
+        let Ok(ids) = postings::select(&*index, matchers, pace);
+        let groups = self.groups.lock();
+        (HeadSeries::take(&index, &groups, ids, pace), beside(&groups))
+    }
+
+    /// What the head's series that match have now, with their labels in order, and what `beside` finds at that moment.
     pub(crate) fn head_snapshot<T>(
         &self,
         matchers: &[Matcher],
         beside: impl FnOnce(&Groups) -> T,
     ) -> (HeadSnapshot, Vec<Labels>, T) {
-        if !self.index.read().sortable() {
-            self.index.write().prepare_sort();
-        }
-        loop {
-            let index = self.index.read();
-            let Ok(ids) = postings::select(&*index, matchers);
-            if !ids.is_empty() && !index.sortable() {
-                // a series came in between
-                drop(index);
-                self.index.write().prepare_sort();
-                continue;
-            }
-            let ids = if ids.is_empty() { ids } else { index.sort(&ids) };
-            let labels = ids.iter().map(|id| index.labels(*id)).collect();
-            let groups = self.groups.lock();
-            return (HeadSnapshot::take(&groups, &ids), labels, beside(&groups));
-        }
+        let pace = Pace::unwatched();
+        let (found, beside) = self.look_at_head(matchers, &pace, beside);
+        let (head, labels) = found.in_order(&self.order, &pace);
+        (head, labels.all(), beside)
     }
 
     pub(crate) fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
+        self.select_paced(matchers, min_time, max_time, &Pace::unwatched())
+    }
+
+    /// Anything if `pace` has said stop.
+    pub(crate) fn select_paced(
+        &self,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        pace: &Pace<'_>,
+    ) -> Selection {
         // blocks take over from the head under the lock of the groups
-        let (mut head, labels, blocks) = self.head_snapshot(matchers, |_| self.blocks.read().clone());
-        head.prepare(min_time, max_time);
-        let (kept, labels) = head.retain(labels, min_time, max_time);
+        let (found, blocks) = self.look_at_head(matchers, pace, |_| self.blocks.read().clone());
+        let (head, labels) = found.within(min_time, max_time, pace).in_order(&self.order, pace);
         let damaged = self.damaged.lock().clone();
         let blocks = Blocks { blocks: &blocks, damaged: &damaged, counters: &self.counters };
-        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time);
-        parts.push((Source::Head(kept), labels));
-        Selection::join(parts, warnings).counted(&self.counters)
+        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time, pace);
+        parts.push((Source::Head(head), SeriesLabels::Head(labels)));
+        Selection::joined(parts, warnings, pace).counted(&self.counters)
     }
 
     pub(crate) fn ask_indexes(
@@ -312,7 +326,7 @@ impl<'a> Ask<'a> {
             Self::Names => index.names(),
             Self::Values(name) => index.values(name),
             Self::ValuesOf(name, matchers) => {
-                let series = postings::select(index, matchers)?;
+                let series = postings::select(index, matchers, &Pace::unwatched())?;
                 if series.is_empty() { Ok(Vec::new()) } else { index.values_among(name, &SeriesSet::new(&series)) }
             }
         }

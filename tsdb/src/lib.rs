@@ -39,6 +39,7 @@ mod tombstones;
 mod verify;
 mod version;
 mod wal;
+mod watch;
 mod worker;
 
 pub use appender::{Appender, CommitReport, RowReport};
@@ -54,6 +55,7 @@ pub use opening::{BlocksView, Opening, ReplayProgress};
 pub use options::{Clock, Options};
 pub use read_only::ReadOnlyDb;
 pub use sample::{Exemplar, HistogramSample, RawSamples, SeriesRef, SeriesSamples};
-pub use select::Selection;
+pub use select::{KeptLabels, Selection};
 pub use status::{NamedCount, Status};
 pub use verify::{CheckedBlock, CheckedLog, Faults, RepairError, RepairedBlock, Verification, repair, verify};
+pub use watch::{Progress, Stopped, Watch};

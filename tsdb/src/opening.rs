@@ -23,6 +23,7 @@ use crate::options::Options;
 use crate::replay::{self, Replayed};
 use crate::select::Selection;
 use crate::wal::{TornEnd, WalOptions, WalWriter};
+use crate::watch::{Pace, Stopped, Watch};
 
 /// A folder that is held and whose blocks are open. Nothing has been read of the log.
 #[derive(Debug)]
@@ -193,9 +194,40 @@ impl std::fmt::Debug for BlocksView {
 impl BlocksView {
     /// As [`Db::select`], with a warning where samples may be missing.
     pub fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
-        let (parts, mut warnings) = self.blocks().select(matchers, min_time, max_time);
+        self.select_paced(matchers, min_time, max_time, &Pace::unwatched())
+    }
+
+    /// As [`Db::select_while`], with a warning where samples may be missing.
+    ///
+    /// # Errors
+    /// When `watch` says stop.
+    pub fn select_while(
+        &self,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        watch: Watch<'_>,
+    ) -> Result<Selection, Stopped> {
+        let pace = Pace::new(watch);
+        let selection = self.select_paced(matchers, min_time, max_time, &pace);
+        pace.finish().map(|()| selection)
+    }
+
+    /// As [`Db::may_have_label`].
+    pub fn may_have_label(&self, name: &str, min_time: Timestamp, max_time: Timestamp) -> bool {
+        self.blocks().may_have_label(name, min_time, max_time)
+    }
+
+    fn select_paced(
+        &self,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        pace: &Pace<'_>,
+    ) -> Selection {
+        let (parts, mut warnings) = self.blocks().select(matchers, min_time, max_time, pace);
         warnings.extend(self.missing(max_time));
-        Selection::join(parts, warnings).counted(&self.counters)
+        Selection::joined(parts, warnings, pace).counted(&self.counters)
     }
 
     /// As [`Db::label_names`], with a warning where names may be missing.

@@ -3,6 +3,11 @@
 
 use model::{MatchOp, Matcher};
 
+use crate::watch::Pace;
+
+/// What it counts for to match a value with a regular expression.
+const VALUE_WORK: usize = 8;
+
 /// An index from labels to ascending series numbers: the head's or a block's.
 pub(crate) trait LabelIndex {
     type Error;
@@ -45,19 +50,19 @@ impl SeriesSet {
     }
 }
 
-/// Series that satisfy all matchers, ascending.
-pub(crate) fn select<I: LabelIndex>(index: &I, matchers: &[Matcher]) -> Result<Vec<u32>, I::Error> {
+/// Series that satisfy all matchers, ascending; anything if `pace` has said stop.
+pub(crate) fn select<I: LabelIndex>(index: &I, matchers: &[Matcher], pace: &Pace<'_>) -> Result<Vec<u32>, I::Error> {
     let mut include: Vec<Vec<u32>> = Vec::new();
     let mut exclude: Vec<Vec<u32>> = Vec::new();
     for matcher in matchers {
         if matcher.matches_empty() {
-            if let Some(lists) = unmatched(index, matcher)? {
+            if let Some(lists) = unmatched(index, matcher, pace)? {
                 exclude.push(union(lists));
             }
         } else {
-            let list = matched(index, matcher)?;
-            if list.is_empty() {
-                return Ok(list);
+            let list = matched(index, matcher, pace)?;
+            if list.is_empty() || !pace.done(list.len() / 4) {
+                return Ok(Vec::new());
             }
             include.push(list);
         }
@@ -78,7 +83,7 @@ pub(crate) fn select<I: LabelIndex>(index: &I, matchers: &[Matcher]) -> Result<V
 }
 
 /// Series whose label satisfies a matcher that the empty value does not satisfy.
-fn matched<I: LabelIndex>(index: &I, matcher: &Matcher) -> Result<Vec<u32>, I::Error> {
+fn matched<I: LabelIndex>(index: &I, matcher: &Matcher, pace: &Pace<'_>) -> Result<Vec<u32>, I::Error> {
     match matcher.op() {
         MatchOp::Equal => index.with_value(&matcher.name, &matcher.value),
         MatchOp::Regex => {
@@ -87,16 +92,19 @@ fn matched<I: LabelIndex>(index: &I, matcher: &Matcher) -> Result<Vec<u32>, I::E
                 return Ok(union(lists.collect::<Result<_, _>>()?));
             }
             let prefix = matcher.regex().map_or("", |re| re.prefix());
-            Ok(union(index.with_values(&matcher.name, prefix, &mut |value| matcher.matches(value))?))
+            Ok(union(
+                index
+                    .with_values(&matcher.name, prefix, &mut |value| pace.done(VALUE_WORK) && matcher.matches(value))?,
+            ))
         }
-        MatchOp::NotEqual | MatchOp::NotRegex => {
-            Ok(union(index.with_values(&matcher.name, "", &mut |value| matcher.matches(value))?))
-        }
+        MatchOp::NotEqual | MatchOp::NotRegex => Ok(union(
+            index.with_values(&matcher.name, "", &mut |value| pace.done(VALUE_WORK) && matcher.matches(value))?,
+        )),
     }
 }
 
 /// Lists of series whose label fails a matcher that the empty value satisfies; `None` if none can.
-fn unmatched<I: LabelIndex>(index: &I, matcher: &Matcher) -> Result<Option<Vec<Vec<u32>>>, I::Error> {
+fn unmatched<I: LabelIndex>(index: &I, matcher: &Matcher, pace: &Pace<'_>) -> Result<Option<Vec<Vec<u32>>>, I::Error> {
     match (matcher.op(), matcher.regex()) {
         (MatchOp::Regex, Some(re)) if re.as_str() == ".*" => Ok(None),
         (MatchOp::NotEqual, _) => Ok(Some(vec![index.with_value(&matcher.name, &matcher.value)?])),
@@ -105,9 +113,13 @@ fn unmatched<I: LabelIndex>(index: &I, matcher: &Matcher) -> Result<Option<Vec<V
                 let lists = literals.iter().map(|value| index.with_value(&matcher.name, value));
                 return Ok(Some(lists.collect::<Result<_, _>>()?));
             }
-            Ok(Some(index.with_values(&matcher.name, re.prefix(), &mut |value| !matcher.matches(value))?))
+            Ok(Some(index.with_values(&matcher.name, re.prefix(), &mut |value| {
+                pace.done(VALUE_WORK) && !matcher.matches(value)
+            })?))
         }
-        _ => Ok(Some(index.with_values(&matcher.name, "", &mut |value| !matcher.matches(value))?)),
+        _ => Ok(Some(
+            index.with_values(&matcher.name, "", &mut |value| pace.done(VALUE_WORK) && !matcher.matches(value))?,
+        )),
     }
 }
 
@@ -186,7 +198,7 @@ mod tests {
 
     fn check(matchers: &[Matcher], expected: &[u32]) {
         let index = index();
-        let Ok(found) = select(&index, matchers);
+        let Ok(found) = select(&index, matchers, &Pace::unwatched());
         assert_eq!(found, expected, "{matchers:?}");
         // what the index answers is what each series by itself answers
         let slow: Vec<u32> =

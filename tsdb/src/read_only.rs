@@ -10,21 +10,23 @@ use crate::db::FOLDER;
 use crate::error::{FileError, OpenError};
 use crate::exemplars::ExemplarStore;
 use crate::files::Files;
-use crate::head::{Bounds, Groups, HeadSnapshot, SpillArea};
+use crate::head::{Bounds, Groups, HeadSeries, SeriesOrder, SpillArea};
 use crate::maintain::{self, FoundBlocks};
 use crate::metrics::Counters;
 use crate::opening::{ReplayProgress, cut_ranges};
 use crate::options::Options;
 use crate::postings;
 use crate::replay::{self, Replayed};
-use crate::select::{Selection, Source};
+use crate::select::{Selection, SeriesLabels, Source};
 use crate::wal::TornEnd;
+use crate::watch::Pace;
 
 /// A database as it was when it was opened, for tools: nothing in its folder is changed, and it may be opened while another
 /// process writes to it. The head is held in memory.
 pub struct ReadOnlyDb {
     found: FoundBlocks,
     head: Replayed,
+    order: SeriesOrder,
     counters: Arc<Counters>,
 }
 
@@ -60,12 +62,11 @@ impl ReadOnlyDb {
         // first: what a cut takes from the log is in blocks then
         let head = Self::read_log(&files, &dir.join("wal"), &counters)?;
         let found = maintain::find_blocks(&files, &dir.join("blocks"))?;
-        let mut read = Self { found, head, counters };
+        let mut read = Self { found, head, order: SeriesOrder::default(), counters };
         let ranges = cut_ranges(&read.found.blocks).collect();
         if let Err(error) = replay::forget_blocks(&mut read.head, ranges) {
             tracing::error!(%error, "samples of the log cannot be compared with the blocks");
         }
-        read.head.index.prepare_sort();
         Ok(read)
     }
 
@@ -96,15 +97,13 @@ impl ReadOnlyDb {
     pub fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
         let FoundBlocks { blocks, damaged, .. } = &self.found;
         let blocks = Blocks { blocks, damaged, counters: &self.counters };
-        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time);
+        let pace = Pace::unwatched();
+        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time, &pace);
         let Replayed { index, groups, .. } = &self.head;
-        let Ok(ids) = postings::select(index, matchers);
-        let ids = if ids.is_empty() { ids } else { index.sort(&ids) };
-        let labels = ids.iter().map(|id| index.labels(*id)).collect();
-        let mut head = HeadSnapshot::take(groups, &ids);
-        head.prepare(min_time, max_time);
-        let (head, labels) = head.retain(labels, min_time, max_time);
-        parts.push((Source::Head(head), labels));
-        Selection::join(parts, warnings).counted(&self.counters)
+        let Ok(ids) = postings::select(index, matchers, &pace);
+        let found = HeadSeries::take(index, groups, ids, &pace).within(min_time, max_time, &pace);
+        let (head, labels) = found.in_order(&self.order, &pace);
+        parts.push((Source::Head(head), SeriesLabels::Head(labels)));
+        Selection::joined(parts, warnings, &pace).counted(&self.counters)
     }
 }

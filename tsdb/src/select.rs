@@ -1,7 +1,7 @@
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::{HashMap, HashSet};
 use model::{Column, Labels, Timestamp};
@@ -9,20 +9,20 @@ use parking_lot::Mutex;
 
 use crate::block::{BlockSelection, PageBuffer};
 use crate::error::ReadError;
-use crate::head::{Entry, HeadSnapshot};
+use crate::head::{Entry, HeadLabels, HeadSnapshot};
 use crate::metrics::Counters;
 use crate::piece::{Piece, Values};
 use crate::sample::{RawSamples, SeriesSamples};
 use crate::tombstones::Interval;
+use crate::watch::Pace;
 
 /// Series that match a request, in label order, and their samples at the moment of the request.
 pub struct Selection {
-    labels: Vec<Labels>,
+    labels: SeriesLabels,
+    /// All label sets, once somebody has asked for them together.
+    all: OnceLock<Vec<Labels>>,
     sources: Vec<Source>,
-    /// For each series the sources that have it and its position there: those of series `i` are
-    /// `places[offsets[i]..offsets[i + 1]]`.
-    places: Vec<(u32, u32)>,
-    offsets: Vec<u32>,
+    places: Places,
     warnings: Vec<String>,
     joined: Mutex<HashMap<Vec<Identity>, Arc<[Timestamp]>>>,
     equal: Mutex<HashSet<Arc<[Timestamp]>>>,
@@ -32,11 +32,84 @@ pub struct Selection {
     presence_only: bool,
 }
 
+/// Where the series of a selection lie.
+enum Places {
+    /// As they lie in the only source.
+    One,
+    /// For each series the sources that have it and its position there: those of series `i` are `places[offsets[i]..offsets[i + 1]]`.
+    Many { places: Vec<(u32, u32)>, offsets: Vec<u32> },
+}
+
+/// Labels of the series of a source.
+pub(crate) enum SeriesLabels {
+    Made(Vec<Labels>),
+    /// Made when they are needed.
+    Head(HeadLabels),
+}
+
+impl SeriesLabels {
+    fn len(&self) -> usize {
+        match self {
+            Self::Made(labels) => labels.len(),
+            Self::Head(labels) => labels.places.len(),
+        }
+    }
+
+    fn into_all(self, pace: &Pace<'_>) -> Vec<Labels> {
+        match self {
+            Self::Made(labels) => labels,
+            Self::Head(labels) => {
+                let made = (0..labels.places.len()).map(|at| labels.labels(at)).take_while(|_| pace.done(LABELS_WORK));
+                let made: Vec<Labels> = made.collect();
+                pace.found(0, made.iter().map(bytes_of_labels).sum());
+                made
+            }
+        }
+    }
+}
+
+/// What it counts for to make a label set.
+pub(crate) const LABELS_WORK: usize = 16;
+
+/// Memory of a label set.
+pub(crate) fn bytes_of_labels(labels: &Labels) -> usize {
+    labels.as_bytes().len() + 48
+}
+
+/// Which labels of series are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptLabels<'a> {
+    /// All of them.
+    All,
+    /// Those with these names.
+    Only(&'a [String]),
+    /// All but those.
+    Without(&'a [String]),
+}
+
+impl KeptLabels<'_> {
+    /// The wanted part of a label set.
+    pub fn of(&self, labels: &Labels) -> Labels {
+        let among = |names: &[String], name: &str| names.iter().any(|n| n == name);
+        match self {
+            Self::All => labels.clone(),
+            Self::Only(names) => labels.filter(|name| among(names, name)),
+            Self::Without(names) => labels.filter(|name| !among(names, name)),
+        }
+    }
+}
+
 /// What reading many series uses again from one to the next.
-struct Scratch {
+struct Scratch<'a> {
     values: Vec<f64>,
     /// For each source.
     pages: Vec<PageBuffer>,
+    pieces: Vec<(Piece<'a>, &'a Source)>,
+    /// Which of the pieces were stored before others.
+    ranks: Vec<u32>,
+    found: Vec<Piece<'a>>,
+    /// The timestamps of the last series that had some of several pieces, or a part of one.
+    times: Option<(Vec<Identity>, Arc<[Timestamp]>)>,
 }
 
 /// Address of a timestamp column, first and last row.
@@ -100,36 +173,37 @@ impl Selection {
     /// Joins what several sources have: each source with its series in label order. Of two samples for one timestamp that of
     /// the earlier source counts.
     pub(crate) fn join(parts: Vec<(Source, Vec<Labels>)>, warnings: Vec<String>) -> Self {
-        let mut sources = Vec::with_capacity(parts.len());
-        let mut lists: Vec<std::iter::Peekable<std::iter::Enumerate<std::vec::IntoIter<Labels>>>> = Vec::new();
+        let parts = parts.into_iter().map(|(source, labels)| (source, SeriesLabels::Made(labels))).collect();
+        Self::joined(parts, warnings, &Pace::unwatched())
+    }
+
+    /// As [`Selection::join`]; anything if `pace` has said stop.
+    pub(crate) fn joined(mut parts: Vec<(Source, SeriesLabels)>, warnings: Vec<String>, pace: &Pace<'_>) -> Self {
+        parts.retain(|(_, labels)| labels.len() > 0);
+        let (mut sources, mut lists) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
         for (source, labels) in parts {
             sources.push(source);
-            lists.push(labels.into_iter().enumerate().peekable());
+            lists.push(labels);
         }
-        let mut selection = Self {
-            labels: Vec::new(),
+        let (labels, places) = if lists.len() == 1 {
+            (lists.remove(0), Places::One)
+        } else {
+            let lists: Vec<_> = lists.into_iter().map(|labels| labels.into_all(pace)).collect();
+            let (labels, places) = merge_labels(&lists, pace);
+            (SeriesLabels::Made(labels), places)
+        };
+        Self {
+            labels,
+            all: OnceLock::new(),
             sources,
-            places: Vec::new(),
-            offsets: vec![0],
+            places,
             warnings,
             joined: Mutex::default(),
             equal: Mutex::default(),
             counters: None,
             failed: AtomicBool::new(false),
             presence_only: false,
-        };
-        loop {
-            let least = lists.iter_mut().filter_map(|l| l.peek().map(|(_, labels)| labels)).min().cloned();
-            let Some(least) = least else { break };
-            for (source, list) in lists.iter_mut().enumerate() {
-                if let Some((at, _)) = list.next_if(|(_, labels)| *labels == least) {
-                    selection.places.push((source as u32, at as u32));
-                }
-            }
-            selection.offsets.push(selection.places.len() as u32);
-            selection.labels.push(least);
         }
-        selection
     }
 
     /// Counts and logs the first failure to read.
@@ -154,9 +228,31 @@ impl Selection {
         Self { presence_only: true, ..self }
     }
 
+    /// Number of series.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no series.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Label sets in ascending order, each once.
     pub fn labels(&self) -> &[Labels] {
-        &self.labels
+        match &self.labels {
+            SeriesLabels::Made(labels) => labels,
+            SeriesLabels::Head(labels) => self.all.get_or_init(|| labels.all()),
+        }
+    }
+
+    /// Labels of the series `range` (indexes into [`Selection::labels`]), or those of them that are wanted. Equal ones may share
+    /// memory. Cheaper than all at once where few of the labels are wanted, or few at a time.
+    pub fn labels_of(&self, range: Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels> {
+        match &self.labels {
+            SeriesLabels::Head(labels) => labels.kept(range, kept),
+            SeriesLabels::Made(labels) => labels[range].iter().map(|labels| kept.of(labels)).collect(),
+        }
     }
 
     /// What could not be read, for the user.
@@ -197,27 +293,37 @@ impl Selection {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Result<Vec<RawSamples>, ReadError> {
-        let mut scratch =
-            Scratch { values: Vec::new(), pages: self.sources.iter().map(|_| PageBuffer::default()).collect() };
+        let mut scratch = Scratch {
+            values: Vec::new(),
+            pages: self.sources.iter().map(|_| PageBuffer::default()).collect(),
+            pieces: Vec::new(),
+            ranks: Vec::new(),
+            found: Vec::new(),
+            times: None,
+        };
         let samples: Result<_, ReadError> =
             range.map(|at| self.read_series(at, min_time, max_time, &mut scratch)).collect();
         samples.inspect_err(|error| self.note_failure(error))
     }
 
-    fn read_series(
-        &self,
+    fn read_series<'a>(
+        &'a self,
         at: usize,
         min_time: Timestamp,
         max_time: Timestamp,
-        scratch: &mut Scratch,
+        scratch: &mut Scratch<'a>,
     ) -> Result<RawSamples, ReadError> {
-        let Scratch { values: scratch, pages } = scratch;
-        let places = &self.places[self.offsets[at] as usize..self.offsets[at + 1] as usize];
-        let mut pieces: Vec<(Piece<'_>, &Source)> = Vec::new();
-        let mut found = Vec::new();
+        let Scratch { values, pages, pieces, ranks: piece_ranks, found, times } = scratch;
+        pieces.clear();
+        piece_ranks.clear();
+        found.clear();
+        let only = [(0, at as u32)];
+        let places = match &self.places {
+            Places::One => &only[..],
+            Places::Many { places, offsets } => &places[offsets[at] as usize..offsets[at + 1] as usize],
+        };
         let mut entries: Vec<Entry> = Vec::new();
-        // which of the pieces and histograms were stored before others
-        let (mut piece_ranks, mut entry_ranks) = (Vec::new(), Vec::new());
+        let mut entry_ranks = Vec::new();
         for (source, position) in places {
             let rank = *source * 2;
             let pages = &mut pages[*source as usize];
@@ -233,11 +339,11 @@ impl Selection {
                 entries.append(&mut kept);
             }
             entry_ranks.extend(entries[first..].iter().map(|e| rank + u32::from(e.late)));
-            source.pieces(position, min_time, max_time, pages, &mut found)?;
+            source.pieces(position, min_time, max_time, pages, found)?;
             for piece in found.drain(..) {
                 let piece_rank = rank + u32::from(piece.late);
                 let piece = if !tombstones.is_empty() && piece.times().iter().any(|t| deleted(*t)) {
-                    piece.without(deleted, scratch, source.path())?
+                    piece.without(deleted, values, source.path())?
                 } else {
                     Some(piece)
                 };
@@ -248,7 +354,10 @@ impl Selection {
             }
         }
         if entries.is_empty() {
-            return Ok(SeriesSamples { floats: self.float_column(pieces, scratch)?, histograms: Column::default() });
+            return Ok(SeriesSamples {
+                floats: self.float_column(pieces, values, times)?,
+                histograms: Column::default(),
+            });
         }
         // stable: the first stored stays in front of others of its time
         let mut ranked: Vec<(Entry, u32)> = entries.into_iter().zip(entry_ranks).collect();
@@ -257,7 +366,7 @@ impl Selection {
         let mut hidden = Vec::new();
         ranked.retain(|(entry, rank)| {
             let has = |piece: &Piece<'_>| piece.times().binary_search(&entry.time).is_ok();
-            let floats = pieces.iter().zip(&piece_ranks).filter(|((piece, _), _)| has(piece));
+            let floats = pieces.iter().zip(&*piece_ranks).filter(|((piece, _), _)| has(piece));
             match floats.map(|(_, rank)| *rank).min() {
                 Some(float) if float <= *rank => false,
                 Some(_) => {
@@ -267,31 +376,33 @@ impl Selection {
                 None => true,
             }
         });
-        let mut floats = self.float_column(pieces, scratch)?;
+        let mut floats = self.float_column(pieces, values, times)?;
         drop_times(&mut floats, &hidden);
         Ok(SeriesSamples { floats, histograms: self.histogram_column(ranked.into_iter().map(|r| r.0).collect()) })
     }
 
     fn float_column(
         &self,
-        mut pieces: Vec<(Piece<'_>, &Source)>,
+        pieces: &mut [(Piece<'_>, &Source)],
         scratch: &mut Vec<f64>,
+        last_times: &mut Option<(Vec<Identity>, Arc<[Timestamp]>)>,
     ) -> Result<Column<f64>, ReadError> {
         if pieces.is_empty() {
             return Ok(Column::default());
         }
-        let apart = |order: &[&Piece<'_>]| order.windows(2).all(|w| w[0].last() < w[1].first());
-        let mut order: Vec<&Piece<'_>> = pieces.iter().map(|(p, _)| p).collect();
-        if !apart(&order) {
+        let apart = |pieces: &[(Piece<'_>, &Source)]| pieces.windows(2).all(|w| w[0].0.last() < w[1].0.first());
+        if !apart(pieces) {
+            // stable: of equal timestamps that of the first piece counts, should they overlap after all
+            let mut order: Vec<&Piece<'_>> = pieces.iter().map(|(p, _)| p).collect();
             order.sort_by_key(|p| p.first());
-            if !apart(&order) {
-                return merge(&pieces, scratch);
+            if order.windows(2).any(|w| w[0].last() >= w[1].first()) {
+                return merge(pieces, scratch);
             }
             pieces.sort_by_key(|(p, _)| p.first());
         }
         let count = pieces.iter().map(|(p, _)| p.rows.len()).sum();
         let mut values = Vec::with_capacity(count);
-        for (piece, source) in &pieces {
+        for (piece, source) in &*pieces {
             piece.values(self.presence_only, &mut values, scratch, source.path())?;
         }
         if values.len() != count {
@@ -301,26 +412,40 @@ impl Selection {
             let zeros = |p: &Piece<'_>| vec![0; p.rows.len()];
             pieces.iter().flat_map(|(p, _)| p.starts().map_or_else(|| zeros(p), <[_]>::to_vec)).collect()
         });
-        Ok(Column { timestamps: self.times_of(&pieces, count), values, start_timestamps })
+        Ok(Column { timestamps: self.times_of(pieces, count, last_times), values, start_timestamps })
     }
 
-    fn times_of(&self, pieces: &[(Piece<'_>, &Source)], count: usize) -> Arc<[Timestamp]> {
+    fn times_of(
+        &self,
+        pieces: &[(Piece<'_>, &Source)],
+        count: usize,
+        last: &mut Option<(Vec<Identity>, Arc<[Timestamp]>)>,
+    ) -> Arc<[Timestamp]> {
         if let [(only, _)] = pieces
             && only.rows == (0..only.times.len())
         {
             return Arc::clone(&only.times);
         }
-        let key: Vec<Identity> = pieces.iter().map(|(p, _)| p.identity()).collect();
-        if let Some(times) = self.joined.lock().get(&key) {
+        // only columns that the sources keep have an address to go by
+        let lasting = pieces.iter().all(|(p, _)| p.lasting);
+        if let Some((key, times)) = last
+            && lasting
+            && pieces.iter().map(|(p, _)| p.identity()).eq(key.iter().copied())
+        {
             return Arc::clone(times);
         }
-        let mut times = Vec::with_capacity(count);
-        pieces.iter().for_each(|(p, _)| times.extend_from_slice(p.times()));
-        let times = self.share(times);
-        // only columns that the sources keep have an address to go by
-        if pieces.iter().all(|(p, _)| p.lasting) {
-            self.joined.lock().insert(key, Arc::clone(&times));
-        }
+        let key: Vec<Identity> = pieces.iter().map(|(p, _)| p.identity()).collect();
+        let known = self.joined.lock().get(&key).filter(|_| lasting).cloned();
+        let times = known.unwrap_or_else(|| {
+            let mut times = Vec::with_capacity(count);
+            pieces.iter().for_each(|(p, _)| times.extend_from_slice(p.times()));
+            let times = self.share(times);
+            if lasting {
+                self.joined.lock().insert(key.clone(), Arc::clone(&times));
+            }
+            times
+        });
+        *last = lasting.then(|| (key, Arc::clone(&times)));
         times
     }
 
@@ -343,6 +468,36 @@ impl Selection {
             start_timestamps: starts,
         }
     }
+}
+
+/// The label sets of several lists, each ascending, each once and in order, and where each is.
+fn merge_labels(lists: &[Vec<Labels>], pace: &Pace<'_>) -> (Vec<Labels>, Places) {
+    let most = lists.iter().map(Vec::len).max().unwrap_or(0);
+    let mut labels = Vec::with_capacity(most);
+    let (mut places, mut offsets) = (Vec::with_capacity(most * lists.len()), Vec::with_capacity(most + 1));
+    offsets.push(0);
+    let mut heads = vec![0usize; lists.len()];
+    let same = |a: &Labels, b: &Labels| a.as_bytes() == b.as_bytes();
+    while pace.done(4 * lists.len()) {
+        let mut least: Option<&Labels> = None;
+        for (list, at) in lists.iter().zip(&heads) {
+            if let Some(labels) = list.get(*at)
+                && least.is_none_or(|least| !same(labels, least) && labels < least)
+            {
+                least = Some(labels);
+            }
+        }
+        let Some(least) = least else { break };
+        for (source, (list, at)) in lists.iter().zip(&mut heads).enumerate() {
+            if list.get(*at).is_some_and(|labels| same(labels, least)) {
+                places.push((source as u32, *at as u32));
+                *at += 1;
+            }
+        }
+        offsets.push(places.len() as u32);
+        labels.push(least.clone());
+    }
+    (labels, Places::Many { places, offsets })
 }
 
 /// Merges pieces that overlap; of equal timestamps the sample that was stored first counts, which is that of the first piece.

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use model::{
     CounterResetHint, FloatHistogram, INSTANCE, Labels, METRIC_NAME, MetricType, Timestamp, is_stale, now_millis,
 };
-use promql::storage::{SelectRequest, Storage, StorageError, Wanted};
+use promql::storage::{KeptLabels, SelectRequest, Storage, StorageError, Wanted};
 
 use super::Server;
 use super::params::Params;
@@ -42,7 +42,7 @@ pub(super) async fn federate(State(server): State<Arc<Server>>, headers: HeaderM
     let found = blocking(move || {
         let mut found = Vec::new();
         for matchers in &selectors {
-            let request = SelectRequest { matchers, mint: from, maxt: to, wanted: Wanted::Samples };
+            let request = SelectRequest::new(matchers, (from, to), Wanted::Samples);
             newest(&reader, &request, &mut found).map_err(|e| ApiError::internal(e.to_string()))?;
         }
         found.sort_by(|a, b| a.0.metric_name().cmp(b.0.metric_name()).then_with(|| a.0.cmp(&b.0)));
@@ -67,11 +67,11 @@ fn newest(
 ) -> Result<(), StorageError> {
     let selection = server.store.select(request)?;
     server.metrics.federation_warnings.add(selection.warnings().len() as u64);
-    let series = selection.labels();
-    for start in (0..series.len()).step_by(CHUNK) {
-        let range = start..series.len().min(start + CHUNK);
+    let count = selection.len();
+    for start in (0..count).step_by(CHUNK) {
+        let range = start..count.min(start + CHUNK);
         let samples = selection.read(range.clone(), request.mint, request.maxt)?;
-        for (labels, samples) in series[range].iter().zip(samples) {
+        for (labels, samples) in selection.labels(range, KeptLabels::All).into_iter().zip(samples) {
             let (floats, histograms) = (&samples.floats, &samples.histograms);
             let float = floats.timestamps.last().copied().zip(floats.values.last().copied());
             let histogram = histograms.timestamps.last().copied().zip(histograms.values.last());
@@ -88,7 +88,7 @@ fn newest(
                 Newest::Histogram(histogram) => histogram.is_stale(),
             };
             if !ended && !labels.metric_name().is_empty() {
-                out.push((labels.clone(), newest.0, newest.1));
+                out.push((labels, newest.0, newest.1));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use model::{Matcher, Timestamp};
-use promql::storage::{SelectRequest, Storage, Wanted};
+use promql::storage::{KeptLabels, SelectRequest, Storage, Wanted};
 use tsdb::Answer;
 
 use super::Server;
@@ -35,9 +35,9 @@ pub(super) async fn series(State(server): State<Arc<Server>>, params: Params) ->
     blocking(move || {
         let (mut series, mut warnings) = (Vec::new(), Vec::new());
         for matchers in &selectors {
-            let request = SelectRequest { matchers, mint: range.from, maxt: range.to, wanted: Wanted::Labels };
+            let request = SelectRequest::new(matchers, (range.from, range.to), Wanted::Labels);
             let selection = server.store.select(&request).map_err(|e| ApiError::internal(e.to_string()))?;
-            series.extend_from_slice(selection.labels());
+            series.extend(selection.labels(0..selection.len(), KeptLabels::All));
             warnings.extend_from_slice(selection.warnings());
         }
         series.sort();

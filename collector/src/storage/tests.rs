@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use model::Labels;
+use promql::storage::{Progress, SelectRequest, Storage, Wanted};
 use promql::{Engine, EngineOptions, Features, QueryOptions};
 use tsdb::{Db, Options};
 
@@ -85,6 +86,11 @@ fn answers_do_not_depend_on_where_samples_lie() {
         "count_values(\"v\", m_total)",
         "{n=~\"0.*|1[0-4].\"} unless on (n) m_total > 100",
         "count by (a) (m_total)",
+        "sum(rate(m_total[3m]))",
+        "sum without (n) (m_total)",
+        "max by (n) (m_total)",
+        "count by (__name__, a) ({n=~\".+\"})",
+        "sum by (missing) (max_over_time(m_total[3m]))",
     ] {
         let expected = answer(&head, 1, query);
         for (store, place) in [(&head, "the head"), (&alone, "groups of one"), (&blocks, "blocks")] {
@@ -93,4 +99,100 @@ fn answers_do_not_depend_on_where_samples_lie() {
             }
         }
     }
+}
+
+/// So many series that the head keeps their order; the first query finds half of them.
+#[test]
+fn many_series_are_in_order_wherever_they_lie() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [head, blocks] = [(&folders[0], false), (&folders[1], true)].map(|(folder, blocks)| {
+        let db = Db::open(folder.path(), Options { background: false, ..Options::default() }).unwrap();
+        let fill = |series: std::ops::Range<i64>, time: i64| {
+            let mut appender = db.appender();
+            for n in series {
+                let pairs = [("__name__", format!("m{}", n % 3)), ("n", (n * 7919 % 10_007).to_string())];
+                let zone = (n % 5 != 0).then(|| ("zone", format!("z{}", n % 4)));
+                let labels = Labels::from_pairs::<_, String>(pairs.into_iter().chain(zone));
+                let series = appender.series(&labels).unwrap();
+                appender.append(series, time, 1.0 / (n + 1) as f64).unwrap();
+            }
+            appender.commit().unwrap();
+        };
+        fill(0..6000, 0);
+        // from now on the order of these is known
+        assert_eq!(db.select(&[], 0, MINUTE).unwrap().len(), 6000);
+        (0..10_000).step_by(2500).for_each(|from| fill(from..from + 2500, MINUTE));
+        if blocks {
+            fill(0..1, 400 * MINUTE);
+            db.maintain().unwrap();
+            assert!(!db.blocks().is_empty());
+        }
+        Store::new(Arc::new(db))
+    });
+    for query in
+        ["{n=~\".+\"}", "sum({n!=\"\"})", "sum by (zone) ({n!=\"\"})", "avg without (n) ({n!=\"\"})", "m1{zone=\"z1\"}"]
+    {
+        let answer = |store: &Store, threads: usize| {
+            let engine = Engine::new(EngineOptions { threads, ..EngineOptions::default() });
+            let result = engine.instant(store, query, MINUTE, &QueryOptions::default());
+            format!("{:?}", result.unwrap_or_else(|e| panic!("{query}: {e}")).value)
+        };
+        let expected = answer(&head, 1);
+        assert!(expected.len() > 20, "{query}: {expected}");
+        for (store, threads) in [(&head, 1), (&head, 3), (&blocks, 1), (&blocks, 3)] {
+            assert!(answer(store, threads) == expected, "{query} with {threads} threads");
+        }
+    }
+}
+
+/// While series are looked for, a query notices that nobody waits for it any more, and that it finds more than it may.
+#[test]
+fn a_search_for_many_series_can_be_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::open(folder.path(), Options { background: false, ..Options::default() }).unwrap();
+    let mut appender = db.appender();
+    for n in 0..30_000 {
+        let series =
+            appender.series(&Labels::from_pairs([("__name__", "m".to_owned()), ("n", n.to_string())])).unwrap();
+        appender.append(series, 0, 1.0).unwrap();
+    }
+    appender.commit().unwrap();
+    let store = Store::new(Arc::new(db));
+    let matchers = [model::Matcher::equal("__name__", "m")];
+    // it is asked often, and each time can be the last
+    let looks = std::cell::Cell::new(0);
+    let count = |_: Progress| {
+        looks.set(looks.get() + 1);
+        true
+    };
+    let select = |watch: &dyn Fn(Progress) -> bool| {
+        let request = SelectRequest::new(&matchers, (0, MINUTE), Wanted::Samples);
+        let found = store.select(&SelectRequest { watch: promql::storage::Watch(Some(watch)), ..request });
+        found.map(|selection| selection.len())
+    };
+    assert_eq!(select(&count).unwrap(), 30_000);
+    assert!(looks.get() > 10, "{} looks while series are put into order", looks.get());
+    // when their order is known there is less to do
+    looks.set(0);
+    assert_eq!(select(&count).unwrap(), 30_000);
+    for stop in 0..looks.get() {
+        let left = std::cell::Cell::new(stop);
+        let watch = |_: Progress| {
+            left.set(left.get() - 1);
+            left.get() >= 0
+        };
+        assert!(select(&watch).is_err(), "stopped after {stop} looks");
+        assert_eq!(left.get(), -1, "nobody is asked again");
+    }
+    assert!(looks.get() >= 2);
+    assert_eq!(select(&|_| true).unwrap(), 30_000);
+
+    let refused = |options: EngineOptions| {
+        let query = Engine::new(options).instant(&store, "count(m)", 0, &QueryOptions::default());
+        query.map(|_| ()).unwrap_err()
+    };
+    let too_many = refused(EngineOptions { max_series: 29_999, ..EngineOptions::default() });
+    assert!(matches!(too_many, promql::QueryError::TooManySeries { found: 30_000, .. }), "{too_many}");
+    let too_much = refused(EngineOptions { max_memory: 1_000_000, ..EngineOptions::default() });
+    assert!(matches!(too_much, promql::QueryError::TooMuchMemory { .. }), "{too_much}");
 }

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{FloatHistogram, IncompatibleSchemas, Labels, kahan_inc};
+use model::{FloatHistogram, IncompatibleSchemas, Labels, METRIC_NAME, MatchOp, Matcher, kahan_inc};
 
 use super::frame::{Cell, Frame, Hist, Row, is_absent, is_metadata_label};
 use super::over_time::{HistogramMean, HistogramNotes, Mean};
 use super::pace::{Pace, SORT_WORK};
+use super::range_functions::keeps_name;
 use super::{Evaluated, Evaluator, invariant, quantile};
 use crate::annotations::{Annotations, HistogramOp};
-use crate::ast::{Aggregate, AggregateOp, Expr};
+use crate::ast::{Aggregate, AggregateOp, Call, Expr};
 use crate::memory::Footprint;
 use crate::plan::Extent;
+use crate::storage::KeptLabels;
 use crate::{PosRange, QueryError, ValueType};
 
 /// Which labels make up a group.
@@ -27,13 +29,17 @@ impl<'a> Grouping<'a> {
     }
 
     pub(super) fn key(&self, labels: &Labels) -> Labels {
-        if self.without {
-            labels.filter(|name| !is_metadata_label(name) && !self.labels.iter().any(|l| l == name))
-        } else if self.labels.is_empty() {
-            Labels::empty()
-        } else {
-            labels.filter(|name| self.labels.iter().any(|l| l == name))
-        }
+        let keeps = |name: &str| match self.without {
+            true => !is_metadata_label(name) && !self.labels.iter().any(|l| l == name),
+            false => self.labels.iter().any(|l| l == name),
+        };
+        if labels.iter().all(|(name, _)| keeps(name)) { labels.clone() } else { labels.filter(keeps) }
+    }
+
+    /// Names for what a storage need only tell of series, if their metric names are needed too.
+    fn names(&self) -> Vec<String> {
+        let names = self.labels.iter().filter(|name| !(self.without && is_metadata_label(name))).cloned();
+        names.chain((!self.without).then(|| METRIC_NAME.to_owned())).collect()
     }
 }
 
@@ -55,10 +61,12 @@ impl Evaluator<'_> {
         Ok(Evaluated::Vector(frame))
     }
 
-    /// Calls `each` for the rows of a vector, without holding all of them at once where they come from storage one by one.
+    /// Calls `each` for the rows of a vector, without holding all of them at once where they come from storage one by one. Labels that
+    /// are not `kept` and are no metric name may be missing.
     fn for_each_row(
         &self,
         expr: &Expr,
+        kept: KeptLabels<'_>,
         each: &mut dyn FnMut(&Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let inner = expr.unparen();
@@ -66,7 +74,7 @@ impl Evaluator<'_> {
         match inner {
             Expr::Vector(selector) if streams => {
                 self.query.begin_node(inner);
-                self.select_rows(selector, expr.pos(), &mut |row| self.pass_on(&row, each))?;
+                self.select_rows(selector, expr.pos(), kept, &mut |row| self.pass_on(&row, each))?;
                 self.query.end_node(Extent::default);
                 return Ok(());
             }
@@ -74,11 +82,10 @@ impl Evaluator<'_> {
                 if streams
                     && call.function.arg_types.contains(&ValueType::Matrix)
                     && call.function.name != "absent_over_time"
-                    // without delayed removal series can become equal, which must be found out first
-                    && self.query.features.delayed_name_removal =>
+                    && self.stay_different(call)? =>
             {
                 self.query.begin_node(inner);
-                self.range_call_rows(call, &mut |row| self.pass_on(&row, each))?;
+                self.range_call_rows(call, kept, &mut |row| self.pass_on(&row, each))?;
                 self.query.end_node(Extent::default);
                 return Ok(());
             }
@@ -89,6 +96,24 @@ impl Evaluator<'_> {
             each(row)?;
         }
         Ok(())
+    }
+
+    /// Whether series are as different after a function over range vectors as before. Otherwise it must be found out first which have
+    /// become equal.
+    fn stay_different(&self, call: &Call) -> Result<bool, QueryError> {
+        if self.query.features.delayed_name_removal || keeps_name(call.function.name) {
+            return Ok(true);
+        }
+        let args = || call.args.iter().map(Expr::unparen);
+        let matrix = args().find_map(|arg| if let Expr::Matrix(matrix) = arg { Some((arg, matrix)) } else { None });
+        let Some((arg, matrix)) = matrix else { return Ok(false) };
+        // of one metric only the name goes, and what else tells of a metric
+        let is_name = |m: &Matcher| *m.name == *METRIC_NAME && m.op() == MatchOp::Equal && !m.value.is_empty();
+        if !matrix.selector.matchers.iter().any(is_name) {
+            return Ok(false);
+        }
+        let (first, last) = self.range_source(arg)?.shape.span(self.steps);
+        Ok(!["__type__", "__unit__"].iter().any(|name| self.query.storage.may_have_label(name, first, last)))
     }
 
     /// Passes on a row that is not kept.
@@ -113,10 +138,14 @@ impl Evaluator<'_> {
         let mut by_key: HashMap<Labels, usize> = HashMap::new();
         let pos = aggregate.expr.pos();
         let steps = self.steps.count;
-        self.for_each_row(&aggregate.expr, &mut |row| {
-            let key = grouping.key(&row.labels);
-            let at = match by_key.get(&key) {
-                Some(at) => *at,
+        let names = grouping.names();
+        let kept = if grouping.without { KeptLabels::Without(&names) } else { KeptLabels::Only(&names) };
+        let mut last: Option<(Labels, usize)> = None;
+        self.for_each_row(&aggregate.expr, kept, &mut |row| {
+            let known = last.as_ref().filter(|(labels, _)| *labels == row.labels).map(|(_, at)| *at);
+            let key = if known.is_none() { grouping.key(&row.labels) } else { Labels::empty() };
+            let at = match known.or_else(|| by_key.get(&key).copied()) {
+                Some(at) => at,
                 None => {
                     held.add(Group::bytes(aggregate.op, &key, steps))?;
                     groups.push(Group::new(aggregate.op, key.clone(), steps));
@@ -124,6 +153,9 @@ impl Evaluator<'_> {
                     groups.len() - 1
                 }
             };
+            if known.is_none() {
+                last = Some((row.labels.clone(), at));
+            }
             held.add(Group::bytes_for(aggregate.op, row))?;
             groups[at].add(row, aggregate.op, pos, &mut notes);
             Ok(())

@@ -7,11 +7,12 @@ use model::{CounterResetHint, FloatHistogram, IncompatibleSchemas, Labels, Times
 use super::Evaluator;
 use super::durations::LookAt;
 use super::frame::{Hist, Row};
+use super::parallel::Wants;
 use super::range_functions::{Output, RangeCall, Window, without_stale};
 use super::windows::{WindowCache, WindowShape};
 use crate::annotations::{Annotations, HistogramOp};
 use crate::ast::{Extended, VectorSelector};
-use crate::storage::{Samples, Wanted};
+use crate::storage::{KeptLabels, Samples, Wanted};
 use crate::{PosRange, QueryError};
 
 const ANCHORED_FUNCTIONS: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
@@ -327,7 +328,8 @@ impl Evaluator<'_> {
             }
             Ok(self.counted(row, false))
         };
-        self.work_on_series(&selector.matchers, shape.span(self.steps), Wanted::Samples, state, work, &mut |row| {
+        let wants = Wants { samples: Wanted::Samples, labels: KeptLabels::All };
+        self.work_on_series(&selector.matchers, shape.span(self.steps), wants, state, work, &mut |row| {
             self.keep(row, each)
         })
     }

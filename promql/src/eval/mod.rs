@@ -125,6 +125,13 @@ impl<'q> Query<'q> {
         if found > limit { Err(QueryError::TooManySeries { found, limit }) } else { Ok(()) }
     }
 
+    /// Refuses so many series in addition to those that were read.
+    fn may_read_series(&self, count: usize) -> Result<(), QueryError> {
+        let found = self.series.found.load(Ordering::Relaxed).saturating_add(count);
+        let limit = self.series.limit;
+        if found > limit { Err(QueryError::TooManySeries { found, limit }) } else { Ok(()) }
+    }
+
     /// Fails if the query was canceled or has run too long. Called before each piece of work of more than a few microseconds.
     fn check(&self) -> Result<(), QueryError> {
         #[cfg(test)]

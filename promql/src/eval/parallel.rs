@@ -1,6 +1,7 @@
 //! Works on the series of a selection on several threads and hands the results on in the order of the series, so that an answer
 //! does not depend on how many threads there are.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,11 +9,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use model::{Labels, Matcher, Timestamp};
 
 use super::Evaluator;
+use super::pace::LABELS_WORK;
 use crate::QueryError;
 use crate::annotations::Annotations;
 use crate::memory::{Charge, Footprint};
 use crate::plan::Extent;
-use crate::storage::{Samples, SelectRequest, Selection, Wanted};
+use crate::storage::{KeptLabels, Progress, Samples, SelectRequest, Selection, Wanted, Watch};
 
 /// Series that are read at a time, at most and at least.
 const MAX_CHUNK: usize = 512;
@@ -23,6 +25,13 @@ const MIN_PARALLEL: usize = 64;
 
 /// Samples are read at a time into so many bytes, where that is more than one series.
 const READ_BYTES: usize = 4 << 20;
+
+/// What is wanted of series.
+#[derive(Clone, Copy)]
+pub(super) struct Wants<'a> {
+    pub(super) samples: Wanted,
+    pub(super) labels: KeptLabels<'a>,
+}
 
 /// What the series of a chunk came to.
 struct Chunk<T> {
@@ -77,9 +86,8 @@ impl Evaluator<'_> {
         each: &mut dyn FnMut(&Labels, Samples) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let keep = |(): &mut (), labels: &Labels, samples, _: &mut Annotations| Ok(Some((labels.clone(), samples)));
-        self.work_on_series(matchers, span, Wanted::Samples, || (), keep, &mut |(labels, samples)| {
-            each(&labels, samples)
-        })
+        let wants = Wants { samples: Wanted::Samples, labels: KeptLabels::All };
+        self.work_on_series(matchers, span, wants, || (), keep, &mut |(labels, samples)| each(&labels, samples))
     }
 
     /// Reads all series that match, works on them, and calls `each` with what they came to, in label order. What comes to `None`
@@ -88,18 +96,17 @@ impl Evaluator<'_> {
         &self,
         matchers: &[Matcher],
         (mint, maxt): (Timestamp, Timestamp),
-        wanted: Wanted,
+        wants: Wants<'_>,
         state: impl Fn() -> S + Sync,
         work: impl Fn(&mut S, &Labels, Samples, &mut Annotations) -> Result<Option<T>, QueryError> + Sync,
         each: &mut dyn FnMut(T) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         self.query.check()?;
-        let selection = self.query.storage.select(&SelectRequest { matchers, mint, maxt, wanted })?;
+        let mut held = self.query.memory.charge();
+        let selection = self.select(matchers, (mint, maxt), wants.samples, &mut held)?;
         self.query.check()?;
-        let count = selection.labels().len();
+        let count = selection.len();
         self.query.read_series_more(count)?;
-        let mut labels = self.query.memory.charge();
-        labels.add(selection.labels().iter().map(Footprint::bytes).sum())?;
         let density = Density::guess((mint, maxt));
         let threads = if count < MIN_PARALLEL { 1 } else { self.query.threads };
         let size = (count / (threads * 4)).clamp(MIN_CHUNK, MAX_CHUNK);
@@ -113,6 +120,7 @@ impl Evaluator<'_> {
                 held: self.query.memory.charge(),
             };
             let mut read = self.query.memory.charge();
+            let mut pace = self.query.pace();
             let mut next = range.start;
             while next < range.end {
                 self.query.check()?;
@@ -127,8 +135,8 @@ impl Evaluator<'_> {
                     samples: samples.iter().map(|series| series.floats.len() + series.histograms.len()).sum(),
                     bytes,
                 });
-                for (labels, samples) in selection.labels()[part].iter().zip(samples) {
-                    self.query.check()?;
+                for (labels, samples) in selection.labels(part, wants.labels).iter().zip(samples) {
+                    pace.done(LABELS_WORK + self.steps.count)?;
                     if let Some(item) = work(state, labels, samples, &mut done.notes)? {
                         done.held.add(item.bytes())?;
                         done.items.push(item);
@@ -151,6 +159,35 @@ impl Evaluator<'_> {
         }
         self.note_warnings(selection.as_ref());
         Ok(())
+    }
+
+    /// Looks for series, and ends that when the query is to end or finds more than it may.
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        (mint, maxt): (Timestamp, Timestamp),
+        wanted: Wanted,
+        held: &mut Charge,
+    ) -> Result<Box<dyn Selection + '_>, QueryError> {
+        let stopped = RefCell::new((None, held));
+        let go_on = |progress: Progress| {
+            let (reason, held) = &mut *stopped.borrow_mut();
+            let may = self.query.check().and_then(|()| self.query.may_read_series(progress.series));
+            match may.and_then(|()| held.set(progress.bytes)) {
+                Ok(()) => true,
+                Err(error) => {
+                    *reason = Some(error);
+                    false
+                }
+            }
+        };
+        let request =
+            SelectRequest { watch: Watch(Some(&go_on)), ..SelectRequest::new(matchers, (mint, maxt), wanted) };
+        let found = self.query.storage.select(&request);
+        match stopped.into_inner().0 {
+            Some(error) => Err(error),
+            None => Ok(found?),
+        }
     }
 
     fn note_warnings(&self, selection: &dyn Selection) {

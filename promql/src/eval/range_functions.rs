@@ -6,13 +6,14 @@ use model::{Labels, Timestamp};
 
 use super::frame::{Frame, Hist, Row, histogram_size};
 use super::pace::{HISTOGRAM_WORK, SORT_WORK};
+use super::parallel::Wants;
 use super::subquery::SubqueryValue;
 use super::windows::{WindowCache, WindowShape};
 use super::{Evaluator, extended, over_time, rate, stats_only};
 use crate::annotations::Annotations;
 use crate::ast::{Call, Expr, Extended, VectorSelector};
 use crate::go_text::format_general;
-use crate::storage::{Column, Samples, Wanted};
+use crate::storage::{Column, KeptLabels, Samples, Wanted};
 use crate::{Features, PosRange, QueryError, ValueType};
 
 /// What a function computes for a step.
@@ -67,6 +68,11 @@ pub(super) struct RangeCall<'a> {
     /// Position of the first argument.
     pub(super) first_pos: PosRange,
     pub(super) features: Features,
+}
+
+/// Whether a function over range vectors keeps metric names.
+pub(super) fn keeps_name(function: &str) -> bool {
+    matches!(function, "last_over_time" | "first_over_time")
 }
 
 /// One series of a range vector.
@@ -137,14 +143,15 @@ impl Evaluator<'_> {
 
     pub(super) fn range_call(&self, call: &Call) -> Result<Frame, QueryError> {
         let mut frame = self.query.frame();
-        self.range_call_rows(call, &mut |row| frame.push(row))?;
+        self.range_call_rows(call, KeptLabels::All, &mut |row| frame.push(row))?;
         Ok(frame)
     }
 
-    /// Evaluates the call series by series.
+    /// Evaluates the call series by series; at least the labels `kept` are needed, the metric name among them.
     pub(super) fn range_call_rows(
         &self,
         call: &Call,
+        kept: KeptLabels<'_>,
         each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let name = call.function.name;
@@ -166,7 +173,7 @@ impl Evaluator<'_> {
             first_pos: call.args[0].pos(),
             features: self.query.features,
         };
-        let keeps_name = matches!(name, "last_over_time" | "first_over_time");
+        let keeps_name = keeps_name(name);
         let kernel = range_call.kernel()?;
         let state = || WindowCache::new(source.shape, self.steps);
         let work = |windows: &mut WindowCache, series: RangeSeries, notes: &mut Annotations| {
@@ -191,7 +198,8 @@ impl Evaluator<'_> {
                 let work = |windows: &mut WindowCache, labels: &Labels, samples: Samples, notes: &mut Annotations| {
                     work(windows, ready(labels, samples), notes)
                 };
-                self.work_on_series(&matrix.selector.matchers, span, Wanted::Samples, state, work, &mut keep)
+                let wants = Wants { samples: Wanted::Samples, labels: kept };
+                self.work_on_series(&matrix.selector.matchers, span, wants, state, work, &mut keep)
             }
             (_, Some(value)) => {
                 let (mut windows, mut notes) = (state(), Annotations::default());

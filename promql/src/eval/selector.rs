@@ -5,11 +5,12 @@ use model::{Labels, Timestamp};
 
 use super::durations::LookAt;
 use super::frame::{Frame, Row, is_absent};
+use super::parallel::Wants;
 use super::windows::{WindowCache, WindowShape};
 use super::{Evaluator, stats_only};
 use crate::annotations::Annotations;
 use crate::ast::{Extended, VectorSelector};
-use crate::storage::{Column, Samples, Wanted};
+use crate::storage::{Column, KeptLabels, Samples, Wanted};
 use crate::{PosRange, QueryError};
 
 /// A function over the samples that a vector selector finds: (time of the sample, its start timestamp).
@@ -18,15 +19,16 @@ pub(super) type SampleTimeFn = fn(Timestamp, Timestamp) -> f64;
 impl Evaluator<'_> {
     pub(super) fn vector_selector(&self, selector: &VectorSelector, pos: PosRange) -> Result<Frame, QueryError> {
         let mut frame = self.query.frame();
-        self.select_rows(selector, pos, &mut |row| frame.push(row))?;
+        self.select_rows(selector, pos, KeptLabels::All, &mut |row| frame.push(row))?;
         Ok(frame)
     }
 
-    /// The series of a selector with their latest samples, one after the other.
+    /// The series of a selector with their latest samples, one after the other; at least the labels `kept` are needed.
     pub(super) fn select_rows(
         &self,
         selector: &VectorSelector,
         pos: PosRange,
+        kept: KeptLabels<'_>,
         each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let look = self.look_at(&selector.shift)?;
@@ -69,8 +71,8 @@ impl Evaluator<'_> {
             Ok(self.counted(row, stats_only))
         };
         let present = self.query.presence_only.contains(&stats_only::key(selector));
-        let wanted = if present { Wanted::Presence } else { Wanted::Samples };
-        self.work_on_series(&selector.matchers, shape.span(self.steps), wanted, state, work, &mut |row| {
+        let wants = Wants { samples: if present { Wanted::Presence } else { Wanted::Samples }, labels: kept };
+        self.work_on_series(&selector.matchers, shape.span(self.steps), wants, state, work, &mut |row| {
             self.keep(row, each)
         })
     }
@@ -129,7 +131,8 @@ impl Evaluator<'_> {
             Ok(self.counted(row, false))
         };
         let mut push = |row| frame.push(row);
-        self.work_on_series(&selector.matchers, shape.span(self.steps), Wanted::Samples, state, work, &mut |row| {
+        let wants = Wants { samples: Wanted::Samples, labels: KeptLabels::All };
+        self.work_on_series(&selector.matchers, shape.span(self.steps), wants, state, work, &mut |row| {
             self.keep(row, &mut push)
         })?;
         Ok(frame)

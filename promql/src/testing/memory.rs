@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use model::{FloatHistogram, Labels, Timestamp};
 
 use super::hints::stored_hints;
-use crate::storage::{Column, Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
+use crate::storage::{Column, KeptLabels, Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
 
 /// Series in memory, for tests. Series with equal timestamps share one timestamp column.
 #[derive(Debug, Default)]
@@ -112,6 +112,10 @@ impl Storage for MemoryStorage {
             wanted: request.wanted,
         }))
     }
+
+    fn may_have_label(&self, name: &str, _: Timestamp, _: Timestamp) -> bool {
+        self.columns().iter().any(|(labels, _)| labels.get(name).is_some())
+    }
 }
 
 struct MemorySelection<'a> {
@@ -121,8 +125,12 @@ struct MemorySelection<'a> {
 }
 
 impl Selection for MemorySelection<'_> {
-    fn labels(&self) -> &[Labels] {
-        &self.labels
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn labels(&self, range: Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels> {
+        self.labels[range].iter().map(|labels| kept.of(labels)).collect()
     }
 
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError> {
@@ -188,7 +196,7 @@ mod tests {
             }
         }
         let matchers = [Matcher::equal("__name__", "up")];
-        let request = SelectRequest { matchers: &matchers, mint: 5, maxt: 20, wanted: Wanted::Samples };
+        let request = SelectRequest::new(&matchers, (5, 20), Wanted::Samples);
         let selection = storage.select(&request).unwrap();
         let samples = selection.read(0..3, 5, 20).unwrap();
         assert_eq!(samples[0].floats.values, [1.0, 2.0]);

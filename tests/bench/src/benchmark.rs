@@ -6,7 +6,7 @@ use std::process::Command;
 use clap::Args;
 use conformance::kube_prometheus;
 
-use crate::benchmarks::{blackbox, disk, ingest, node, query, restart, startup};
+use crate::benchmarks::{blackbox, disk, ingest, node, query, restart, series, startup};
 use crate::datasets::DiskData;
 use crate::peers::Peers;
 use crate::report::{Report, Row};
@@ -17,6 +17,7 @@ pub const BENCHMARKS: &[Benchmark] = &[
     disk::BENCHMARK,
     query::BENCHMARK,
     restart::BENCHMARK,
+    series::BENCHMARK,
     node::BENCHMARK,
     blackbox::BENCHMARK,
     startup::BENCHMARK,
@@ -93,10 +94,10 @@ pub struct Settings {
     /// disk, query: how often our store looks for blocks to cut and merge [default: its own, with --quick 1s].
     #[arg(long)]
     pub our_maintenance: Option<String>,
-    /// ingest, disk: number of targets.
+    /// ingest, disk, restart, series: number of targets.
     #[arg(long)]
     pub targets: Option<usize>,
-    /// ingest, disk: series of each target.
+    /// ingest, disk, restart, series: series of each target.
     #[arg(long)]
     pub series: Option<usize>,
     /// ingest: seconds before the measurement starts.

@@ -6,4 +6,5 @@ pub(crate) mod ingest;
 pub(crate) mod node;
 pub(crate) mod query;
 pub(crate) mod restart;
+pub(crate) mod series;
 pub(crate) mod startup;

@@ -366,6 +366,56 @@ impl Restart {
     }
 }
 
+/// The head of `series`: many targets, each with as many series, for the last minute.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Million {
+    targets: usize,
+    series: usize,
+}
+
+impl Million {
+    /// From one sample to the next, in milliseconds.
+    pub(crate) const INTERVAL: i64 = 15_000;
+
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let targets = settings.targets.unwrap_or(if settings.quick { 100 } else { 1000 });
+        Self { targets, series: settings.series.unwrap_or(1000) }
+    }
+
+    /// The work in words.
+    pub(crate) fn about(&self) -> String {
+        let Self { targets, series, .. } = self;
+        format!("{targets} targets x {series} series in the head, 4 samples each at 15 s")
+    }
+
+    pub(crate) fn window(self, now: i64) -> Window {
+        let end = now.div_euclid(Self::INTERVAL) * Self::INTERVAL;
+        Window { start: end - 4 * Self::INTERVAL, end }
+    }
+
+    pub(crate) fn batches(self, window: Window) -> Vec<Batch> {
+        let times = window.times(Self::INTERVAL, Timing::Regular);
+        let target = |target: usize| {
+            let (instance, zone) = (format!("machine-{target:04}.example:9100"), format!("zone-{}", target % 7));
+            let series = (0..self.series).map(move |number| {
+                let name = format!("load_metric_{:02}_total", number % 50);
+                let (pod, row) = (format!("pod-{:05}", target * 10 + number / 100), number.to_string());
+                let labels = labels(&[
+                    ("__name__", &name),
+                    ("instance", &instance),
+                    ("job", "load"),
+                    ("pod", &pod),
+                    ("row", &row),
+                    ("zone", &zone),
+                ]);
+                (labels, Behaviour::Count(20.0))
+            });
+            Batch::table(2_000_000 + target as u64, series, times)
+        };
+        (0..self.targets).map(target).collect()
+    }
+}
+
 /// Six hours of what the expressions of kube-prometheus ask for.
 fn kube_prometheus(settings: &Settings, window: Window) -> DataSet {
     let series = conformance::kube_prometheus::samples(&settings.kube_prometheus().unwrap_or_default());

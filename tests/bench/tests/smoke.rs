@@ -78,3 +78,10 @@ fn startup() {
     let report = bench("startup", "startup", &[]);
     assert!(figures(&report, "ready_median_seconds").len() >= 3, "{report:#}");
 }
+
+#[test]
+fn series() {
+    let report = bench("series", "series", &["--targets", "3", "--series", "200"]);
+    assert!(figures(&report, "median_seconds").len() >= 20, "{report:#}");
+    assert!(figures(&report, "answer_bytes").iter().all(|bytes| *bytes > 25.0));
+}

@@ -167,15 +167,15 @@ impl IndexReader {
         Ok(Tables { text, ends, labels, series, times })
     }
 
-    /// Calls `each` with those of the series `ids` (ascending) that have a column whose timestamps overlap
-    /// `min_time..=max_time`; columns that do not are left out.
+    /// Calls `each` with the series `ids` (ascending) until it says no: with nothing for those without a column whose timestamps
+    /// overlap `min_time..=max_time`, and otherwise without the columns that do not.
     pub(crate) fn series(
         &self,
         tables: &Tables,
         ids: &[u32],
         min_time: Timestamp,
         max_time: Timestamp,
-        mut each: impl FnMut(u32, SeriesEntry),
+        mut each: impl FnMut(u32, Option<SeriesEntry>) -> bool,
     ) -> Result<(), ReadError> {
         for run in ids.chunk_by(|a, b| *a as usize / STRIDE == *b as usize / STRIDE) {
             let at = run[0] as usize / STRIDE;
@@ -190,8 +190,9 @@ impl IndexReader {
             while wanted.peek().is_some() {
                 let take = wanted.next_if_eq(&id).is_some();
                 let entry = tables.entry(&mut reader, &mut offset, take, min_time, max_time);
-                if let Some(entry) = entry.map_err(|e| e.in_file(self.path()))? {
-                    each(id, entry);
+                let entry = entry.map_err(|e| e.in_file(self.path()))?;
+                if take && !each(id, entry) {
+                    return Ok(());
                 }
                 id += 1;
             }
@@ -323,6 +324,13 @@ fn each_run(bytes: &[u8], mut each: impl FnMut(u32, u32) -> Result<bool, Damaged
 pub(crate) struct LoadedIndex<'a> {
     pub(crate) reader: &'a IndexReader,
     pub(crate) tables: &'a Tables,
+}
+
+impl LoadedIndex<'_> {
+    /// Whether a series has a label of this name.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        self.tables.find(name).is_some_and(|name| self.tables.labels.contains_key(&name))
+    }
 }
 
 impl LabelIndex for LoadedIndex<'_> {

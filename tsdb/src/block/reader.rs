@@ -14,7 +14,9 @@ use crate::files::{Files, dir_size};
 use crate::head::{Entry, take_starts};
 use crate::piece::{Piece, Values};
 use crate::postings;
+use crate::select::{LABELS_WORK, bytes_of_labels};
 use crate::tombstones::{Interval, Tombstones};
+use crate::watch::Pace;
 
 pub(crate) const INDEX: &str = "index";
 pub(crate) const DATA: &str = "data";
@@ -58,8 +60,19 @@ impl Block {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Result<(BlockSelection, Vec<Labels>), ReadError> {
+        self.find(matchers, min_time, max_time, &Pace::unwatched())
+    }
+
+    /// As [`Block::select`]; anything if `pace` has said stop.
+    pub(crate) fn find(
+        self: &Arc<Self>,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        pace: &Pace<'_>,
+    ) -> Result<(BlockSelection, Vec<Labels>), ReadError> {
         let tables = self.index.tables()?;
-        let ids = postings::select(&LoadedIndex { reader: &self.index, tables: &tables }, matchers)?;
+        let ids = postings::select(&LoadedIndex { reader: &self.index, tables: &tables }, matchers, pace)?;
         let deleted = Arc::clone(&self.tombstones.lock());
         let mut selection = BlockSelection {
             block: Arc::clone(self),
@@ -71,9 +84,13 @@ impl Block {
         };
         let mut labels = Vec::with_capacity(ids.len());
         self.index.series(&tables, &ids, min_time, max_time, |id, entry| {
-            selection.ids.push(id);
-            selection.columns.push(entry.columns.into());
-            labels.push(entry.labels);
+            if let Some(entry) = entry {
+                pace.found(1, bytes_of_labels(&entry.labels) + entry.columns.len() * size_of::<ColumnPlace>() + 32);
+                selection.ids.push(id);
+                selection.columns.push(entry.columns.into());
+                labels.push(entry.labels);
+            }
+            pace.done(2 * LABELS_WORK)
         })?;
         Ok((selection, labels))
     }

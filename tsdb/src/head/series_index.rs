@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
 use hashbrown::{HashMap, HashTable};
 use model::Labels;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
+use crate::head::labels::LabelSets;
 use crate::head::posting_list::PostingList;
 use crate::head::symbols::Symbols;
 use crate::postings::{LabelIndex, SeriesSet};
@@ -20,7 +23,9 @@ const LABEL_PAGE: usize = 1 << 16;
 pub(crate) struct SeriesIndex {
     symbols: Symbols,
     /// Label sets as (name, value) symbol numbers in varints, after their length.
-    label_pages: Vec<Vec<u8>>,
+    label_pages: Arc<Vec<Arc<Vec<u8>>>>,
+    /// How often symbols and places were numbered anew.
+    generation: u64,
     /// Page and offset of each series' labels, plus one; 0 where there is no series.
     places: Vec<Option<Box<[u32; PAGE]>>>,
     by_labels: HashTable<u32>,
@@ -165,12 +170,14 @@ impl SeriesIndex {
     fn store_labels(&mut self, key: &[u8]) -> u32 {
         let mut entry = Vec::with_capacity(key.len() + 3);
         varint::put_bytes(&mut entry, key);
-        if self.label_pages.last().is_none_or(|p| p.len() + entry.len() > LABEL_PAGE) {
-            self.label_pages.push(Vec::with_capacity(LABEL_PAGE.max(entry.len())));
+        let pages = Arc::make_mut(&mut self.label_pages);
+        if pages.last().is_none_or(|p| p.len() + entry.len() > LABEL_PAGE) {
+            pages.push(Arc::new(Vec::with_capacity(LABEL_PAGE.max(entry.len()))));
         }
-        let page = self.label_pages.len() - 1;
-        let offset = self.label_pages[page].len();
-        self.label_pages[page].extend_from_slice(&entry);
+        let page = pages.len() - 1;
+        let offset = pages[page].len();
+        // what a query has taken stays as it is
+        Arc::make_mut(&mut pages[page]).extend_from_slice(&entry);
         (page * LABEL_PAGE + offset + 1) as u32
     }
 
@@ -181,6 +188,11 @@ impl SeriesIndex {
     fn pairs(&self, id: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
         let mut reader = varint::Reader::new(self.key(id).unwrap_or_default(), "labels");
         std::iter::from_fn(move || Some((reader.varint().ok()? as u32, reader.varint().ok()? as u32)))
+    }
+
+    /// Whether some series has, or had, a label with this name or value.
+    pub(crate) fn has_symbol(&self, text: &str) -> bool {
+        self.symbols.find(text).is_some()
     }
 
     /// Whether there is such a series.
@@ -200,31 +212,18 @@ impl SeriesIndex {
         })
     }
 
-    /// Whether [`SeriesIndex::sort`] can sort; otherwise [`SeriesIndex::prepare_sort`] is due.
-    pub(crate) fn sortable(&self) -> bool {
-        self.symbols.ranked()
-    }
-
-    pub(crate) fn prepare_sort(&mut self) {
-        self.symbols.rank();
-    }
-
-    /// Series in the order of their label sets.
-    pub(crate) fn sort(&self, ids: &[u32]) -> Vec<u32> {
-        let ranks = self.symbols.ranks();
-        let mut keys = Vec::with_capacity(ids.len() * 12);
-        let mut spans = Vec::with_capacity(ids.len());
-        for id in ids {
-            let start = keys.len();
-            for (name, value) in self.pairs(*id) {
-                keys.push(ranks[name as usize]);
-                keys.push(ranks[value as usize]);
-            }
-            spans.push((start as u32, keys.len() as u32, *id));
+    /// All label sets as they are now.
+    pub(crate) fn label_sets(&self) -> LabelSets {
+        LabelSets {
+            pages: Arc::clone(&self.label_pages),
+            texts: self.symbols.shared_texts(),
+            generation: self.generation,
         }
-        let key = |span: &(u32, u32, u32)| &keys[span.0 as usize..span.1 as usize];
-        spans.sort_unstable_by(|a, b| key(a).cmp(key(b)));
-        spans.into_iter().map(|s| s.2).collect()
+    }
+
+    /// Where the label set of a series lies in [`SeriesIndex::label_sets`]; 0 for none.
+    pub(crate) fn place(&self, id: u32) -> u32 {
+        place_of(&self.places, id).unwrap_or(0)
     }
 
     /// Removes series. Rebuilds everything when a good part of what is stored is of removed series.
@@ -288,6 +287,7 @@ impl SeriesIndex {
             fresh.post(id);
         }
         fresh.next = self.next;
+        fresh.generation = self.generation + 1;
         *self = fresh;
     }
 
@@ -304,7 +304,7 @@ impl SeriesIndex {
     /// Bytes of memory.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.symbols.heap_bytes()
-            + self.label_pages.iter().map(Vec::capacity).sum::<usize>()
+            + self.label_pages.iter().map(|page| page.capacity()).sum::<usize>()
             + self.places.iter().flatten().count() * PAGE * 4
             + self.by_labels.allocation_size()
             + self.postings.allocation_size()
@@ -317,8 +317,9 @@ fn place_of(places: &[Option<Box<[u32; PAGE]>>], id: u32) -> Option<u32> {
     Some(places.get(id as usize / PAGE)?.as_deref()?[id as usize % PAGE]).filter(|p| *p != 0)
 }
 
-fn key_at(pages: &[Vec<u8>], place: u32) -> Option<&[u8]> {
-    let at = place as usize - 1;
+/// The symbols of the label set at a place.
+pub(crate) fn key_at(pages: &[Arc<Vec<u8>>], place: u32) -> Option<&[u8]> {
+    let at = (place as usize).checked_sub(1)?;
     let bytes = pages.get(at / LABEL_PAGE)?.get(at % LABEL_PAGE..)?;
     varint::Reader::new(bytes, "labels").bytes().ok()
 }
@@ -378,13 +379,11 @@ mod tests {
     }
 
     #[test]
-    fn series_are_found_sorted_and_removed() {
+    fn series_are_found_and_removed() {
         let mut index = SeriesIndex::new();
         let b = index.get_or_create(&set("b", "x")).unwrap();
         let a = index.get_or_create(&set("a", "x")).unwrap();
         assert_eq!((b, a, index.get_or_create(&set("b", "x")).unwrap()), ((1, true), (2, true), (1, false)));
-        index.prepare_sort();
-        assert_eq!(index.sort(&[1, 2]), [2, 1]);
         assert_eq!(index.labels(2), set("a", "x"));
         assert_eq!(index.with_value("job", "x").unwrap(), [1, 2]);
         index.remove(&[1]);

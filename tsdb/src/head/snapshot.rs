@@ -1,7 +1,7 @@
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
-use model::{Labels, Timestamp};
+use model::Timestamp;
 
 use crate::error::{Damaged, ReadError};
 use crate::head::chunk::{HeadChunk, OpenSet, take_starts};
@@ -11,6 +11,7 @@ use crate::head::out_of_order::OutOfOrderSeries;
 use crate::head::tail::Tail;
 use crate::piece::{Piece, Values};
 use crate::tombstones::Interval;
+use crate::watch::Pace;
 
 const NOWHERE: u32 = u32::MAX;
 
@@ -31,8 +32,10 @@ struct GroupSnapshot {
     width: usize,
     tail: Arc<Tail>,
     chunks: Vec<ChunkSnapshot>,
-    /// The series of each position, ascending by column.
+    /// The series of each position, ascending by column once it is prepared.
     wanted: Vec<Wanted>,
+    /// Rows outside of this are not wanted.
+    range: (Timestamp, Timestamp),
     rows: OnceLock<Result<Rows, Damaged>>,
 }
 
@@ -56,15 +59,26 @@ struct SetSnapshot {
     open: OnceLock<Arc<OpenSet>>,
 }
 
-/// The tail's columns, one for each position.
+/// What the tail has in the wanted range: columns, one for each position.
 struct Rows {
+    /// Timestamps that columns share.
+    times: Vec<Arc<[Timestamp]>>,
     columns: Vec<RowColumn>,
+    /// Of all columns, one after the other.
+    values: Vec<f64>,
 }
 
 struct RowColumn {
-    times: Arc<[Timestamp]>,
-    values: Vec<f64>,
-    starts: Option<Vec<Timestamp>>,
+    times: u32,
+    /// Where its values begin.
+    values: u32,
+    starts: Option<Box<[Timestamp]>>,
+}
+
+impl Rows {
+    fn times(&self, position: u32) -> &Arc<[Timestamp]> {
+        &self.times[self.columns[position as usize].times as usize]
+    }
 }
 
 impl HeadSnapshot {
@@ -80,17 +94,24 @@ impl HeadSnapshot {
             floor: groups.bounds.min_valid,
         };
         let mut numbers: HashMap<u32, u32> = HashMap::new();
+        // series with numbers near each other are often of one group
+        let mut latest = None;
         for (at, id) in series.iter().enumerate() {
             let at = at as u32;
             match groups.home(*id) {
                 Home::At(group, column) => {
-                    let number = *numbers.entry(group).or_insert_with(|| {
-                        snapshot.groups.push(GroupSnapshot::of(groups, group));
-                        snapshot.groups.len() as u32 - 1
-                    });
+                    let number = match latest {
+                        Some((known, number)) if known == group => number,
+                        _ => *numbers.entry(group).or_insert_with(|| {
+                            snapshot.groups.push(GroupSnapshot::of(groups, group));
+                            snapshot.groups.len() as u32 - 1
+                        }),
+                    };
+                    latest = Some((group, number));
                     let last = groups.group(group).map_or(Timestamp::MIN, |g| g.last(column).time);
-                    snapshot.groups[number as usize].wanted.push(Wanted { column, series: *id, last });
-                    snapshot.places.push((number, column));
+                    let wanted = &mut snapshot.groups[number as usize].wanted;
+                    snapshot.places.push((number, wanted.len() as u32));
+                    wanted.push(Wanted { column, series: *id, last });
                 }
                 Home::None | Home::Gone => snapshot.places.push((NOWHERE, 0)),
             }
@@ -111,16 +132,17 @@ impl HeadSnapshot {
         snapshot
     }
 
-    /// The part of [`HeadSnapshot::take`] that needs no lock: finds the columns in the chunks that overlap the range.
+    /// The part of [`HeadSnapshot::take`] that needs no lock: finds the columns in the chunks that overlap the range. What is read
+    /// later must lie in it.
     pub(crate) fn prepare(&mut self, min_time: Timestamp, max_time: Timestamp) {
         let min_time = min_time.max(self.floor);
-        for group in &mut self.groups {
-            group.prepare(min_time, max_time);
+        let moved: Vec<Option<Vec<u32>>> = self.groups.iter_mut().map(|g| g.prepare(min_time, max_time)).collect();
+        if moved.iter().all(Option::is_none) {
+            return;
         }
-        for place in &mut self.places {
-            if place.0 != NOWHERE {
-                let wanted = &self.groups[place.0 as usize].wanted;
-                place.1 = wanted.binary_search_by_key(&place.1, |w| w.column).unwrap_or(0) as u32;
+        for (group, position) in &mut self.places {
+            if let Some(Some(moved)) = moved.get(*group as usize) {
+                *position = moved[*position as usize];
             }
         }
     }
@@ -157,34 +179,29 @@ impl HeadSnapshot {
             return false;
         }
         let Ok(rows) = group.rows() else { return true };
-        let times = &rows.columns[position as usize].times;
+        let times = rows.times(position);
         times.get(times.partition_point(|t| *t < min_time)).is_some_and(|t| *t <= max_time)
     }
 
-    /// Leaves out series that have no samples in the range.
-    pub(crate) fn retain(
-        mut self,
-        labels: Vec<Labels>,
-        min_time: Timestamp,
-        max_time: Timestamp,
-    ) -> (Self, Vec<Labels>) {
-        let keep: Vec<bool> = (0..labels.len()).map(|at| self.may_have(at, min_time, max_time)).collect();
-        if keep.iter().all(|k| *k) {
-            return (self, labels);
+    /// The positions of series that may have samples in the range.
+    pub(crate) fn present(&self, min_time: Timestamp, max_time: Timestamp, pace: &Pace<'_>) -> Vec<u32> {
+        let present = |at: &u32| pace.done(1) && self.may_have(*at as usize, min_time, max_time);
+        (0..self.series.len() as u32).filter(present).collect()
+    }
+
+    /// Those of the series that are at these positions, in their order.
+    pub(crate) fn pick(mut self, positions: &[u32]) -> Self {
+        self.places = positions.iter().map(|at| self.places[*at as usize]).collect();
+        if !self.histograms.is_empty() || !self.late.is_empty() || !self.tombstones.is_empty() {
+            let mut numbers = vec![NOWHERE; self.series.len()];
+            positions.iter().enumerate().for_each(|(to, from)| numbers[*from as usize] = to as u32);
+            let renumber = |at: u32| numbers.get(at as usize).copied().filter(|n| *n != NOWHERE);
+            self.histograms = self.histograms.into_iter().filter_map(|(at, v)| Some((renumber(at)?, v))).collect();
+            self.late = self.late.into_iter().filter_map(|(at, v)| Some((renumber(at)?, v))).collect();
+            self.tombstones = self.tombstones.into_iter().filter_map(|(at, v)| Some((renumber(at)?, v))).collect();
         }
-        let mut numbers = vec![NOWHERE; keep.len()];
-        for (next, (number, _)) in numbers.iter_mut().zip(&keep).filter(|(_, k)| **k).enumerate() {
-            *number = next as u32;
-        }
-        let renumber = |at: u32| numbers.get(at as usize).copied().filter(|n| *n != NOWHERE);
-        let kept = |at: usize| keep[at];
-        self.places = self.places.iter().enumerate().filter(|(at, _)| kept(*at)).map(|(_, p)| *p).collect();
-        self.histograms = self.histograms.into_iter().filter_map(|(at, v)| Some((renumber(at)?, v))).collect();
-        self.late = self.late.into_iter().filter_map(|(at, v)| Some((renumber(at)?, v))).collect();
-        self.tombstones = self.tombstones.into_iter().filter_map(|(at, v)| Some((renumber(at)?, v))).collect();
-        self.series = self.series.iter().enumerate().filter(|(at, _)| kept(*at)).map(|(_, s)| *s).collect();
-        let labels = labels.into_iter().enumerate().filter(|(at, _)| kept(*at)).map(|(_, l)| l).collect();
-        (self, labels)
+        self.series = positions.iter().map(|at| self.series[*at as usize]).collect();
+        self
     }
 
     /// Only the out-of-order samples.
@@ -254,9 +271,11 @@ impl HeadSnapshot {
         }
         if group.tail.rows() > 0 && group.tail.min_time <= max_time && group.tail.max_time >= min_time {
             let rows = group.rows().map_err(|e| e.in_file("head".as_ref()))?;
-            let RowColumn { times, values, starts } = &rows.columns[position as usize];
-            let values = Values::Borrowed(values);
-            out.extend(Piece::new(Arc::clone(times), values, starts.clone(), min_time, max_time));
+            let RowColumn { values, starts, .. } = &rows.columns[position as usize];
+            let times = rows.times(position);
+            let values = Values::Borrowed(&rows.values[*values as usize..*values as usize + times.len()]);
+            let starts = starts.as_deref().map(<[_]>::to_vec);
+            out.extend(Piece::new(Arc::clone(times), values, starts, min_time, max_time));
         }
         Ok(())
     }
@@ -297,11 +316,21 @@ impl GroupSnapshot {
             None => (0, Arc::default(), &[][..]),
         };
         let chunks = chunks.iter().map(|chunk| ChunkSnapshot { chunk: Arc::clone(chunk), sets: Vec::new() }).collect();
-        Self { width, tail, chunks, wanted: Vec::new(), rows: OnceLock::new() }
+        let range = (Timestamp::MIN, Timestamp::MAX);
+        Self { width, tail, chunks, wanted: Vec::new(), range, rows: OnceLock::new() }
     }
 
-    fn prepare(&mut self, min_time: Timestamp, max_time: Timestamp) {
-        self.wanted.sort_unstable_by_key(|w| w.column);
+    /// Gives the new position of each series if they had to be put into the order of their columns.
+    fn prepare(&mut self, min_time: Timestamp, max_time: Timestamp) -> Option<Vec<u32>> {
+        let moved = (!self.wanted.is_sorted_by_key(|w| w.column)).then(|| {
+            let mut order: Vec<u32> = (0..self.wanted.len() as u32).collect();
+            order.sort_unstable_by_key(|at| self.wanted[*at as usize].column);
+            self.wanted = order.iter().map(|at| self.wanted[*at as usize]).collect();
+            let mut moved = vec![0; order.len()];
+            order.iter().enumerate().for_each(|(to, from)| moved[*from as usize] = to as u32);
+            moved
+        });
+        self.range = (min_time, max_time);
         self.chunks.retain(|c| c.chunk.min_time() <= max_time && c.chunk.max_time() >= min_time);
         let mut positions: HashMap<u32, u32> = HashMap::new();
         if !self.chunks.is_empty() {
@@ -329,37 +358,46 @@ impl GroupSnapshot {
                 sets.push(SetSnapshot { columns, open: OnceLock::new() });
             }
         }
+        moved
     }
 
     fn rows(&self) -> Result<&Rows, Damaged> {
-        let decode = || {
-            let wanted: Vec<u32> = self.wanted.iter().map(|w| w.column).collect();
-            let mut columns = self.tail.decode(self.width, &wanted)?;
-            let sets = columns.share_rows();
-            let nothing: Arc<[Timestamp]> = Arc::from([]);
-            let mut times = vec![nothing; wanted.len()];
-            for (rows, members) in sets {
-                let shared: Arc<[Timestamp]> = match rows {
-                    None => columns.times.as_slice().into(),
-                    Some(rows) => rows.iter().map(|r| columns.times[*r as usize]).collect(),
-                };
-                members.iter().for_each(|at| times[*at] = Arc::clone(&shared));
-            }
-            let columns = columns.columns.into_iter().zip(times).map(|(column, times)| {
-                let starts = (!column.starts.is_empty()).then(|| {
-                    let mut starts = vec![0; column.values.len()];
-                    for (row, start) in &column.starts {
-                        let at = column.rows.as_ref().map_or(Ok(*row as usize), |rows| rows.binary_search(row));
-                        if let Some(to) = at.ok().and_then(|at| starts.get_mut(at)) {
-                            *to = *start;
-                        }
+        self.rows.get_or_init(|| self.decode()).as_ref().map_err(|e| *e)
+    }
+
+    fn decode(&self) -> Result<Rows, Damaged> {
+        let wanted: Vec<u32> = self.wanted.iter().map(|w| w.column).collect();
+        let mut columns = self.tail.decode(self.width, &wanted)?;
+        // the first of those without samples
+        let mut times: Vec<Arc<[Timestamp]>> = vec![Arc::from([])];
+        // of each column its timestamps, and the part of its rows that is in range
+        let mut parts = vec![(0u32, 0usize..0); wanted.len()];
+        for (rows, members) in columns.share_rows() {
+            let all: Vec<Timestamp> = match rows {
+                None => columns.times.clone(),
+                Some(rows) => rows.iter().map(|r| columns.times[*r as usize]).collect(),
+            };
+            let part = all.partition_point(|t| *t < self.range.0)..all.partition_point(|t| *t <= self.range.1);
+            let part = part.start..part.end.max(part.start);
+            members.iter().for_each(|at| parts[*at] = (times.len() as u32, part.clone()));
+            times.push(all[part].into());
+        }
+        let mut values = Vec::with_capacity(parts.iter().map(|(_, part)| part.len()).sum());
+        let mut taken = Vec::with_capacity(parts.len());
+        for (column, (times, part)) in columns.columns.into_iter().zip(parts) {
+            let starts = (!column.starts.is_empty()).then(|| {
+                let mut starts = vec![0; column.values.len()];
+                for (row, start) in &column.starts {
+                    let at = column.rows.as_ref().map_or(Ok(*row as usize), |rows| rows.binary_search(row));
+                    if let Some(to) = at.ok().and_then(|at| starts.get_mut(at)) {
+                        *to = *start;
                     }
-                    starts
-                });
-                RowColumn { times, values: column.values, starts }
+                }
+                starts.get(part.clone()).unwrap_or_default().into()
             });
-            Ok(Rows { columns: columns.collect() })
-        };
-        self.rows.get_or_init(decode).as_ref().map_err(|e| *e)
+            taken.push(RowColumn { times, values: values.len() as u32, starts });
+            values.extend_from_slice(column.values.get(part).ok_or(Damaged("head rows"))?);
+        }
+        Ok(Rows { times, columns: taken, values })
     }
 }

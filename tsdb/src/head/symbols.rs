@@ -1,18 +1,27 @@
+use std::sync::Arc;
+
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// Bytes of texts in one page.
 const PAGE: usize = 1 << 16;
+/// Places in one page.
+const PLACES: usize = 1 << 12;
 
 /// Label names and values, each stored once and known by a number.
 #[derive(Default)]
 pub(crate) struct Symbols {
-    pages: Vec<Vec<u8>>,
-    /// Where each symbol lies: page, offset in it, length.
-    places: Vec<Place>,
+    texts: SymbolTexts,
     numbers: HashTable<u32>,
-    /// Symbols in the order of their texts, and each one's rank in it; behind by the symbols added since.
-    order: Vec<u32>,
-    ranks: Vec<u32>,
+}
+
+/// The texts of symbols by number. Cheap to clone: pages are shared until one of the two grows, which copies the last page only.
+#[derive(Clone, Default)]
+pub(crate) struct SymbolTexts {
+    pages: Arc<Vec<Arc<Vec<u8>>>>,
+    /// Where each symbol lies, in pages of [`PLACES`].
+    places: Arc<Vec<Arc<Vec<Place>>>>,
+    len: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -22,87 +31,84 @@ struct Place {
     len: u32,
 }
 
+impl SymbolTexts {
+    /// Number of symbols.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn text(&self, number: u32) -> &str {
+        std::str::from_utf8(self.bytes(number)).unwrap_or_default()
+    }
+
+    /// The text as bytes, which sort as texts do.
+    pub(crate) fn bytes(&self, number: u32) -> &[u8] {
+        let Place { page, offset, len } = self.places[number as usize / PLACES][number as usize % PLACES];
+        &self.pages[page as usize][offset as usize..(offset + len) as usize]
+    }
+
+    fn push(&mut self, text: &str) -> u32 {
+        let number = self.len as u32;
+        let pages = Arc::make_mut(&mut self.pages);
+        if pages.last().is_none_or(|p| p.len() + text.len() > PAGE) {
+            pages.push(Arc::new(Vec::with_capacity(PAGE.max(text.len()))));
+        }
+        let places = Arc::make_mut(&mut self.places);
+        if places.last().is_none_or(|p| p.len() == PLACES) {
+            places.push(Arc::new(Vec::with_capacity(PLACES)));
+        }
+        let page = pages.len() - 1;
+        if let (Some(last), Some(place)) = (pages.last_mut(), places.last_mut()) {
+            let last = Arc::make_mut(last);
+            let offset = last.len() as u32;
+            last.extend_from_slice(text.as_bytes());
+            Arc::make_mut(place).push(Place { page: page as u32, offset, len: text.len() as u32 });
+        }
+        self.len += 1;
+        number
+    }
+}
+
 impl Symbols {
     pub(crate) fn text(&self, number: u32) -> &str {
-        let Place { page, offset, len } = self.places[number as usize];
-        let bytes = &self.pages[page as usize][offset as usize..(offset + len) as usize];
-        std::str::from_utf8(bytes).unwrap_or_default()
+        self.texts.text(number)
+    }
+
+    /// The texts as they are now.
+    pub(crate) fn shared_texts(&self) -> SymbolTexts {
+        self.texts.clone()
     }
 
     pub(crate) fn find(&self, text: &str) -> Option<u32> {
-        self.numbers.find(xxh3_64(text.as_bytes()), |n| self.text(*n) == text).copied()
+        let hash = xxh3_64(text.as_bytes());
+        self.numbers.find(hash, |n| self.texts.bytes(*n) == text.as_bytes()).copied()
     }
 
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
         if let Some(number) = self.find(text) {
             return number;
         }
-        let number = self.places.len() as u32;
-        if self.pages.last().is_none_or(|p| p.len() + text.len() > p.capacity()) {
-            self.pages.push(Vec::with_capacity(PAGE.max(text.len())));
-        }
-        let page = self.pages.len() - 1;
-        let offset = self.pages[page].len() as u32;
-        self.pages[page].extend_from_slice(text.as_bytes());
-        self.places.push(Place { page: page as u32, offset, len: text.len() as u32 });
-        let Self { numbers, places, pages, .. } = self;
-        numbers.insert_unique(xxh3_64(text.as_bytes()), number, |n| {
-            let Place { page, offset, len } = places[*n as usize];
-            xxh3_64(&pages[page as usize][offset as usize..(offset + len) as usize])
-        });
+        let number = self.texts.push(text);
+        let Self { numbers, texts } = self;
+        numbers.insert_unique(xxh3_64(text.as_bytes()), number, |n| xxh3_64(texts.bytes(*n)));
         number
     }
 
     /// All texts, by number.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
-        (0..self.places.len() as u32).map(|number| self.text(number))
+        (0..self.len() as u32).map(|number| self.text(number))
     }
 
     /// Number of symbols.
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
-    }
-
-    /// Whether [`Symbols::ranks`] are those of all symbols.
-    pub(crate) fn ranked(&self) -> bool {
-        self.ranks.len() == self.places.len()
-    }
-
-    /// Brings the ranks up to date; sorts only what is new.
-    pub(crate) fn rank(&mut self) {
-        if self.ranked() {
-            return;
-        }
-        let mut fresh: Vec<u32> = (self.ranks.len() as u32..self.places.len() as u32).collect();
-        fresh.sort_unstable_by(|a, b| self.text(*a).cmp(self.text(*b)));
-        let mut merged = Vec::with_capacity(self.places.len());
-        let mut old = self.order.iter().copied().peekable();
-        for number in fresh {
-            while let Some(before) = old.next_if(|o| self.text(*o) < self.text(number)) {
-                merged.push(before);
-            }
-            merged.push(number);
-        }
-        merged.extend(old);
-        let mut ranks = vec![0; merged.len()];
-        for (rank, number) in merged.iter().enumerate() {
-            ranks[*number as usize] = rank as u32;
-        }
-        self.order = merged;
-        self.ranks = ranks;
-    }
-
-    /// The rank of each symbol in text order; all of them after [`Symbols::rank`].
-    pub(crate) fn ranks(&self) -> &[u32] {
-        &self.ranks
+        self.texts.len()
     }
 
     /// Bytes of memory.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.pages.iter().map(Vec::capacity).sum::<usize>()
-            + self.places.capacity() * size_of::<Place>()
+        self.texts.pages.iter().map(|p| p.capacity()).sum::<usize>()
+            + self.texts.places.iter().map(|p| p.capacity() * size_of::<Place>()).sum::<usize>()
             + self.numbers.allocation_size()
-            + (self.order.capacity() + self.ranks.capacity()) * 4
     }
 }
 
@@ -111,17 +117,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_have_one_number_and_a_rank() {
+    fn texts_have_one_number() {
         let mut symbols = Symbols::default();
         let numbers: Vec<u32> = ["m", "z", "", "m"].iter().map(|t| symbols.intern(t)).collect();
         assert_eq!(numbers, [0, 1, 2, 0]);
-        symbols.rank();
-        assert_eq!(symbols.ranks(), [1, 2, 0]);
-        symbols.intern("n");
-        assert!(!symbols.ranked());
-        symbols.rank();
-        assert_eq!((symbols.ranks(), symbols.find("n"), symbols.find("o")), (&[1, 3, 0, 2][..], Some(3), None));
-        assert_eq!(symbols.text(3), "n");
+        assert_eq!((symbols.find("z"), symbols.find("o"), symbols.len()), (Some(1), None, 3));
+        assert_eq!(symbols.texts().collect::<Vec<_>>(), ["m", "z", ""]);
     }
 
     #[test]
@@ -130,6 +131,25 @@ mod tests {
         let long = "x".repeat(3 * PAGE);
         symbols.intern("a");
         let number = symbols.intern(&long);
-        assert_eq!(symbols.text(number), long);
+        let after = symbols.intern("b");
+        assert_eq!((symbols.text(number), symbols.text(after)), (&long[..], "b"));
+    }
+
+    #[test]
+    fn shared_texts_stay_what_they_were() {
+        let mut symbols = Symbols::default();
+        let text = |n: usize| format!("symbol {n}");
+        let mut shared = Vec::new();
+        for n in 0..3 * PLACES {
+            if n % 1000 == 0 {
+                shared.push(symbols.shared_texts());
+            }
+            assert_eq!(symbols.intern(&text(n)), n as u32);
+        }
+        for (at, texts) in shared.iter().enumerate() {
+            assert_eq!(texts.len(), at * 1000);
+            assert!((0..texts.len()).all(|n| texts.text(n as u32) == text(n)));
+        }
+        assert!((0..symbols.len()).all(|n| symbols.find(&text(n)) == Some(n as u32)));
     }
 }

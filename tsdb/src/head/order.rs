@@ -1,0 +1,333 @@
+//! The order of the head's series by their labels: kept for large selections, so that a million series are sorted once and not
+//! with each query.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::head::labels::LabelSets;
+use crate::watch::Pace;
+
+/// Fewer series are sorted each time they are asked for.
+const LARGE: usize = 4096;
+
+/// A selection of at least one in so many of the series that are in order is found by walking through all of these.
+const WALK: usize = 64;
+
+/// Series that are sorted in one go, between two looks whether to go on.
+const RUN: usize = 1 << 13;
+
+/// How often whoever waits for another's sorting looks whether to go on.
+const WAIT: Duration = Duration::from_millis(10);
+
+/// What is known of the order of symbols and series.
+#[derive(Default)]
+pub(crate) struct SeriesOrder {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Of the label sets that this is about.
+    generation: u64,
+    /// Symbols in the order of their texts, and the place of each in it. Symbols that are newer are in neither.
+    by_text: Vec<u32>,
+    ranks: Arc<Vec<u32>>,
+    /// Series and the places of their label sets in the order of these; some may be gone.
+    series: Vec<(u32, u32)>,
+}
+
+impl SeriesOrder {
+    /// Positions of the series `ids` (ascending), whose label sets are at `places`, in the order of these. The order may be
+    /// anything after `pace` has said stop.
+    pub(crate) fn sort(&self, sets: &LabelSets, ids: &[u32], places: &[u32], pace: &Pace<'_>) -> Vec<u32> {
+        if ids.len() < 2 {
+            return (0..ids.len() as u32).collect();
+        }
+        let Some(mut kept) = self.lock(pace) else { return (0..ids.len() as u32).collect() };
+        if kept.generation != sets.generation {
+            *kept = Kept { generation: sets.generation, ..Kept::default() };
+        }
+        if ids.len() < LARGE || ids.len() < kept.series.len() / WALK {
+            let ranks = Arc::clone(&kept.ranks);
+            drop(kept);
+            let mut order = Vec::with_capacity(ids.len());
+            sort_keys(sets, places, &ranks, pace, &mut order);
+            return order;
+        }
+        kept.rank(sets, pace);
+        let set = Positions::new(ids);
+        let mut order = Vec::with_capacity(ids.len());
+        kept.walk(&set, ids.len(), pace, &mut order);
+        if order.len() < ids.len() {
+            kept.add(sets, ids, places, &order, pace);
+            order.clear();
+            kept.walk(&set, ids.len(), pace, &mut order);
+        }
+        order
+    }
+
+    /// `None` if it was told to stop meanwhile.
+    fn lock(&self, pace: &Pace<'_>) -> Option<MutexGuard<'_, Kept>> {
+        loop {
+            if let Some(kept) = self.kept.try_lock_for(WAIT) {
+                return Some(kept);
+            }
+            if !pace.look() {
+                return None;
+            }
+        }
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let kept = self.kept.lock();
+        (kept.by_text.capacity() + kept.ranks.capacity()) * 4 + kept.series.capacity() * 8
+    }
+}
+
+impl Kept {
+    /// Brings the ranks of symbols up to date; sorts only what is new.
+    fn rank(&mut self, sets: &LabelSets, pace: &Pace<'_>) {
+        let texts = &sets.texts;
+        if self.ranks.len() == texts.len() {
+            return;
+        }
+        let fresh: Vec<u32> = (self.ranks.len() as u32..texts.len() as u32).collect();
+        let compare = |a: &u32, b: &u32| texts.bytes(*a).cmp(texts.bytes(*b));
+        let fresh = sort_runs(fresh, compare, pace);
+        let by_text = merge(&self.by_text, &fresh, compare, pace);
+        if !pace.done(0) {
+            return;
+        }
+        let mut ranks = vec![0; by_text.len()];
+        for (rank, number) in by_text.iter().enumerate() {
+            ranks[*number as usize] = rank as u32;
+        }
+        (self.by_text, self.ranks) = (by_text, Arc::new(ranks));
+    }
+
+    /// Appends the positions of the series of a set.
+    fn walk(&self, set: &Positions, count: usize, pace: &Pace<'_>, order: &mut Vec<u32>) {
+        for part in self.series.chunks(RUN) {
+            if order.len() == count || !pace.done(RUN / 8) {
+                return;
+            }
+            order.extend(part.iter().filter_map(|(id, _)| set.position(*id)));
+        }
+    }
+
+    /// Adds those of the series `ids` that are not there, which is all but those at the positions `known`.
+    fn add(&mut self, sets: &LabelSets, ids: &[u32], places: &[u32], known: &[u32], pace: &Pace<'_>) {
+        let mut is_known = vec![false; ids.len()];
+        known.iter().for_each(|at| is_known[*at as usize] = true);
+        let fresh: Vec<(u32, u32)> = is_known
+            .iter()
+            .zip(ids.iter().zip(places))
+            .filter(|(known, _)| !**known)
+            .map(|(_, (i, p))| (*i, *p))
+            .collect();
+        let fresh_places: Vec<u32> = fresh.iter().map(|series| series.1).collect();
+        let mut order = Vec::with_capacity(fresh.len());
+        sort_keys(sets, &fresh_places, &self.ranks, pace, &mut order);
+        let fresh: Vec<(u32, u32)> = order.into_iter().map(|at| fresh[at as usize]).collect();
+        let ranks = &self.ranks;
+        let symbols = |a: u32, b: u32| ranks.get(a as usize).cmp(&ranks.get(b as usize));
+        let series = merge(&self.series, &fresh, |a, b| sets.compare(a.1, b.1, symbols), pace);
+        // what was not finished is not kept
+        if pace.done(0) {
+            self.series = series;
+        }
+    }
+}
+
+/// Sorts label sets, by the ranks of their symbols where these are known.
+fn sort_keys(sets: &LabelSets, places: &[u32], ranks: &[u32], pace: &Pace<'_>, order: &mut Vec<u32>) {
+    let mut keys: Vec<u32> = Vec::with_capacity(places.len() * 12);
+    let mut spans: Vec<(u32, u32, u32)> = Vec::with_capacity(places.len());
+    let mut ranked = true;
+    for (at, place) in places.iter().enumerate() {
+        pace.done(12);
+        let start = keys.len();
+        keys.extend(sets.symbols(*place));
+        ranked &= keys[start..].iter().all(|symbol| (*symbol as usize) < ranks.len());
+        spans.push((start as u32, keys.len() as u32, at as u32));
+    }
+    let key = |keys: &[u32], span: &(u32, u32, u32)| span.0 as usize..(span.1 as usize).min(keys.len());
+    let sorted = if ranked {
+        keys.iter_mut().for_each(|symbol| *symbol = ranks[*symbol as usize]);
+        sort_runs(spans, |a, b| keys[key(&keys, a)].cmp(&keys[key(&keys, b)]), pace)
+    } else {
+        let compare = |a: &u32, b: &u32| match (a == b, ranks.get(*a as usize), ranks.get(*b as usize)) {
+            (true, ..) => Ordering::Equal,
+            (_, Some(a), Some(b)) => a.cmp(b),
+            _ => sets.texts.bytes(*a).cmp(sets.texts.bytes(*b)),
+        };
+        let compare = |a: &[u32], b: &[u32]| {
+            let different = a.iter().zip(b).map(|(a, b)| compare(a, b)).find(|order| order.is_ne());
+            different.unwrap_or(a.len().cmp(&b.len()))
+        };
+        sort_runs(spans, |a, b| compare(&keys[key(&keys, a)], &keys[key(&keys, b)]), pace)
+    };
+    order.extend(sorted.into_iter().map(|span| span.2));
+}
+
+/// Sorts, looking now and then whether to go on.
+fn sort_runs<T: Copy>(mut items: Vec<T>, compare: impl Fn(&T, &T) -> Ordering, pace: &Pace<'_>) -> Vec<T> {
+    for run in items.chunks_mut(RUN) {
+        if !pace.done(RUN * 8) {
+            return items;
+        }
+        run.sort_unstable_by(&compare);
+    }
+    let mut length = RUN;
+    while length < items.len() {
+        let mut merged = Vec::with_capacity(items.len());
+        for pair in items.chunks(length * 2) {
+            let (left, right) = pair.split_at(length.min(pair.len()));
+            merge_into(left, right, &compare, pace, &mut merged);
+        }
+        if !pace.done(0) {
+            return items;
+        }
+        items = merged;
+        length *= 2;
+    }
+    items
+}
+
+/// Merges two sorted lists. Anything if it was told to stop.
+fn merge<T: Copy>(left: &[T], right: &[T], compare: impl Fn(&T, &T) -> Ordering, pace: &Pace<'_>) -> Vec<T> {
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    merge_into(left, right, &compare, pace, &mut merged);
+    merged
+}
+
+fn merge_into<T: Copy>(
+    mut left: &[T],
+    right: &[T],
+    compare: &impl Fn(&T, &T) -> Ordering,
+    pace: &Pace<'_>,
+    out: &mut Vec<T>,
+) {
+    for item in right {
+        // what is merged is near, or far where few come among many
+        let mut step = 1;
+        while step < left.len() && compare(&left[step - 1], item).is_lt() {
+            step *= 2;
+        }
+        let from = step / 2;
+        let from = from.min(left.len());
+        let at = from + left[from..step.min(left.len())].partition_point(|known| compare(known, item).is_lt());
+        if !pace.done(8 + at / 16) {
+            return;
+        }
+        out.extend_from_slice(&left[..at]);
+        out.push(*item);
+        left = &left[at..];
+    }
+    out.extend_from_slice(left);
+}
+
+/// Ascending numbers, and the position of each.
+struct Positions {
+    base: u32,
+    /// Bits of numbers from `base` on, and how many come before each word.
+    words: Vec<(u64, u32)>,
+}
+
+impl Positions {
+    fn new(ids: &[u32]) -> Self {
+        let base = ids.first().copied().unwrap_or(0) & !63;
+        let len = ids.last().map_or(0, |last| (last - base) as usize / 64 + 1);
+        let mut words = vec![(0u64, 0u32); len];
+        ids.iter().for_each(|id| words[(id - base) as usize / 64].0 |= 1 << (id % 64));
+        let mut before = 0;
+        for (bits, count) in &mut words {
+            *count = before;
+            before += bits.count_ones();
+        }
+        Self { base, words }
+    }
+
+    #[inline]
+    fn position(&self, id: u32) -> Option<u32> {
+        let at = id.checked_sub(self.base)? as usize / 64;
+        let (bits, before) = self.words.get(at)?;
+        let bit = 1u64 << (id % 64);
+        (bits & bit != 0).then(|| before + (bits & (bit - 1)).count_ones())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Labels;
+
+    use super::*;
+    use crate::head::SeriesIndex;
+    use crate::watch::Progress;
+
+    fn labels(n: u32) -> Labels {
+        // names and values whose order is not that of their numbers, and sets that are the start of others
+        let mixed = n.wrapping_mul(2_654_435_761);
+        let mut pairs = vec![("__name__", format!("m{}", mixed % 13)), ("id", format!("{}", mixed % 100_003 + n))];
+        if !n.is_multiple_of(3) {
+            pairs.push(("zone", format!("z{}", n % 7)));
+        }
+        Labels::from_pairs(pairs)
+    }
+
+    fn check(order: &SeriesOrder, index: &SeriesIndex, ids: &[u32]) {
+        let sets = index.label_sets();
+        let places: Vec<u32> = ids.iter().map(|id| index.place(*id)).collect();
+        let sorted = order.sort(&sets, ids, &places, &Pace::unwatched());
+        assert_eq!(sorted.len(), ids.len());
+        let sorted: Vec<Labels> = sorted.iter().map(|at| index.labels(ids[*at as usize])).collect();
+        assert!(sorted.is_sorted(), "{} series", ids.len());
+    }
+
+    #[test]
+    fn series_are_in_order_however_many_there_are_and_whenever_they_come() {
+        let mut index = SeriesIndex::new();
+        let order = SeriesOrder::default();
+        let mut all: Vec<u32> = Vec::new();
+        // the second time few come among many, then many among few
+        for (from, to) in [(0, 20_000u32), (20_000, 20_100), (20_100, 20_101), (20_101, 60_000)] {
+            all.extend((from..to).map(|n| index.get_or_create(&labels(n)).unwrap().0));
+            all.dedup();
+            check(&order, &index, &all);
+            check(&order, &index, &all[all.len() / 3..]);
+            check(&order, &index, &all.iter().copied().step_by(2).collect::<Vec<_>>());
+            check(&order, &index, &all.iter().copied().step_by(1000).collect::<Vec<_>>());
+            check(&order, &index, &all[5..6]);
+            check(&order, &index, &[]);
+        }
+        // numbers of symbols and places change when much is gone
+        let gone: Vec<u32> = all.iter().copied().filter(|id| id % 4 != 0).collect();
+        index.remove(&gone[..1000]);
+        all.retain(|id| !gone[..1000].contains(id));
+        check(&order, &index, &all);
+        index.remove(&gone);
+        all.retain(|id| id % 4 == 0);
+        check(&order, &index, &all);
+    }
+
+    #[test]
+    fn what_is_stopped_leaves_nothing_wrong_behind() {
+        let mut index = SeriesIndex::new();
+        let ids: Vec<u32> = (0..50_000).map(|n| index.get_or_create(&labels(n)).unwrap().0).collect();
+        let sets = index.label_sets();
+        let places: Vec<u32> = ids.iter().map(|id| index.place(*id)).collect();
+        let order = SeriesOrder::default();
+        for looks in 0usize..60 {
+            let left = std::cell::Cell::new(looks);
+            let watch = |_: Progress| left.replace(left.get().saturating_sub(1)) > 0;
+            let pace = Pace::new(&watch);
+            order.sort(&sets, &ids, &places, &pace);
+            check(&order, &index, &ids[..looks * 10]);
+        }
+        check(&order, &index, &ids);
+    }
+}

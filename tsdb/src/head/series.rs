@@ -1,0 +1,53 @@
+use model::Timestamp;
+
+use crate::head::groups::Groups;
+use crate::head::labels::{HeadLabels, LabelSets};
+use crate::head::order::SeriesOrder;
+use crate::head::series_index::SeriesIndex;
+use crate::head::snapshot::HeadSnapshot;
+use crate::watch::Pace;
+
+/// Bytes that what is known of a series takes while it is looked for: here, and in the group that has it.
+const SERIES_BYTES: usize = 48;
+
+/// Series of the head that a query has found, as they were at that moment.
+pub(crate) struct HeadSeries {
+    /// Ascending.
+    ids: Vec<u32>,
+    /// Of their label sets.
+    places: Vec<u32>,
+    sets: LabelSets,
+    snapshot: HeadSnapshot,
+}
+
+impl HeadSeries {
+    /// Notes what the series `ids` (ascending) have now; nothing is decoded or sorted, as this is done under locks.
+    pub(crate) fn take(index: &SeriesIndex, groups: &Groups, ids: Vec<u32>, pace: &Pace<'_>) -> Self {
+        pace.found(ids.len(), ids.len() * SERIES_BYTES);
+        let ids = if pace.look() { ids } else { Vec::new() };
+        let places = ids.iter().map(|id| index.place(*id)).collect();
+        let snapshot = HeadSnapshot::take(groups, &ids);
+        Self { ids, places, sets: index.label_sets(), snapshot }
+    }
+
+    /// Those that may have samples in the range; no others can be read afterwards.
+    pub(crate) fn within(self, min_time: Timestamp, max_time: Timestamp, pace: &Pace<'_>) -> Self {
+        let Self { mut ids, mut places, sets, mut snapshot } = self;
+        snapshot.prepare(min_time, max_time);
+        let present = snapshot.present(min_time, max_time, pace);
+        if present.len() < ids.len() {
+            let pick = |of: &[u32]| present.iter().map(|at| of[*at as usize]).collect();
+            (ids, places) = (pick(&ids), pick(&places));
+            snapshot = snapshot.pick(&present);
+        }
+        Self { ids, places, sets, snapshot }
+    }
+
+    /// The series in the order of their labels.
+    pub(crate) fn in_order(self, order: &SeriesOrder, pace: &Pace<'_>) -> (HeadSnapshot, HeadLabels) {
+        let Self { ids, places, sets, snapshot } = self;
+        let order = order.sort(&sets, &ids, &places, pace);
+        let places = order.iter().map(|at| places[*at as usize]).collect();
+        (snapshot.pick(&order), HeadLabels { sets, places })
+    }
+}
