@@ -154,7 +154,11 @@ fn show_plan(plan: &Value) -> String {
             Some(count) => count.to_string(),
         };
         let indent = "  ".repeat(node["depth"].as_u64().map_or(0, |depth| depth.min(40) as usize));
-        let once = if node["once"] == true { " (once)" } else { "" };
+        let once = match (node["once"] == true, node["shared"] == true) {
+            (true, _) => " (once)",
+            (_, true) => " (shared)",
+            _ => "",
+        };
         rows.push([
             format!("{:.3} ms", node["seconds"].as_f64().unwrap_or_default() * 1000.0),
             count("given", "series"),

@@ -121,6 +121,11 @@ impl Account {
         Charge { account: Arc::clone(self), taken: 0, needed: 0 }
     }
 
+    /// Most bytes that may be held at a time.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Most bytes that were held at a time.
     pub(crate) fn peak(&self) -> usize {
         self.peak.load(Ordering::Relaxed)

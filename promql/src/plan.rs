@@ -15,6 +15,8 @@ pub struct PlanNode {
     pub time: Duration,
     /// Evaluated once, as it has the same value at all steps.
     pub once: bool,
+    /// Not evaluated: an equal part of the query was before.
+    pub shared: bool,
     /// What it was made of, in the order of evaluation.
     pub operands: Vec<PlanNode>,
 }

@@ -20,7 +20,11 @@ fn lines(node: &PlanNode, depth: usize, out: &mut String) {
     let shown = |extent: Extent| format!("{}x{}", extent.series, extent.samples);
     let (read, once) = (
         if node.read == Extent::default() { String::new() } else { format!(" of {}", shown(node.read)) },
-        if node.once { " once" } else { "" },
+        match (node.once, node.shared) {
+            (true, _) => " once",
+            (_, true) => " shared",
+            _ => "",
+        },
     );
     out.push_str(&format!("{}{} = {}{read}{once}\n", "  ".repeat(depth), node.expr, shown(node.given)));
     node.operands.iter().for_each(|operand| lines(operand, depth + 1, out));
@@ -67,6 +71,22 @@ count(m @ 500.000) = 1x10 once
 max_over_time(sum(m)[1m:20s]) = 1x10
   sum(m) = 1x7
     m = 100x700 of 100x4200
+",
+    );
+    check(
+        "sum(m) / (sum(m) + max by (a) (abs(m) and abs(m))) > sum(m)",
+        "
+sum(m) / (sum(m) + max by (a) (abs(m) and abs(m))) > sum(m) = 0x0
+  sum(m) = 1x10
+    m = 100x1000 of 100x3900
+  sum(m) + max by (a) (abs(m) and abs(m)) = 0x0
+    sum(m) = 1x10 shared
+    max by (a) (abs(m) and abs(m)) = 4x40
+      abs(m) and abs(m) = 100x1000
+        abs(m) = 100x1000
+          m = 100x1000 of 100x3900
+        abs(m) = 100x1000 shared
+  sum(m) = 1x10 shared
 ",
     );
     let plain = Engine::default().instant(&storage(), "m", 0, &QueryOptions::default()).unwrap();

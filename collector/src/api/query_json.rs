@@ -124,6 +124,7 @@ fn plan_json(plan: &PlanNode) -> serde_json::Value {
             "depth": depth,
             "expr": node.expr,
             "once": node.once,
+            "shared": node.shared,
             "seconds": node.time.as_secs_f64(),
             "given": extent(node.given),
             "read": extent(node.read),

@@ -53,6 +53,17 @@ pub(super) struct Mark {
     operands: usize,
 }
 
+/// What the evaluation of a node has counted for, in whole.
+#[derive(Clone)]
+pub(super) struct Spent {
+    held: usize,
+    /// Most that was held beyond what was held before.
+    peak: usize,
+    queryable: u64,
+    read: u64,
+    latest: Option<Tally>,
+}
+
 /// What a value holds at each step.
 #[derive(Clone)]
 enum Tally {
@@ -227,6 +238,37 @@ impl Query<'_> {
         let mut ledger = self.budget.ledger();
         ledger.latest = None;
         Mark { held: self.budget.held(), operands: ledger.operands.len() }
+    }
+
+    /// Evaluates a node, and gives what that counts for; nothing if it leaves less held than there was.
+    pub(super) fn measure<T>(&self, evaluate: impl FnOnce() -> T) -> (T, Option<Spent>) {
+        let budget = &self.budget;
+        let (held, queryable, read) =
+            (budget.held(), budget.queryable.load(Ordering::Relaxed), budget.read.load(Ordering::Relaxed));
+        let peak_before = budget.peak.swap(held, Ordering::Relaxed);
+        let value = evaluate();
+        let peak = budget.peak.fetch_max(peak_before, Ordering::Relaxed);
+        let latest = budget.ledger().latest.clone();
+        let spent = budget.held().checked_sub(held).map(|more| Spent {
+            held: more,
+            peak: peak.saturating_sub(held),
+            queryable: budget.queryable.load(Ordering::Relaxed).saturating_sub(queryable),
+            read: budget.read.load(Ordering::Relaxed).saturating_sub(read),
+            latest,
+        });
+        (value, spent)
+    }
+
+    /// Counts a node again.
+    pub(super) fn spend(&self, spent: &Spent) -> Result<(), QueryError> {
+        let budget = &self.budget;
+        let held = budget.held();
+        budget.reach(held + spent.peak)?;
+        budget.set(held + spent.held)?;
+        budget.queryable.fetch_add(spent.queryable, Ordering::Relaxed);
+        budget.read.fetch_add(spent.read, Ordering::Relaxed);
+        budget.ledger().latest.clone_from(&spent.latest);
+        Ok(())
     }
 
     /// How many samples the nodes evaluated since then hold.

@@ -33,6 +33,7 @@ impl Query<'_> {
                 read: Extent::default(),
                 time: std::time::Duration::ZERO,
                 once: false,
+                shared: false,
                 operands: Vec::new(),
             };
             plan.open.push((node, Instant::now()));
@@ -67,6 +68,11 @@ impl Query<'_> {
     /// The node under evaluation has the same value at all steps.
     pub(super) fn note_once(&self) {
         self.note_node(|node| node.once = true);
+    }
+
+    /// The value of the node under evaluation is that of an equal one before.
+    pub(super) fn note_shared(&self) {
+        self.note_node(|node| node.shared = true);
     }
 
     fn note_node(&self, note: impl FnOnce(&mut PlanNode)) {

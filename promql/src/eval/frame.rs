@@ -178,6 +178,11 @@ impl Frame {
         Self { rows: Vec::new(), held: account.charge() }
     }
 
+    /// Rows, and what counts their memory.
+    pub(crate) fn of_parts(rows: Vec<Row>, held: Charge) -> Self {
+        Self { rows, held }
+    }
+
     /// Adds a row.
     pub(crate) fn push(&mut self, row: Row) -> Result<(), QueryError> {
         self.held.add(row.bytes())?;

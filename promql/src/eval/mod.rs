@@ -29,6 +29,7 @@ mod range_functions;
 mod rate;
 mod selector;
 mod set;
+mod shared;
 mod slices;
 mod sort;
 mod stats_only;
@@ -53,6 +54,7 @@ use counting::{Budget, Mark};
 pub(crate) use frame::Steps;
 use frame::{Frame, Row, is_absent, without_metadata};
 use pace::Pace;
+use shared::Shared;
 
 /// Bytes that are counted for each step of an evaluation, see [`Query::charge_for_steps`].
 const BYTES_A_STEP: usize = 64;
@@ -78,6 +80,7 @@ pub(crate) struct Query<'q> {
     stats_only: HashSet<usize>,
     /// Selectors whose values do not matter.
     presence_only: HashSet<usize>,
+    shared: Shared,
     /// What the storage says about its own answer.
     storage_warnings: Mutex<Vec<String>>,
     /// How often it was looked whether to go on.
@@ -96,6 +99,10 @@ impl<'q> Query<'q> {
         steps: Steps,
     ) -> Self {
         let per_step = (options.per_step_stats && engine.features.per_step_stats).then_some(steps);
+        let (stats_only, presence_only) = (stats_only::selectors(expr), presence::selectors(expr));
+        let mark = |key| u8::from(stats_only.contains(&key)) + 2 * u8::from(presence_only.contains(&key));
+        // what is counted for each step is not kept
+        let shared = if per_step.is_none() { Shared::of(expr, mark) } else { Shared::default() };
         Self {
             storage,
             features: engine.features,
@@ -110,8 +117,9 @@ impl<'q> Query<'q> {
             series: SeriesLimit { limit: engine.max_series, found: AtomicUsize::new(0) },
             plan: options.explain.then(Mutex::default),
             annotations: Mutex::default(),
-            stats_only: stats_only::selectors(expr),
-            presence_only: presence::selectors(expr),
+            stats_only,
+            presence_only,
+            shared,
             storage_warnings: Mutex::default(),
             #[cfg(test)]
             checks: AtomicUsize::new(0),
@@ -161,12 +169,14 @@ impl<'q> Query<'q> {
         self.budget.restore(checkpoint.counts);
         self.annotate(|annotations| *annotations = checkpoint.annotations);
         self.series.found.store(0, Ordering::Relaxed);
+        self.shared.forget();
         self.forget_open_nodes();
     }
 
     /// Before the next slice: the results so far are held, and nothing else.
     fn hold_only(&self, samples: usize) -> Result<(), QueryError> {
         self.series.found.store(0, Ordering::Relaxed);
+        self.shared.forget();
         self.budget.hold_only(samples)
     }
 
@@ -196,6 +206,12 @@ impl<'q> Query<'q> {
 
     fn annotate(&self, annotate: impl FnOnce(&mut Annotations)) {
         annotate(&mut self.annotations.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// Puts others in the place of the annotations so far.
+    fn swap_annotations(&self, mut annotations: Annotations) -> Annotations {
+        self.annotate(|all| std::mem::swap(all, &mut annotations));
+        annotations
     }
 
     fn merge_annotations(&self, annotations: Annotations) {
@@ -236,6 +252,9 @@ impl Evaluator<'_> {
     fn eval(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
         if let Expr::Paren(paren) = expr {
             return self.eval(&paren.expr);
+        }
+        if let Some(part) = self.query.shared.part(expr) {
+            return self.eval_part(expr, part);
         }
         self.query.begin_node(expr);
         let value = self.eval_node(expr)?;
