@@ -36,7 +36,7 @@ fn answers_do_not_depend_on_the_number_of_threads() {
         let options = EngineOptions { threads, features: Features::all(), ..EngineOptions::default() };
         let engine = Engine::new(options);
         let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
-        let range = engine.range(&storage, query, (300_000, 1_700_000, 50_000), &options);
+        let range = engine.range(&storage, query, (300_000, 1_700_000, 20_000), &options);
         let instant = engine.instant(&storage, query, 1_000_000, &options);
         // memory is the one thing that does: each thread takes its own
         let shown = [range, instant].map(|answer| {

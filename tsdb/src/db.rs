@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::appender::Appender;
 use crate::block::BlockMeta;
 use crate::blocks::Blocks;
-use crate::engine::{Ask, Engine, names_in};
+use crate::engine::{Ask, Engine};
 use crate::error::{CommitError, FileError, MaintainError, OpenError, ReadError};
 use crate::files::dir_size;
 use crate::follow::{LogFollower, LogStart};
@@ -106,7 +106,8 @@ impl Db {
                 .may_have_label(name, min_time, max_time)
     }
 
-    /// Names of labels that series in the range have, and that satisfy all matchers if there are any.
+    /// Names of labels that series have, and that satisfy all matchers if there are any. It looks at blocks and the head as
+    /// [`Db::label_values`] does.
     ///
     /// # Errors
     /// As [`Db::select`].
@@ -117,11 +118,7 @@ impl Db {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
-        if matchers.is_empty() {
-            return Ok(self.engine.ask_indexes(Ask::Names, min_time, max_time, limit));
-        }
-        let selection = self.engine.select(matchers, min_time, max_time);
-        Ok(names_in(&selection, limit))
+        Ok(self.engine.ask_indexes(Ask::Names(matchers), min_time, max_time, limit))
     }
 
     /// Values of a label that series have, and that satisfy all matchers if there are any. As upstream's, it looks at blocks and the
@@ -137,7 +134,7 @@ impl Db {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
-        Ok(self.engine.ask_indexes(Ask::values(name, matchers), min_time, max_time, limit))
+        Ok(self.engine.ask_indexes(Ask::Values(name, matchers), min_time, max_time, limit))
     }
 
     /// Exemplars in the range of series that satisfy one of the sets of matchers, series in label order.

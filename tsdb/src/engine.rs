@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use model::{Labels, Matcher, Metadata, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
@@ -20,7 +20,7 @@ use crate::lock::DirLock;
 use crate::maintain;
 use crate::metrics::Counters;
 use crate::options::Options;
-use crate::postings::{self, LabelIndex, SeriesSet};
+use crate::postings::{self, LabelIndex};
 use crate::replay::Replayed;
 use crate::select::{Selection, SeriesLabels, Source};
 use crate::wal::{RecordBuilder, WalWriter};
@@ -308,27 +308,18 @@ impl Engine {
 /// A question that indexes answer without looking at series.
 #[derive(Clone, Copy)]
 pub(crate) enum Ask<'a> {
-    Names,
-    /// Of this label.
-    Values(&'a str),
+    /// Of the series that satisfy all matchers.
+    Names(&'a [Matcher]),
     /// Of this label, of the series that satisfy all matchers.
-    ValuesOf(&'a str, &'a [Matcher]),
+    Values(&'a str, &'a [Matcher]),
 }
 
-impl<'a> Ask<'a> {
-    /// Values of a label, of the series that satisfy all matchers if there are any.
-    pub(crate) fn values(name: &'a str, matchers: &'a [Matcher]) -> Self {
-        if matchers.is_empty() { Self::Values(name) } else { Self::ValuesOf(name, matchers) }
-    }
-
+impl Ask<'_> {
     pub(crate) fn of<I: LabelIndex>(self, index: &I) -> Result<Vec<String>, I::Error> {
         match self {
-            Self::Names => index.names(),
-            Self::Values(name) => index.values(name),
-            Self::ValuesOf(name, matchers) => {
-                let series = postings::select(index, matchers, &Pace::unwatched())?;
-                if series.is_empty() { Ok(Vec::new()) } else { index.values_among(name, &SeriesSet::new(&series)) }
-            }
+            Self::Names([]) => index.names(),
+            Self::Names(matchers) => index.names_among(&postings::select(index, matchers, &Pace::unwatched())?),
+            Self::Values(name, matchers) => postings::values(index, name, matchers),
         }
     }
 }
@@ -348,10 +339,4 @@ pub(crate) fn answer<'a, V: Ord + Into<std::borrow::Cow<'a, str>>>(
         values: values.into_iter().take(limit).map(|value| value.into().into_owned()).collect(),
         warnings: warnings.to_vec(),
     }
-}
-
-/// The names of a selection's labels.
-pub(crate) fn names_in(selection: &Selection, limit: Option<usize>) -> Answer {
-    let names: HashSet<&str> = selection.labels().iter().flat_map(Labels::iter).map(|(name, _)| name).collect();
-    answer(names.into_iter().collect(), limit, selection.warnings())
 }

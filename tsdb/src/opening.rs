@@ -11,7 +11,7 @@ use model::{Matcher, Timestamp};
 use crate::block::Block;
 use crate::blocks::{Blocks, DamagedBlock};
 use crate::db::{Answer, Db, FOLDER};
-use crate::engine::{Ask, Engine, answer, names_in};
+use crate::engine::{Ask, Engine, answer};
 use crate::error::OpenError;
 use crate::exemplars::ExemplarStore;
 use crate::head::{Bounds, Groups, SpillArea};
@@ -238,10 +238,7 @@ impl BlocksView {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Answer {
-        if matchers.is_empty() {
-            return self.ask(Ask::Names, min_time, max_time, limit);
-        }
-        names_in(&self.select(matchers, min_time, max_time), limit)
+        self.ask(Ask::Names(matchers), min_time, max_time, limit)
     }
 
     /// As [`Db::label_values`], with a warning where values may be missing.
@@ -253,7 +250,7 @@ impl BlocksView {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Answer {
-        self.ask(Ask::values(name, matchers), min_time, max_time, limit)
+        self.ask(Ask::Values(name, matchers), min_time, max_time, limit)
     }
 
     /// How far the reading of the log is.

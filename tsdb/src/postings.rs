@@ -1,7 +1,7 @@
 //! From matchers to series numbers, by the rules of Prometheus' `PostingsForMatchers`: a label that is absent has the
 //! empty value.
 
-use model::{MatchOp, Matcher};
+use model::{LabelRegex, MatchOp, Matcher};
 
 use crate::watch::Pace;
 
@@ -23,12 +23,37 @@ pub(crate) trait LabelIndex {
         prefix: &str,
         keep: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<Vec<u32>>, Self::Error>;
+    /// Keeps those of some series that satisfy a matcher, if that is sooner done by looking at each than by
+    /// [`LabelIndex::with_values`]; otherwise gives false and changes nothing.
+    fn filter(&self, _ids: &mut Vec<u32>, _matcher: &Matcher, _pace: &Pace<'_>) -> Result<bool, Self::Error> {
+        Ok(false)
+    }
     /// All label names, in any order.
     fn names(&self) -> Result<Vec<String>, Self::Error>;
-    /// All values of a label, in any order.
-    fn values(&self, name: &str) -> Result<Vec<String>, Self::Error>;
-    /// The values of a label that one of the series in the set has, in any order.
-    fn values_among(&self, name: &str, series: &SeriesSet) -> Result<Vec<String>, Self::Error>;
+    /// The names of labels that one of the series (ascending) has, in any order.
+    fn names_among(&self, series: &[u32]) -> Result<Vec<String>, Self::Error>;
+    /// The values of a label that `keep` accepts, in any order.
+    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Vec<String>, Self::Error>;
+    /// The values of a label that one of the series (ascending) has and `keep` accepts, in any order.
+    fn values_among(
+        &self,
+        name: &str,
+        series: &[u32],
+        keep: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<String>, Self::Error>;
+}
+
+/// The values of a label that series have which satisfy all matchers, in any order.
+pub(crate) fn values<I: LabelIndex>(index: &I, name: &str, matchers: &[Matcher]) -> Result<Vec<String>, I::Error> {
+    // what is asked of the label itself is asked of its values
+    let (own, others): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| &*m.name == name);
+    let mut keep = |value: &str| own.iter().all(|m| m.matches(value));
+    if others.is_empty() {
+        return index.values(name, &mut keep);
+    }
+    let others: Vec<Matcher> = others.into_iter().cloned().collect();
+    let series = select(index, &others, &Pace::unwatched())?;
+    if series.is_empty() { Ok(Vec::new()) } else { index.values_among(name, &series, &mut keep) }
 }
 
 /// A set of series numbers, asked whether it has one without a search.
@@ -52,34 +77,64 @@ impl SeriesSet {
 
 /// Series that satisfy all matchers, ascending; anything if `pace` has said stop.
 pub(crate) fn select<I: LabelIndex>(index: &I, matchers: &[Matcher], pace: &Pace<'_>) -> Result<Vec<u32>, I::Error> {
-    let mut include: Vec<Vec<u32>> = Vec::new();
+    let is_value = |m: &&Matcher| {
+        let literal = m.op() == MatchOp::Equal || (m.op() == MatchOp::Regex && m.regex().is_some_and(is_alternation));
+        literal && !m.matches_empty()
+    };
+    let (of_values, others): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(is_value);
+    let mut lists = Vec::with_capacity(of_values.len());
+    for matcher in of_values {
+        let list = matched(index, matcher, pace)?;
+        if list.is_empty() || !pace.done(list.len() / 4) {
+            return Ok(Vec::new());
+        }
+        lists.push(list);
+    }
+    lists.sort_unstable_by_key(Vec::len);
+    let mut lists = lists.into_iter();
+    let mut found = lists.next();
+    for list in lists {
+        intersect(found.get_or_insert_default(), &list);
+    }
+    // what is asked for by value leaves few of which the rest is asked
     let mut exclude: Vec<Vec<u32>> = Vec::new();
-    for matcher in matchers {
+    for matcher in others {
+        if let Some(ids) = &mut found {
+            if ids.is_empty() || !pace.done(ids.len() / 4) {
+                return Ok(Vec::new());
+            }
+            if index.filter(ids, matcher, pace)? {
+                continue;
+            }
+        }
         if matcher.matches_empty() {
             if let Some(lists) = unmatched(index, matcher, pace)? {
                 exclude.push(union(lists));
             }
-        } else {
-            let list = matched(index, matcher, pace)?;
-            if list.is_empty() || !pace.done(list.len() / 4) {
-                return Ok(Vec::new());
+            continue;
+        }
+        let list = matched(index, matcher, pace)?;
+        match &mut found {
+            Some(ids) if ids.len() <= list.len() => intersect(ids, &list),
+            Some(ids) => {
+                let other = std::mem::replace(ids, list);
+                intersect(ids, &other);
             }
-            include.push(list);
+            None => found = Some(list),
         }
     }
-    include.sort_unstable_by_key(Vec::len);
-    let mut lists = include.into_iter();
-    let mut result = match lists.next() {
-        Some(list) => list,
+    let mut result = match found {
+        Some(ids) => ids,
         None => index.all()?,
     };
-    for list in lists {
-        intersect(&mut result, &list);
-    }
     for list in exclude {
         subtract(&mut result, &list);
     }
     Ok(result)
+}
+
+fn is_alternation(regex: &LabelRegex) -> bool {
+    regex.literals().is_some()
 }
 
 /// Series whose label satisfies a matcher that the empty value does not satisfy.
@@ -129,6 +184,12 @@ pub(crate) fn union(mut lists: Vec<Vec<u32>>) -> Vec<u32> {
         0 => Vec::new(),
         1 => lists.remove(0),
         _ => {
+            let count = lists.iter().map(Vec::len).sum::<usize>();
+            let first = lists.iter().filter_map(|list| list.first()).min().copied().unwrap_or(0);
+            let last = lists.iter().filter_map(|list| list.last()).max().copied().unwrap_or(0);
+            if (last - first) as usize / 64 < count {
+                return union_of_bits(&lists, first, last);
+            }
             let mut all: Vec<u32> = lists.concat();
             // merges the runs that are sorted already
             all.sort();
@@ -136,6 +197,23 @@ pub(crate) fn union(mut lists: Vec<Vec<u32>>) -> Vec<u32> {
             all
         }
     }
+}
+
+/// The same through a bit for each number from `first` to `last`.
+fn union_of_bits(lists: &[Vec<u32>], first: u32, last: u32) -> Vec<u32> {
+    let base = first & !63;
+    let mut words = vec![0u64; (last - base) as usize / 64 + 1];
+    for id in lists.iter().flatten() {
+        words[(id - base) as usize / 64] |= 1 << (id % 64);
+    }
+    let mut all = Vec::with_capacity(words.iter().map(|word| word.count_ones() as usize).sum());
+    for (at, mut word) in words.into_iter().enumerate() {
+        while word != 0 {
+            all.push(base + (at * 64) as u32 + word.trailing_zeros());
+            word &= word - 1;
+        }
+    }
+    all
 }
 
 /// Keeps what is in both ascending lists.
@@ -184,7 +262,7 @@ mod tests {
     fn values_of_some_series() {
         let index = index();
         let values = |ids: &[u32]| {
-            let Ok(mut values) = index.values_among("a", &SeriesSet::new(ids));
+            let Ok(mut values) = index.values_among("a", ids, &mut |_| true);
             values.sort();
             values
         };
@@ -192,7 +270,7 @@ mod tests {
         assert_eq!(values(&[4]), [""; 0]);
         assert_eq!(values(&[]), [""; 0]);
         assert_eq!(values(&[2, 70_000]), ["2"]);
-        let Ok(none) = index.values_among("nope", &SeriesSet::new(&[1]));
+        let Ok(none) = index.values_among("nope", &[1], &mut |_| true);
         assert!(none.is_empty());
     }
 
@@ -227,5 +305,55 @@ mod tests {
         check(&[m(Equal, "nope", ""), m(Equal, "b", "x")], &[2, 4, 5]);
         check(&[m(Equal, "a", "1"), m(NotEqual, "b", "x")], &[1]);
         check(&[m(Equal, "n", "other")], &[]);
+    }
+
+    /// Whatever way is the shortest, what is found is what each series by itself answers.
+    #[test]
+    fn many_series_are_found_by_any_matchers() {
+        let mut index = SeriesIndex::new();
+        for n in 0..3000u32 {
+            let pod = format!("pod-{:03}", n * 7 % 500);
+            let zone = if n % 4 == 0 { String::new() } else { format!("z{}", n % 3) };
+            let labels = [("__name__", format!("m{}", n % 10)), ("pod", pod), ("zone", zone), ("n", n.to_string())];
+            index.get_or_create(&Labels::from_pairs::<_, String>(labels)).unwrap();
+        }
+        index.remove(&(100..200).collect::<Vec<_>>());
+        let texts = |name: &str| match name {
+            "__name__" => ["m1", "m3", "m[0-4]", "m1|m2"],
+            "pod" => ["pod-01.*", ".*7", "pod-003|pod-010|", ".+"],
+            "zone" => ["", "z1", "z.*", "z0|z2"],
+            _ => ["17", "1.*", ".*1.*", ".*"],
+        };
+        let mut all = Vec::new();
+        for name in ["__name__", "pod", "zone", "n", "missing"] {
+            for op in [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex] {
+                all.extend(texts(name).map(|text| Matcher::new(op, name, text).unwrap()));
+            }
+        }
+        let labels: Vec<(u32, Labels)> = index.ids().map(|id| (id, index.labels(id))).collect();
+        for (at, first) in all.iter().enumerate() {
+            for second in &all[at..] {
+                let matchers = [first.clone(), second.clone()];
+                let Ok(found) = select(&index, &matchers, &Pace::unwatched());
+                let matches = |labels: &Labels| matchers.iter().all(|m| m.matches(labels.value(&m.name)));
+                let slow: Vec<&(u32, Labels)> = labels.iter().filter(|(_, labels)| matches(labels)).collect();
+                assert_eq!(found, slow.iter().map(|(id, _)| *id).collect::<Vec<_>>(), "{matchers:?}");
+                for name in ["pod", "zone", "missing"] {
+                    let Ok(mut values) = super::values(&index, name, &matchers);
+                    values.sort();
+                    let mut slow: Vec<&str> =
+                        slow.iter().map(|(_, l)| l.value(name)).filter(|v| !v.is_empty()).collect();
+                    slow.sort_unstable();
+                    slow.dedup();
+                    assert_eq!(values, slow, "{name} of {matchers:?}");
+                }
+                let Ok(mut names) = index.names_among(&found);
+                names.sort();
+                let mut slow: Vec<&str> = slow.iter().flat_map(|(_, l)| l.iter()).map(|(name, _)| name).collect();
+                slow.sort_unstable();
+                slow.dedup();
+                assert_eq!(names, slow, "{matchers:?}");
+            }
+        }
     }
 }

@@ -20,8 +20,14 @@ use crate::storage::{KeptLabels, Progress, Samples, SelectRequest, Selection, Wa
 const MAX_CHUNK: usize = 512;
 const MIN_CHUNK: usize = 16;
 
-/// Fewer series are not worth starting threads for.
-const MIN_PARALLEL: usize = 64;
+/// Less work is not worth starting threads for: half a millisecond or so, in numbers that are looked at.
+const MIN_PARALLEL: usize = 1 << 17;
+
+/// What it is about to find a series, beside what is done with its samples.
+const SERIES_WORK: usize = 128;
+
+/// From one sample to the next, where nothing is known: seconds.
+const USUAL_INTERVAL: usize = 15;
 
 /// Samples are read at a time into so many bytes, where that is more than one series.
 const READ_BYTES: usize = 4 << 20;
@@ -108,7 +114,9 @@ impl Evaluator<'_> {
         let count = selection.len();
         self.query.read_series_more(count)?;
         let density = Density::guess((mint, maxt));
-        let threads = if count < MIN_PARALLEL { 1 } else { self.query.threads };
+        let samples = usize::try_from(maxt.saturating_sub(mint) / 1000).unwrap_or(0) / USUAL_INTERVAL;
+        let amount = count.saturating_mul(SERIES_WORK + self.steps.count + samples);
+        let threads = if amount < MIN_PARALLEL { 1 } else { self.query.threads };
         let size = (count / (threads * 4)).clamp(MIN_CHUNK, MAX_CHUNK);
         let chunks = count.div_ceil(size);
         let do_chunk = |state: &mut S, chunk: usize| -> Result<Chunk<T>, QueryError> {

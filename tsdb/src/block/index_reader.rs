@@ -200,6 +200,29 @@ impl IndexReader {
         Ok(())
     }
 
+    /// Calls `each` with the names of labels that the series `ids` (ascending) have, until it says no.
+    fn names(&self, tables: &Tables, ids: &[u32], each: &mut dyn FnMut(u32) -> bool) -> Result<(), ReadError> {
+        let damaged = |e: Damaged| e.in_file(self.path());
+        for run in ids.chunk_by(|a, b| *a as usize / STRIDE == *b as usize / STRIDE) {
+            let at = run[0] as usize / STRIDE;
+            let Some([(from, _), (to, _)]) = tables.series.get(at..at + 2) else {
+                return Err(damaged(Damaged(WHAT)));
+            };
+            let bytes = self.file.read(*from, to.saturating_sub(*from) as usize, WHAT)?;
+            let mut reader = Reader::new(&bytes, WHAT);
+            let mut wanted = run.iter().copied().peekable();
+            let mut id = (at * STRIDE) as u32;
+            while wanted.peek().is_some() {
+                let take = wanted.next_if_eq(&id).is_some();
+                if !tables.names_of(&mut reader, |name| !take || each(name)).map_err(damaged)? {
+                    return Ok(());
+                }
+                id += 1;
+            }
+        }
+        Ok(())
+    }
+
     fn list(&self, place: (u64, u32)) -> Result<Vec<u32>, ReadError> {
         let bytes = self.file.read(place.0, place.1 as usize, WHAT)?;
         take_postings(&bytes, self.series).map_err(|e| e.in_file(self.path()))
@@ -265,6 +288,29 @@ impl Tables {
         Ok(Some(SeriesEntry { labels: Labels::from_sorted(labels), columns }))
     }
 }
+
+impl Tables {
+    /// Passes over one series, calling `each` with the names of its labels; whether it has always said yes.
+    fn names_of(&self, reader: &mut Reader<'_>, mut each: impl FnMut(u32) -> bool) -> Result<bool, Damaged> {
+        for _ in 0..reader.count(reader.rest.len())? {
+            let (name, _) = (reader.u32()?, reader.u32()?);
+            if name as usize >= self.ends.len() {
+                return Err(Damaged(WHAT));
+            }
+            if !each(name) {
+                return Ok(false);
+            }
+        }
+        for _ in 0..reader.count(reader.rest.len())? {
+            let (_, _) = (reader.varint()?, reader.u32()?);
+        }
+        Ok(true)
+    }
+}
+
+/// Posting lists that are so many bytes apart are read in one go, up to so many bytes.
+const NEAR: u64 = 4096;
+const READ_AT_ONCE: u64 = 1 << 20;
 
 /// Posting lists that are read in one go.
 const LISTS_AT_ONCE: usize = 1024;
@@ -362,22 +408,51 @@ impl LabelIndex for LoadedIndex<'_> {
         let from = values.partition_point(|v| self.tables.text(v.0) < prefix);
         let with_prefix = values[from..].iter().take_while(|v| self.tables.text(v.0).starts_with(prefix));
         let wanted: Vec<(u64, u32)> = with_prefix.filter(|v| keep(self.tables.text(v.0))).map(|v| (v.1, v.2)).collect();
-        wanted.into_iter().map(|place| self.reader.list(place)).collect()
+        // lists of a name lie side by side: one read for those that are near each other
+        let mut lists = Vec::with_capacity(wanted.len());
+        let mut rest = &wanted[..];
+        while let Some((from, _)) = rest.first() {
+            let near = |pair: &[(u64, u32)]| {
+                let end = pair[0].0 + u64::from(pair[0].1);
+                pair[1].0 - end <= NEAR && pair[1].0 - from <= READ_AT_ONCE
+            };
+            let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
+            let (run, others) = rest.split_at(count);
+            let (last, len) = run[count - 1];
+            let bytes = self.reader.file.read(*from, (last - from) as usize + len as usize, WHAT)?;
+            for (offset, len) in run {
+                let at = (offset - from) as usize;
+                let list = take_postings(&bytes[at..at + *len as usize], self.reader.series);
+                lists.push(list.map_err(|e| e.in_file(self.reader.path()))?);
+            }
+            rest = others;
+        }
+        Ok(lists)
     }
 
-    fn values_among(&self, name: &str, series: &SeriesSet) -> Result<Vec<String>, ReadError> {
+    fn values_among(
+        &self,
+        name: &str,
+        series: &[u32],
+        keep: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<String>, ReadError> {
         let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
         let Some(values) = values else { return Ok(Vec::new()) };
+        let series = SeriesSet::new(series);
         let mut found = Vec::new();
         // the lists of a name lie side by side: few reads for all of them
         for values in values.chunks(LISTS_AT_ONCE) {
             let (from, last) = (values[0].1, values[values.len() - 1]);
             let bytes = self.reader.file.read(from, (last.1 - from) as usize + last.2 as usize, WHAT)?;
             for (value, offset, len) in values {
+                let text = self.tables.text(*value);
+                if !keep(text) {
+                    continue;
+                }
                 let at = (offset - from) as usize;
-                let has = has_posting(&bytes[at..at + *len as usize], series);
+                let has = has_posting(&bytes[at..at + *len as usize], &series);
                 if has.map_err(|e| e.in_file(self.reader.path()))? {
-                    found.push(self.tables.text(*value).to_owned());
+                    found.push(text.to_owned());
                 }
             }
         }
@@ -388,9 +463,21 @@ impl LabelIndex for LoadedIndex<'_> {
         Ok(self.tables.labels.keys().map(|n| self.tables.text(*n).to_owned()).collect())
     }
 
-    fn values(&self, name: &str) -> Result<Vec<String>, ReadError> {
+    fn names_among(&self, series: &[u32]) -> Result<Vec<String>, ReadError> {
+        let mut found: Vec<u32> = Vec::new();
+        self.reader.names(self.tables, series, &mut |name| {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+            found.len() < self.tables.labels.len()
+        })?;
+        Ok(found.into_iter().map(|name| self.tables.text(name).to_owned()).collect())
+    }
+
+    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Vec<String>, ReadError> {
         let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
-        Ok(values.into_iter().flatten().map(|v| self.tables.text(v.0).to_owned()).collect())
+        let texts = values.into_iter().flatten().map(|v| self.tables.text(v.0));
+        Ok(texts.filter(|text| keep(text)).map(str::to_owned).collect())
     }
 }
 

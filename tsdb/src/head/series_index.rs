@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashTable};
-use model::Labels;
+use hashbrown::{HashMap, HashSet, HashTable};
+use model::{Labels, Matcher};
+use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encoding::varint::{self, Reader};
@@ -10,6 +11,7 @@ use crate::head::labels::LabelSets;
 use crate::head::posting_list::PostingList;
 use crate::head::symbols::Symbols;
 use crate::postings::{LabelIndex, SeriesSet};
+use crate::watch::Pace;
 
 /// Entries in one page of the series table, which is freed when all its series are gone.
 const PAGE: usize = 256;
@@ -31,7 +33,7 @@ pub(crate) struct SeriesIndex {
     by_labels: HashTable<u32>,
     postings: HashMap<(u32, u32), PostingList>,
     /// The values each label name has.
-    names: HashMap<u32, Vec<u32>>,
+    names: HashMap<u32, Values>,
     count: usize,
     next: u32,
     dead: usize,
@@ -272,7 +274,7 @@ impl SeriesIndex {
         names.dedup();
         for name in names {
             if let Some(values) = self.names.get_mut(&name) {
-                values.retain(|v| self.postings.contains_key(&(name, *v)));
+                values.retain(|v| self.postings.contains_key(&(name, v)));
                 if values.is_empty() {
                     self.names.remove(&name);
                 }
@@ -309,7 +311,7 @@ impl SeriesIndex {
             + self.by_labels.allocation_size()
             + self.postings.allocation_size()
             + self.postings.values().map(PostingList::heap_bytes).sum::<usize>()
-            + self.names.values().map(|v| v.capacity() * 4).sum::<usize>()
+            + self.names.values().map(Values::heap_bytes).sum::<usize>()
     }
 }
 
@@ -342,31 +344,149 @@ impl LabelIndex for SeriesIndex {
         prefix: &str,
         keep: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<Vec<u32>>, Self::Error> {
-        let Some(name) = self.symbols.find(name) else { return Ok(Vec::new()) };
-        let values = self.names.get(&name).into_iter().flatten();
-        let wanted = values.filter(|v| {
-            let text = self.symbols.text(**v);
-            text.starts_with(prefix) && keep(text)
+        let mut lists = Vec::new();
+        self.each_value(name, prefix, &mut |value, text, list| {
+            if keep(text) {
+                lists.extend(self.postings.get(&(list, value)).map(|list| list.iter().collect()));
+            }
         });
-        Ok(wanted.filter_map(|v| self.postings.get(&(name, *v))).map(|l| l.iter().collect()).collect())
+        Ok(lists)
+    }
+
+    fn filter(&self, ids: &mut Vec<u32>, matcher: &Matcher, pace: &Pace<'_>) -> Result<bool, Self::Error> {
+        let name = self.symbols.find(&matcher.name);
+        let values = name.and_then(|name| self.names.get(&name)).map_or(0, Values::len);
+        if ids.len() > values && ids.len() > self.count / FILTER {
+            return Ok(false);
+        }
+        let empty = matcher.matches_empty();
+        let mut known: HashMap<u32, bool> = HashMap::new();
+        ids.retain(|id| {
+            pace.done(4);
+            let value = self.pairs(*id).find(|(n, _)| Some(*n) == name).map(|(_, value)| value);
+            value.map_or(empty, |v| *known.entry(v).or_insert_with(|| matcher.matches(self.symbols.text(v))))
+        });
+        Ok(true)
     }
 
     fn names(&self) -> Result<Vec<String>, Self::Error> {
         Ok(self.names.keys().map(|n| self.symbols.text(*n).to_owned()).collect())
     }
 
-    fn values_among(&self, name: &str, series: &SeriesSet) -> Result<Vec<String>, Self::Error> {
-        let Some(name) = self.symbols.find(name) else { return Ok(Vec::new()) };
-        let some = |value: &&u32| {
-            self.postings.get(&(name, **value)).is_some_and(|list| list.iter().any(|id| series.contains(id)))
-        };
-        let values = self.names.get(&name).into_iter().flatten().filter(some);
-        Ok(values.map(|v| self.symbols.text(*v).to_owned()).collect())
+    fn names_among(&self, series: &[u32]) -> Result<Vec<String>, Self::Error> {
+        let mut found: Vec<u32> = Vec::new();
+        for id in series {
+            for (name, _) in self.pairs(*id) {
+                if !found.contains(&name) {
+                    found.push(name);
+                }
+            }
+            if found.len() == self.names.len() {
+                break;
+            }
+        }
+        Ok(found.into_iter().map(|name| self.symbols.text(name).to_owned()).collect())
     }
 
-    fn values(&self, name: &str) -> Result<Vec<String>, Self::Error> {
-        let values = self.symbols.find(name).and_then(|n| self.names.get(&n));
-        Ok(values.into_iter().flatten().map(|v| self.symbols.text(*v).to_owned()).collect())
+    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Vec<String>, Self::Error> {
+        let mut found = Vec::new();
+        self.each_value(name, "", &mut |_, text, _| found.extend(keep(text).then(|| text.to_owned())));
+        Ok(found)
+    }
+
+    fn values_among(
+        &self,
+        name: &str,
+        series: &[u32],
+        keep: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<String>, Self::Error> {
+        let mut found = Vec::new();
+        if series.len() < self.count / FILTER {
+            let Some(name) = self.symbols.find(name) else { return Ok(found) };
+            let mut known = HashSet::new();
+            for id in series {
+                if let Some((_, value)) = self.pairs(*id).find(|(n, _)| *n == name)
+                    && known.insert(value)
+                    && keep(self.symbols.text(value))
+                {
+                    found.push(self.symbols.text(value).to_owned());
+                }
+            }
+            return Ok(found);
+        }
+        let set = SeriesSet::new(series);
+        self.each_value(name, "", &mut |value, text, name| {
+            let has = |list: &PostingList| list.iter().any(|id| set.contains(id));
+            if keep(text) && self.postings.get(&(name, value)).is_some_and(has) {
+                found.push(text.to_owned());
+            }
+        });
+        Ok(found)
+    }
+}
+
+/// Fewer than one in so many series are looked at one by one, rather than all lists of a label.
+const FILTER: usize = 16;
+
+/// The values of a label.
+#[derive(Default)]
+struct Values {
+    /// As they came.
+    all: Vec<u32>,
+    /// The first of them in the order of their texts, brought up to date when that is needed.
+    sorted: Mutex<Arc<Vec<u32>>>,
+}
+
+impl Values {
+    fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    fn push(&mut self, value: u32) {
+        self.all.push(value);
+    }
+
+    fn retain(&mut self, keep: impl Fn(u32) -> bool) {
+        self.all.retain(|value| keep(*value));
+        *self.sorted.lock() = Arc::default();
+    }
+
+    /// All of them in the order of their texts.
+    fn sorted(&self, symbols: &Symbols) -> Arc<Vec<u32>> {
+        let mut sorted = self.sorted.lock();
+        if sorted.len() < self.all.len() {
+            let mut all = Vec::with_capacity(self.all.len());
+            all.extend_from_slice(&sorted);
+            all.extend_from_slice(&self.all[sorted.len()..]);
+            // the part that is sorted already is merged
+            all.sort_by(|a, b| symbols.text(*a).cmp(symbols.text(*b)));
+            *sorted = Arc::new(all);
+        }
+        Arc::clone(&sorted)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        (self.all.capacity() + self.sorted.lock().capacity()) * 4
+    }
+}
+
+impl SeriesIndex {
+    /// Calls `each` with the values of a label that start with `prefix`: with symbol, text, and symbol of the label.
+    fn each_value(&self, name: &str, prefix: &str, each: &mut dyn FnMut(u32, &str, u32)) {
+        let Some(name) = self.symbols.find(name) else { return };
+        let Some(values) = self.names.get(&name) else { return };
+        if prefix.is_empty() {
+            values.all.iter().for_each(|value| each(*value, self.symbols.text(*value), name));
+            return;
+        }
+        let sorted = values.sorted(&self.symbols);
+        let from = sorted.partition_point(|value| self.symbols.text(*value) < prefix);
+        let texts = sorted[from..].iter().map(|value| (*value, self.symbols.text(*value)));
+        texts.take_while(|(_, text)| text.starts_with(prefix)).for_each(|(value, text)| each(value, text, name));
     }
 }
 
@@ -389,7 +509,7 @@ mod tests {
         index.remove(&[1]);
         assert_eq!((index.len(), index.contains(1), index.find(&set("b", "x"))), (1, false, None));
         assert_eq!(index.with_value("job", "x").unwrap(), [2]);
-        assert_eq!(index.values("__name__").unwrap(), ["a"]);
+        assert_eq!(index.values("__name__", &mut |_| true).unwrap(), ["a"]);
         assert_eq!(index.get_or_create(&set("b", "x")).unwrap(), (3, true), "numbers are not used again");
     }
 
