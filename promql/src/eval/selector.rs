@@ -6,7 +6,7 @@ use model::{Labels, Timestamp};
 use super::durations::LookAt;
 use super::frame::{Frame, Row, is_absent};
 use super::parallel::Wants;
-use super::windows::{WindowCache, WindowShape};
+use super::windows::WindowShape;
 use super::{Evaluator, stats_only};
 use crate::annotations::Annotations;
 use crate::ast::{Extended, VectorSelector};
@@ -152,24 +152,29 @@ const NONE: u32 = u32::MAX;
 
 /// Finds the latest sample within the lookback of each step, once per column.
 struct Latest {
-    windows: WindowCache,
-    last: Option<(Arc<[Timestamp]>, Picks)>,
+    shape: WindowShape,
+    steps: super::Steps,
+    /// Of the last few columns.
+    known: Vec<(Arc<[Timestamp]>, Picks)>,
 }
+
+/// Columns that are remembered.
+const COLUMNS: usize = 8;
 
 impl Latest {
     fn new(shape: WindowShape, steps: super::Steps) -> Self {
-        Self { windows: WindowCache::new(shape, steps), last: None }
+        Self { shape, steps, known: Vec::new() }
     }
 
     fn picks(&mut self, timestamps: &Arc<[Timestamp]>) -> Picks {
-        match &self.last {
-            Some((column, picks)) if Arc::ptr_eq(column, timestamps) => picks.clone(),
-            _ => {
-                let bounds = self.windows.bounds(timestamps);
-                let picks: Picks = bounds.iter().map(|(from, to)| if from == to { NONE } else { to - 1 }).collect();
-                self.last = Some((timestamps.clone(), picks.clone()));
-                picks
-            }
+        if let Some((_, picks)) = self.known.iter().rev().find(|(column, _)| Arc::ptr_eq(column, timestamps)) {
+            return picks.clone();
         }
+        let picks = self.shape.latest(timestamps, self.steps, NONE);
+        if self.known.len() == COLUMNS {
+            self.known.remove(0);
+        }
+        self.known.push((timestamps.clone(), picks.clone()));
+        picks
     }
 }

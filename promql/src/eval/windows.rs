@@ -41,17 +41,54 @@ impl WindowShape {
     }
 
     fn bounds(&self, timestamps: &[Timestamp], steps: Steps) -> Bounds {
-        let (mut from, mut to) = (0usize, 0usize);
+        let (mut from, mut to) = (Walk::default(), Walk::default());
         steps
             .times()
             .map(|time| {
                 let (start, end) = self.range_at(time);
                 let (start, end) = (start.saturating_sub(self.before), end.saturating_add(self.after));
-                from = advance(timestamps, from, start);
-                to = advance(timestamps, to.max(from), end);
-                (from as u32, to as u32)
+                from.advance(timestamps, start);
+                to.at = to.at.max(from.at);
+                to.advance(timestamps, end);
+                (from.at as u32, to.at as u32)
             })
             .collect()
+    }
+
+    /// The last sample in the range of each step, or `none`.
+    pub(super) fn latest(&self, timestamps: &[Timestamp], steps: Steps, none: u32) -> Rc<[u32]> {
+        let mut to = Walk::default();
+        steps
+            .times()
+            .map(|time| {
+                let (start, end) = self.range_at(time);
+                to.advance(timestamps, end);
+                let last = timestamps[..to.at].last();
+                if last.is_some_and(|last| *last > start) { to.at as u32 - 1 } else { none }
+            })
+            .collect()
+    }
+}
+
+/// A way through a column.
+#[derive(Clone, Copy, Debug, Default)]
+struct Walk {
+    at: usize,
+    /// How far it went last: mostly it goes as far the next time.
+    stride: usize,
+}
+
+impl Walk {
+    /// Goes on to the first timestamp that is behind `time`.
+    #[inline]
+    fn advance(&mut self, timestamps: &[Timestamp], time: Timestamp) {
+        let before = self.at;
+        let guess = before + self.stride;
+        let right = guess <= timestamps.len()
+            && (guess == before || timestamps[guess - 1] <= time)
+            && timestamps.get(guess).is_none_or(|next| *next > time);
+        self.at = if right { guess } else { advance(timestamps, before, time) };
+        self.stride = self.at - before;
     }
 }
 
@@ -168,6 +205,8 @@ impl WindowCache {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -176,5 +215,33 @@ mod tests {
         let steps = Steps { start: 20, interval: 10, count: 4 };
         let bounds = shape.bounds(&[0, 10, 20, 30, 50], steps);
         assert_eq!(&*bounds, [(1, 3), (2, 4), (3, 4), (4, 5)]);
+    }
+
+    proptest! {
+        /// Whatever the timestamps, steps and windows: bounds are those of a search for each step.
+        #[test]
+        fn bounds_are_found(
+            gaps in prop::collection::vec(0i64..40, 0..80),
+            interval in 1i64..60,
+            range in 0i64..90,
+            (before, after) in (0i64..20, 0i64..20),
+            start in -50i64..100,
+        ) {
+            let mut time = 0;
+            // one in three at a regular distance, so that guesses are right and wrong
+            let timestamps: Vec<i64> = gaps.iter().map(|gap| { time += if gap % 3 == 0 { 15 } else { gap + 1 }; time }).collect();
+            let steps = Steps { start, interval, count: 30 };
+            let shape = WindowShape { look: LookAt { at: None, offset: 0 }, range, before, after };
+            let bounds = shape.bounds(&timestamps, steps);
+            let latest = shape.latest(&timestamps, steps, u32::MAX);
+            for (step, time) in steps.times().enumerate() {
+                let behind = |time: i64| timestamps.partition_point(|t| *t <= time) as u32;
+                let from = behind(time - range - before);
+                prop_assert_eq!(bounds[step], (from, behind(time + after).max(from)));
+                let last = behind(time);
+                let expected = if last > behind(time - range) { last - 1 } else { u32::MAX };
+                prop_assert_eq!(latest[step], expected);
+            }
+        }
     }
 }
