@@ -89,6 +89,8 @@ pub struct LoadOptions {
     pub skip_scrape_config_files: bool,
     /// The additional scrape series are written unless a job says otherwise.
     pub extra_scrape_metrics: bool,
+    /// Targets are asked for protobuf first unless the file says otherwise.
+    pub protobuf_first: bool,
 }
 
 /// `gogc` tunes a garbage collector that this program does not have; it is accepted and has no effect.
@@ -155,6 +157,9 @@ impl Config {
         }
         let mut global = Global::read(section("global"), base)?;
         global.extra_scrape_metrics |= options.extra_scrape_metrics;
+        if options.protobuf_first && !global.scrape_protocols_set {
+            (global.scrape_protocols, global.scrape_protocols_set) = (protocol::default_list(true), true);
+        }
         let scrape_configs = scrape_configs(section("scrape_configs"), &global, base)?;
         unique_jobs(&scrape_configs).map_err(|m| section("scrape_configs").error(m))?;
         let mut rule_files = Vec::new();
@@ -405,6 +410,20 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(expected), "{text}\n{error}");
         }
+    }
+
+    #[test]
+    fn protobuf_may_be_asked_for_first() {
+        let first = |text: &str, protobuf_first: bool| {
+            let options = LoadOptions { protobuf_first, ..LoadOptions::default() };
+            let config = Config::parse(text, Path::new("p.yml"), PathBuf::new(), options).unwrap();
+            config.scrape_configs[0].scrape_protocols[0]
+        };
+        let job = "scrape_configs: [{job_name: a}]";
+        assert_eq!(first(job, false), ScrapeProtocol::OpenMetricsText1_0_0);
+        assert_eq!(first(job, true), ScrapeProtocol::PrometheusProto);
+        let named = format!("global: {{scrape_protocols: [PrometheusText0.0.4]}}\n{job}");
+        assert_eq!(first(&named, true), ScrapeProtocol::PrometheusText0_0_4);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::api::ApiOptions;
 use crate::config::{LoadOptions, Size};
 use crate::notifier::NotifierOptions;
 use crate::rules::AlertOptions;
+use crate::scrape::StartTimes;
 use crate::{CollectorOptions, PROGRAM, query};
 
 /// Flags about Go's runtime or the inner workings of upstream's storage and scraping: taken so that unit files go on working.
@@ -193,6 +194,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, Exi
 struct ServerFeatures {
     auto_reload: bool,
     extra_scrape_metrics: bool,
+    start_times: StartTimes,
 }
 
 fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<(Features, ServerFeatures), Exit> {
@@ -208,6 +210,8 @@ fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<(F
                 "use-start-timestamps" => features.use_start_timestamps = true,
                 "auto-reload-config" => server.auto_reload = true,
                 "extra-scrape-metrics" => server.extra_scrape_metrics = true,
+                "created-timestamp-zero-ingestion" => server.start_times.zero_samples = true,
+                "st-storage" => server.start_times.stored = true,
                 other if FEATURES_WITHOUT_EFFECT.contains(&other) => {
                     without_effect.push(format!("--enable-feature={other}"));
                 }
@@ -268,7 +272,11 @@ fn options(
     Ok(CollectorOptions {
         files: tsdb::Files::default(),
         config_file: PathBuf::from(text(matches, "config.file")),
-        load: LoadOptions { extra_scrape_metrics: server.extra_scrape_metrics, ..LoadOptions::default() },
+        load: LoadOptions {
+            extra_scrape_metrics: server.extra_scrape_metrics,
+            protobuf_first: server.start_times.wanted(),
+            ..LoadOptions::default()
+        },
         auto_reload_interval: auto_reload_interval(matches, server)?,
         discovery_reload_interval: match flags::given(matches, "scrape.discovery-reload-interval") {
             true => Some(parsed(matches, "scrape.discovery-reload-interval")?),
@@ -320,6 +328,7 @@ fn options(
             true => Some(parsed(matches, "scrape.timestamp-tolerance")?),
             false => None,
         },
+        start_times: server.start_times,
         allowed_hosts: None,
         api: ApiOptions {
             external_url,
@@ -412,6 +421,14 @@ mod tests {
         assert_eq!(options.server.limits.header_timeout, StdDuration::from_secs(60));
         assert!(!options.api.cors_origin.unwrap().is_match("http://a.example"));
         assert!(options.load.extra_scrape_metrics);
+        assert_eq!((options.start_times, options.load.protobuf_first), (StartTimes::default(), false));
+        for (feature, zero_samples, stored) in
+            [("created-timestamp-zero-ingestion", true, false), ("st-storage", false, true)]
+        {
+            let options = parse_all(&[&format!("--enable-feature={feature}")]).unwrap().options;
+            assert_eq!(options.start_times, StartTimes { zero_samples, stored });
+            assert!(options.load.protobuf_first);
+        }
         let by_feature = &["--enable-feature=auto-reload-config"];
         assert_eq!(parse_all(by_feature).unwrap().options.auto_reload_interval, Some(Duration::from_secs(30)));
         for wrong in ["--web.cors.origin=(", "--alertmanager.notification-batch-size=0"] {

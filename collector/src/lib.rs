@@ -47,7 +47,7 @@ use notifier::{Notifier, NotifierOptions};
 use query::queue::Queue;
 pub use query::{Querier, QuerySample, QueryValue};
 use rules::{AlertOptions, RuleContext, RuleManager};
-use scrape::{ScrapeManager, ScrapeOptions};
+use scrape::{ScrapeManager, ScrapeOptions, StartTimes};
 pub use storage::{NotReady, Refusals, Store};
 
 /// What this program stands in for.
@@ -100,6 +100,8 @@ pub struct CollectorOptions {
     pub notifier: NotifierOptions,
     /// How far from its time a scrape may start for its samples to carry that time all the same; `None` keeps the true times.
     pub timestamp_tolerance: Option<Duration>,
+    /// What is done with the times from which samples of targets count.
+    pub start_times: StartTimes,
     /// Hosts (without port) that requests may name in `Host` and `Origin`; `None` allows all.
     pub allowed_hosts: Option<Vec<String>>,
     /// Settings of the API.
@@ -206,6 +208,7 @@ impl Collector {
                     seed,
                     timestamp_tolerance: options.timestamp_tolerance,
                     discovery_pause: options.discovery_reload_interval.map(StdDuration::from),
+                    start_times: options.start_times,
                 },
                 Arc::clone(&discovery),
                 shutdown.clone(),

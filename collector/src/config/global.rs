@@ -16,7 +16,8 @@ pub struct Global {
     pub scrape_timeout: Duration,
     /// Formats to ask for, best first.
     pub scrape_protocols: Vec<ScrapeProtocol>,
-    /// Whether `scrape_protocols` was written in the file.
+    /// Whether jobs take `scrape_protocols` from here and not a default of their own: it was written in the file, or a feature
+    /// asks for it.
     pub scrape_protocols_set: bool,
     /// Time between rule evaluations.
     pub evaluation_interval: Duration,

@@ -10,15 +10,17 @@ use common::exposition::{
 };
 use common::exposition::{openmetrics, protobuf, text};
 use common::metrics::NativeHistogram;
-use model::{
-    HistogramError, Labels, METRIC_NAME, MetricType, NameValidation, STALE_NAN, Timestamp, is_valid_label_name, quote,
-};
+use model::{HistogramError, Labels, MetricType, STALE_NAN, Timestamp};
 use tsdb::{Exemplar, HistogramSample, SeriesRef};
 
 use super::bucket_limits;
 use super::fetch::{FetchError, Page};
+use super::label_rules::{check_limits, check_names};
 use super::page_cache::{Cursor, Finder, Line, PageCache};
+use super::page_parser::PageParser;
+use super::pool::ScrapeOptions;
 use super::report::{Report, ReportSeries};
+use super::start_times::{PageZeros, ZeroSamples};
 use super::target::{LabelMerge, Target};
 use crate::config::ScrapeConfig;
 use crate::relabel;
@@ -66,6 +68,8 @@ pub(super) struct Ingest {
     /// Whether the series of the cache have been marked as ended.
     ended: bool,
     reports: ReportSeries,
+    options: ScrapeOptions,
+    zeros: ZeroSamples,
 }
 
 /// Counts of one page.
@@ -82,9 +86,10 @@ struct Counts {
 }
 
 impl Ingest {
-    pub(super) fn new(config: Arc<ScrapeConfig>, target: Arc<Target>) -> Self {
+    pub(super) fn new(config: Arc<ScrapeConfig>, target: Arc<Target>, options: ScrapeOptions) -> Self {
         let merge = LabelMerge::new(&target.labels, config.honor_labels);
-        Self { config, target, merge, cache: PageCache::default(), ended: true, reports: ReportSeries::default() }
+        let (cache, reports) = (PageCache::default(), ReportSeries::default());
+        Self { config, target, merge, cache, ended: true, reports, options, zeros: ZeroSamples::default() }
     }
 
     /// Stores a page, or the fact that there is none, with the series about the scrape itself.
@@ -177,15 +182,20 @@ impl Ingest {
             is_new: false,
             metric_type: MetricType::Unknown,
             exceeded: None,
+            zeros: self.options.start_times.wanted().then(|| self.zeros.of_page(self.options.start_times)),
         };
         let read = match page.format {
             FormatKind::Text0_0_4 | FormatKind::Text1_0_0 => reading.run(&mut text::Parser::new(&page.body)),
+            FormatKind::OpenMetrics0_0_1 | FormatKind::OpenMetrics1_0_0 if reading.zeros.is_some() => {
+                reading.run(&mut openmetrics::CreatedParser::new(&page.body))
+            }
             FormatKind::OpenMetrics0_0_1 | FormatKind::OpenMetrics1_0_0 => {
                 reading.run(&mut openmetrics::Parser::new(&page.body))
             }
             FormatKind::Protobuf => reading.run(&mut protobuf::Parser::new(&page.body, options)),
         };
-        let Reading { refs, values, counts, fresh, .. } = reading;
+        let Reading { refs, values, counts, fresh, zeros, .. } = reading;
+        let tried = zeros.map(PageZeros::tried);
         if let Err(error) = read {
             self.cache = cache;
             return Err((error, counts));
@@ -226,68 +236,19 @@ impl Ingest {
         match batch.commit() {
             Ok(refusals) => {
                 self.ended = false;
+                if let Some(tried) = tried {
+                    self.zeros.stored(tried, self.cache.len());
+                }
                 if refusals.unknown_series > 0 {
                     // the store has forgotten series that were cached: the next page is resolved anew
                     self.cache = PageCache::default();
                     self.reports = ReportSeries::default();
+                    self.zeros = ZeroSamples::default();
                 }
                 Ok(refusals)
             }
             Err(fault) => Err((IngestError::Storage(fault), counts)),
         }
-    }
-}
-
-/// A parser that can be told what it will probably find.
-trait PageParser<'p> {
-    /// Reads the next line as a sample of this series, if it is one.
-    fn sample_of(&mut self, series: &[u8]) -> Result<Option<Sample<'_>>, ParseError>;
-    /// Skips the next line if it is this one.
-    fn skip_line(&mut self, line: &[u8]) -> bool;
-    /// Reads whatever comes.
-    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ParseError>;
-    /// What is left of the page, for formats with lines.
-    fn rest(&self) -> &'p [u8];
-}
-
-macro_rules! line_parsers {
-    ($($format:ident),*) => {$(
-        impl<'p> PageParser<'p> for $format::Parser<'p> {
-            #[inline]
-            fn sample_of(&mut self, series: &[u8]) -> Result<Option<Sample<'_>>, ParseError> {
-                self.sample_of(series)
-            }
-            #[inline]
-            fn skip_line(&mut self, line: &[u8]) -> bool {
-                self.skip_line(line)
-            }
-            fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ParseError> {
-                self.next_entry()
-            }
-            fn rest(&self) -> &'p [u8] {
-                self.rest()
-            }
-        }
-    )*};
-}
-
-line_parsers!(text, openmetrics);
-
-impl<'p> PageParser<'p> for protobuf::Parser<'p> {
-    fn sample_of(&mut self, _: &[u8]) -> Result<Option<Sample<'_>>, ParseError> {
-        Ok(None)
-    }
-
-    fn skip_line(&mut self, _: &[u8]) -> bool {
-        false
-    }
-
-    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ParseError> {
-        self.next_entry()
-    }
-
-    fn rest(&self) -> &'p [u8] {
-        &[]
     }
 }
 
@@ -317,6 +278,8 @@ struct Reading<'a, 'b> {
     converter: Option<NhcbConverter>,
     /// The limit that the page is over: it is read to its end all the same, so that its samples are counted.
     exceeded: Option<IngestError>,
+    /// What is done with the times from which samples count, if anything is.
+    zeros: Option<PageZeros<'a>>,
 }
 
 struct Fresh {
@@ -516,7 +479,11 @@ impl Reading<'_, '_> {
         if let Some(exemplar) = &sample.exemplar {
             self.exemplar(series, sample.timestamp, exemplar);
         }
-        match sample.timestamp.filter(|_| self.config.honor_timestamps) {
+        let timestamp = sample.timestamp.filter(|_| self.config.honor_timestamps);
+        if sample.created.is_some() && self.since(series, timestamp, sample) {
+            return Ok(());
+        }
+        match timestamp {
             None => {
                 self.refs.push(series);
                 self.values.push(sample.value);
@@ -525,6 +492,21 @@ impl Reading<'_, '_> {
             Some(_) => {}
         }
         Ok(())
+    }
+
+    /// Deals with the time from which a sample counts. Whether the sample has been stored with it.
+    fn since(&mut self, series: SeriesRef, timestamp: Option<Timestamp>, sample: &Sample<'_>) -> bool {
+        let at = timestamp.unwrap_or(self.time);
+        let Some(zeros) = &mut self.zeros else { return false };
+        zeros.float(self.batch, series, sample.created, at);
+        let start = zeros.start(sample.created);
+        if start == 0 {
+            return false;
+        }
+        if timestamp.is_none() || self.in_bounds(at) {
+            self.batch.sample_since(series, start, at, sample.value);
+        }
+        true
     }
 
     /// The series that a sample of a line is stored in, if it is: past a limit nothing is. Counts it.
@@ -571,12 +553,16 @@ impl Reading<'_, '_> {
         };
         self.counts.new += usize::from(is_new);
         let at = entry.timestamp.filter(|_| self.config.honor_timestamps).unwrap_or(self.time);
+        let start = self.zeros.as_mut().map_or(0, |zeros| {
+            zeros.histogram(self.batch, series, entry.created, at, &histogram);
+            zeros.start(entry.created)
+        });
         if self.in_bounds(at) {
             let histogram = match histogram {
                 NativeHistogram::Integer(h) => HistogramSample::Integer(Arc::new(h)),
                 NativeHistogram::Float(h) => HistogramSample::Float(Arc::new(h)),
             };
-            self.batch.histogram(series, at, histogram);
+            self.batch.histogram_since(series, start, at, histogram);
         }
         for exemplar in &entry.exemplars {
             self.exemplar(series, entry.timestamp, exemplar);
@@ -612,48 +598,6 @@ impl Reading<'_, '_> {
         }
         self.remember(text, line);
     }
-}
-
-fn check_names(labels: &Labels, names: NameValidation) -> Result<(), String> {
-    let metric = labels.metric_name();
-    if metric.is_empty() {
-        return Err("missing metric name (__name__ label)".into());
-    }
-    let valid = model::is_valid_metric_name(metric, names)
-        && labels.iter().all(|(name, _)| name == METRIC_NAME || is_valid_label_name(name, names));
-    if valid { Ok(()) } else { Err(format!("invalid metric name or label names: {labels}")) }
-}
-
-fn check_limits(labels: &Labels, config: &ScrapeConfig) -> Result<(), String> {
-    let limits = &config.limits;
-    let metric: String = labels.metric_name().chars().take(50).collect();
-    let count = labels.len() as u64;
-    if limits.labels > 0 && count > limits.labels {
-        return Err(format!(
-            "label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {})",
-            limits.labels
-        ));
-    }
-    for (name, value) in labels {
-        let short: String = name.chars().take(50).collect();
-        if limits.label_name_length > 0 && name.len() as u64 > limits.label_name_length {
-            return Err(format!(
-                "label_name_length_limit exceeded (metric: {metric}, label name: {short}, length: {}, limit: {})",
-                name.len(),
-                limits.label_name_length
-            ));
-        }
-        if limits.label_value_length > 0 && value.len() as u64 > limits.label_value_length {
-            let shown: String = value.chars().take(50).collect();
-            return Err(format!(
-                "label_value_length_limit exceeded (metric: {metric}, label name: {short}, value: {}, length: {}, limit: {})",
-                quote(&shown),
-                value.len(),
-                limits.label_value_length
-            ));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

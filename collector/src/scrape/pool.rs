@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::failure_log::{FailureLog, FailureLogs, OpenedLogs};
 use super::metrics::ScrapeMetrics;
+use super::start_times::StartTimes;
 use super::target::{Settled, Target, settle};
 use super::target_loop::{Ends, TargetLoop};
 use crate::config::ScrapeConfig;
@@ -29,6 +30,8 @@ pub(crate) struct ScrapeOptions {
     pub(crate) timestamp_tolerance: Option<model::Duration>,
     /// Shortest time between two changes of a job's targets; `None` for that of discovery.
     pub(crate) discovery_pause: Option<Duration>,
+    /// What is done with the times from which samples count.
+    pub(crate) start_times: StartTimes,
 }
 
 /// All jobs of the server.

@@ -51,7 +51,7 @@ impl TargetLoop {
     /// Runs until the target is gone or the server stops. Cancelling the future between scrapes loses nothing.
     pub(super) async fn run(self) {
         let interval = self.target.interval.millis();
-        let mut ingest = Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target));
+        let mut ingest = Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target), self.options);
         let intervals = self.metrics.interval(self.target.interval);
         let question = Question::new(&self.target.url, &self.config, self.target.timeout.as_std());
         let mut last: Option<Instant> = None;
@@ -131,7 +131,7 @@ impl TargetLoop {
                 tracing::error!(target = %self.target.url, %fault, "a scrape panicked; the target starts anew");
                 self.metrics.panics.inc();
                 (
-                    Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target)),
+                    Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target), self.options),
                     (Ok(()), crate::storage::Refusals::default()),
                 )
             }

@@ -48,7 +48,8 @@ pub struct Sample<'a> {
     pub timestamp: Option<Timestamp>,
     /// The exemplar (OpenMetrics and protobuf).
     pub exemplar: Option<RawExemplar<'a>>,
-    /// When counting began (protobuf). In the text formats this is a sample of its own with the suffix `_created`.
+    /// When counting began (protobuf). In the text formats this is a sample of its own with the suffix `_created`, which
+    /// [`super::openmetrics::CreatedParser`] looks for.
     pub created: Option<Timestamp>,
 }
 

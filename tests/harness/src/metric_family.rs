@@ -55,6 +55,32 @@ pub struct LabelPair {
 pub struct Value {
     #[prost(double, tag = "1")]
     pub value: f64,
+    #[prost(message, optional, tag = "3")]
+    pub created: Option<Moment>,
+}
+
+impl Value {
+    /// A value that tells nothing more.
+    pub fn of(value: f64) -> Self {
+        Self { value, created: None }
+    }
+}
+
+/// A time: `google.protobuf.Timestamp`.
+#[derive(Clone, Copy, PartialEq, Message)]
+#[allow(missing_docs, reason = "the names are those of the messages")]
+pub struct Moment {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+impl Moment {
+    /// Milliseconds since 1970.
+    pub fn at_millis(millis: i64) -> Self {
+        Self { seconds: millis.div_euclid(1000), nanos: millis.rem_euclid(1000) as i32 * 1_000_000 }
+    }
 }
 
 /// A summary.
@@ -67,6 +93,8 @@ pub struct SummaryValue {
     pub sum: f64,
     #[prost(message, repeated, tag = "3")]
     pub quantiles: Vec<Quantile>,
+    #[prost(message, optional, tag = "4")]
+    pub created: Option<Moment>,
 }
 
 /// A quantile of a summary.
@@ -99,6 +127,8 @@ pub struct HistogramValue {
     pub positive_spans: Vec<BucketSpan>,
     #[prost(sint64, repeated, tag = "13")]
     pub positive_deltas: Vec<i64>,
+    #[prost(message, optional, tag = "15")]
+    pub created: Option<Moment>,
 }
 
 /// A classic bucket.

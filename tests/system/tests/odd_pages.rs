@@ -263,7 +263,7 @@ fn family(name: &str, kind: i32, metrics: Vec<Metric>) -> MetricFamily {
 
 /// Pages in protobuf.
 fn protobuf() -> Vec<Vec<MetricFamily>> {
-    let number = |value: f64| Some(Number { value });
+    let number = |value: f64| Some(Number::of(value));
     let gauge = |pairs: &[(&str, &str)], value: f64| Metric {
         labels: labels(pairs),
         gauge: number(value),
@@ -315,6 +315,7 @@ fn protobuf() -> Vec<Vec<MetricFamily>> {
                         Quantile { quantile: 0.5, value: f64::NAN },
                         Quantile { quantile: 1.0, value: 3.0 },
                     ],
+                    ..SummaryValue::default()
                 }),
                 ..Metric::default()
             }],

@@ -1,35 +1,53 @@
 use std::path::{Path, PathBuf};
 
-use model::{Matcher, is_stale};
+use model::{METRIC_NAME, Matcher, is_stale};
 use tsdb::{Db, Options};
 
+use super::super::start_times::StartTimes;
 use super::super::target::{Settled, settle};
 use super::*;
 use crate::config::{Config, DiscoveryConfig, LoadOptions};
 
 struct Bench {
     store: Store,
+    options: ScrapeOptions,
     ingest: Ingest,
     time: Timestamp,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Bench {
     fn new(job: &str) -> Self {
+        Self::with(job, ScrapeOptions::default(), 0)
+    }
+
+    fn with(job: &str, options: ScrapeOptions, out_of_order_window: i64) -> Self {
         let text = format!("scrape_configs: [{{job_name: j, static_configs: [{{targets: ['h:1']}}]{job}}}]");
         let config = Config::parse(&text, Path::new("p"), PathBuf::new(), LoadOptions::default()).unwrap();
         let config = Arc::new(config.scrape_configs[0].clone());
         let DiscoveryConfig::Static(groups) = &config.discovery[0] else { panic!("static targets") };
         let Ok(Settled::Kept(target)) = settle(&groups[0], &config).remove(0) else { panic!("a target") };
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { background: false, ..Options::default() };
-        let store = Store::new(Arc::new(Db::open(folder.path(), options).unwrap()));
-        Self { store, ingest: Ingest::new(config, Arc::from(target)), time: model::now_millis(), _folder: folder }
+        let settings = Options { background: false, out_of_order_window, ..Options::default() };
+        let store = Store::new(Arc::new(Db::open(folder.path(), settings).unwrap()));
+        let ingest = Ingest::new(config, Arc::from(target), options);
+        Self { store, options, ingest, time: model::now_millis(), folder }
     }
 
-    fn scrape_as(&mut self, format: FormatKind, page: &str) -> (Result<(), String>, Refusals) {
+    /// The server starts anew.
+    fn restart(self) -> Self {
+        let settings = self.store.db().unwrap().options().clone();
+        self.store.db().unwrap().close().unwrap();
+        let Self { store, options, ingest, time, folder } = self;
+        drop(store);
+        let store = Store::new(Arc::new(Db::open(folder.path(), settings).unwrap()));
+        let ingest = Ingest::new(Arc::clone(&ingest.config), Arc::clone(&ingest.target), options);
+        Self { store, options, ingest, time, folder }
+    }
+
+    fn scrape_as(&mut self, format: FormatKind, page: impl Into<Vec<u8>>) -> (Result<(), String>, Refusals) {
         self.time += 15_000;
-        let page = Page { body: page.to_owned().into(), format };
+        let page = Page { body: page.into().into(), format };
         let (result, refusals) = self.ingest.scrape(&self.store, self.time, Instant::now(), Ok(page));
         (result.map_err(|e| e.to_string()), refusals)
     }
@@ -168,7 +186,7 @@ fn timestamps_of_the_page_are_kept_without_markers() {
     bench.scrape(&format!("m 1 {at}\nn 1\n")).unwrap();
     bench.scrape("n 2\n").unwrap();
     assert_eq!((bench.stored("m"), bench.stored("n")), (vec!["{} 1".to_owned()], vec!["{} 1 2".to_owned()]));
-    let (_, refusals) = bench.scrape_as(FormatKind::Text0_0_4, &format!("m 1 {}\n", bench.time + 3_600_000));
+    let (_, refusals) = bench.scrape_as(FormatKind::Text0_0_4, format!("m 1 {}\n", bench.time + 3_600_000));
     assert_eq!(refusals.out_of_bounds, 1);
     let mut bench = Bench::new(", honor_timestamps: false");
     bench.scrape(&format!("m 1 {at}\n")).unwrap();
@@ -292,4 +310,167 @@ fn a_page_over_a_limit_is_counted_to_its_end() {
     assert_eq!(bench.stored("scrape_samples_scraped"), ["{} 2"]);
     bench.scrape(&histogram_page(2, 2, 7)).unwrap();
     assert_eq!(bench.stored("h"), [r#"{a="x"} {count:2, sum:5, [-Inf,1]:2}"#]);
+}
+
+/// Samples of a series with their times and starts, counted from `bench.time` at its beginning.
+impl Bench {
+    fn timed(&self, metric: &str, from: Timestamp) -> Vec<String> {
+        let selection = self.store.db().unwrap().select(&[Matcher::equal(METRIC_NAME, metric)], 0, i64::MAX).unwrap();
+        let samples = selection.read(0..selection.labels().len(), 0, i64::MAX).unwrap();
+        let shown = |v: &f64| if is_stale(*v) { "-".to_owned() } else { v.to_string() };
+        let mut all = Vec::new();
+        for series in samples {
+            let floats = series.floats.values.iter().map(shown).collect();
+            let histograms = series.histograms.values.iter().map(ToString::to_string).collect();
+            for (column, values) in [
+                ((series.floats.timestamps, series.floats.start_timestamps), floats),
+                ((series.histograms.timestamps, series.histograms.start_timestamps), histograms),
+            ] {
+                let ((times, starts), values): (_, Vec<String>) = (column, values);
+                for (at, value) in values.iter().enumerate() {
+                    let start = starts.as_ref().map_or(0, |s| s[at]);
+                    let since = if start == 0 { String::new() } else { format!(" since {}", start - from) };
+                    all.push(format!("{value} at {}{since}", times[at] - from));
+                }
+            }
+        }
+        all
+    }
+
+    fn open(&mut self, page: &str) {
+        self.scrape_as(FormatKind::OpenMetrics1_0_0, page).0.unwrap();
+    }
+}
+
+const ZEROS: StartTimes = StartTimes { zero_samples: true, stored: false };
+const STARTS: StartTimes = StartTimes { zero_samples: false, stored: true };
+
+fn with_starts(start_times: StartTimes, out_of_order_window: i64) -> Bench {
+    let mut bench = Bench::with(
+        ", scrape_native_histograms: true",
+        ScrapeOptions { start_times, ..ScrapeOptions::default() },
+        out_of_order_window,
+    );
+    // whole seconds, as OpenMetrics writes times
+    bench.time -= bench.time % 1000;
+    bench
+}
+
+fn counter_since(seconds: i64, value: u64) -> String {
+    format!("# TYPE a counter\na_total {value}\na_created {seconds}\n# EOF\n")
+}
+
+#[test]
+fn counters_begin_with_a_zero() {
+    for window in [0, 600_000] {
+        let mut bench = with_starts(ZEROS, window);
+        let from = bench.time;
+        let second = from / 1000;
+        bench.open(&counter_since(second + 5, 1));
+        bench.open(&counter_since(second + 5, 2));
+        // it started again; once more, but before the last sample; in the future, and then not any more
+        bench.open(&counter_since(second + 40, 3));
+        bench.open(&counter_since(second + 44, 4));
+        bench.open(&counter_since(second + 80, 5));
+        bench.open(&counter_since(second + 80, 6));
+        let mut bench = bench.restart();
+        bench.open(&counter_since(second + 80, 7));
+        let expected = ["0 at 5000", "1 at 15000", "2 at 30000", "0 at 40000", "3 at 45000", "4 at 60000"];
+        let expected: Vec<_> =
+            expected.into_iter().chain(["5 at 75000", "0 at 80000", "6 at 90000", "7 at 105000"]).collect();
+        assert_eq!(bench.timed("a_total", from), expected, "with a window of {window} ms");
+        assert!(bench.timed("a_created", from).is_empty());
+        // a restart is no refusal of the page's samples
+        assert_eq!(bench.timed("scrape_samples_scraped", from).len(), 7);
+    }
+}
+
+#[test]
+fn a_zero_is_tried_again_when_its_page_was_not_stored() {
+    let mut bench = with_starts(ZEROS, 0);
+    let (from, second) = (bench.time, bench.time / 1000);
+    let broken = counter_since(second + 5, 1).replace("# EOF", "b{");
+    bench.scrape_as(FormatKind::OpenMetrics1_0_0, broken).0.unwrap_err();
+    bench.open(&counter_since(second + 5, 2));
+    assert_eq!(bench.timed("a_total", from), ["0 at 5000", "2 at 30000"]);
+}
+
+#[test]
+fn created_lines_are_samples_without_the_features() {
+    let mut bench = Bench::new("");
+    bench.open(&counter_since(5, 1));
+    bench.open(&counter_since(5, 2));
+    assert_eq!((bench.stored("a_total"), bench.stored("a_created")), (vec!["{} 1 2".into()], vec!["{} 5 5".into()]));
+}
+
+/// A protobuf page with a native histogram and a counter.
+fn native_page(created: Timestamp, count: u64) -> Vec<u8> {
+    use common::metrics::{HistogramValue, Page};
+    let mut page = Page::new();
+    let c = page.family("c_total", "", MetricType::Counter);
+    page.counter_sample(c, &[], count as f64, None, Some(created));
+    let h = page.family("h", "", MetricType::Histogram);
+    let native = model::Histogram {
+        schema: 3,
+        zero_threshold: 0.25,
+        count,
+        sum: 1.0,
+        positive_spans: vec![model::Span { offset: 0, length: 1 }],
+        positive_buckets: vec![count as i64],
+        ..Default::default()
+    };
+    let native = Some(NativeHistogram::Integer(native));
+    page.histogram(h, &[], HistogramValue { count, sum: 1.0, native, created: Some(created), ..Default::default() });
+    let mut out = Vec::new();
+    protobuf::encode(&page.families().0, common::exposition::EscapingScheme::AllowUtf8, &mut out);
+    out
+}
+
+#[test]
+fn histograms_begin_empty() {
+    let mut bench = with_starts(ZEROS, 0);
+    let from = bench.time;
+    for (created, count) in [(1, 1), (1, 2), (40_000, 1)] {
+        bench.scrape_as(FormatKind::Protobuf, native_page(from + created, count)).0.unwrap();
+    }
+    let one = "{count:1, sum:1, (0.9170040432046711,1]:1} at";
+    assert_eq!(
+        bench.timed("h", from),
+        [
+            "{count:0, sum:0} at 1".to_owned(),
+            format!("{one} 15000"),
+            "{count:2, sum:1, (0.9170040432046711,1]:2} at 30000".to_owned(),
+            "{count:0, sum:0} at 40000".to_owned(),
+            format!("{one} 45000"),
+        ]
+    );
+    assert_eq!(bench.timed("c_total", from).len(), 5);
+}
+
+#[test]
+fn converted_histograms_begin_empty_too() {
+    let options = ScrapeOptions { start_times: ZEROS, ..ScrapeOptions::default() };
+    let mut bench = Bench::with(", convert_classic_histograms_to_nhcb: true", options, 0);
+    let (from, seconds) = (bench.time, (bench.time + 1000) / 1000);
+    let page = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_created";
+    bench.open(&format!("{page} {seconds}\n# EOF\n"));
+    let samples = bench.timed("h", from);
+    assert_eq!((samples.len(), samples[0].starts_with("{count:0, sum:0} at ")), (2, true), "{samples:?}");
+    assert!(bench.timed("h_created", from).is_empty());
+}
+
+#[test]
+fn samples_are_stored_with_their_starts() {
+    let mut bench = with_starts(STARTS, 0);
+    let (from, second) = (bench.time, bench.time / 1000);
+    bench.open(&counter_since(second + 5, 1));
+    let timed =
+        format!("# TYPE b gauge\nb 1\n# TYPE a counter\na_total 2 {}\na_created {second}\n# EOF\n", second + 20);
+    bench.open(&timed);
+    bench.scrape_as(FormatKind::Protobuf, native_page(from + 1, 1)).0.unwrap();
+    let bench = bench.restart();
+    assert_eq!(bench.timed("a_total", from)[..2], ["1 at 15000 since 5000", "2 at 20000 since 0"]);
+    assert_eq!(bench.timed("b", from)[0], "1 at 30000");
+    assert_eq!(bench.timed("h", from), ["{count:1, sum:1, (0.9170040432046711,1]:1} at 45000 since 1"]);
+    assert_eq!(bench.timed("c_total", from), ["1 at 45000 since 1"]);
 }

@@ -7,7 +7,8 @@ use crate::exposition::text::family_name;
 use crate::exposition::tokens::{At, Dialect, is_name_start, locate, name_end, piece, scan_labels};
 
 /// Reads a page of OpenMetrics text. Accepts and refuses what Prometheus' parser does: stricter than the text format in its
-/// blanks, and `# EOF` must end the page. Times are seconds on the page and milliseconds here. `_created` samples are samples.
+/// blanks, and `# EOF` must end the page. Times are seconds on the page and milliseconds here. `_created` samples are samples:
+/// [`super::CreatedParser`] takes them for more.
 #[derive(Clone, Debug)]
 pub struct Parser<'a> {
     input: &'a [u8],
@@ -214,7 +215,7 @@ impl<'a> Parser<'a> {
 }
 
 /// Milliseconds, fractions cut off as upstream does, except where they are only the error of the multiplication.
-fn whole_millis(seconds: f64) -> i64 {
+pub(super) fn whole_millis(seconds: f64) -> i64 {
     let millis = seconds * 1000.0;
     let nearest = millis.round();
     if (millis - nearest).abs() < 1e-3 { nearest as i64 } else { millis as i64 }
