@@ -195,6 +195,7 @@ struct ServerFeatures {
     auto_reload: bool,
     extra_scrape_metrics: bool,
     start_times: StartTimes,
+    type_and_unit_labels: bool,
 }
 
 fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<(Features, ServerFeatures), Exit> {
@@ -211,6 +212,9 @@ fn features(matches: &ArgMatches, without_effect: &mut Vec<String>) -> Result<(F
                 "auto-reload-config" => server.auto_reload = true,
                 "extra-scrape-metrics" => server.extra_scrape_metrics = true,
                 "created-timestamp-zero-ingestion" => server.start_times.zero_samples = true,
+                "type-and-unit-labels" => {
+                    (features.type_and_unit_labels, server.type_and_unit_labels) = (true, true);
+                }
                 "st-storage" => server.start_times.stored = true,
                 other if FEATURES_WITHOUT_EFFECT.contains(&other) => {
                     without_effect.push(format!("--enable-feature={other}"));
@@ -329,6 +333,7 @@ fn options(
             false => None,
         },
         start_times: server.start_times,
+        type_and_unit_labels: server.type_and_unit_labels,
         allowed_hosts: None,
         api: ApiOptions {
             external_url,
@@ -429,6 +434,8 @@ mod tests {
             assert_eq!(options.start_times, StartTimes { zero_samples, stored });
             assert!(options.load.protobuf_first);
         }
+        let options = parse_all(&["--enable-feature=type-and-unit-labels"]).unwrap().options;
+        assert!(options.type_and_unit_labels && options.engine.features.type_and_unit_labels);
         let by_feature = &["--enable-feature=auto-reload-config"];
         assert_eq!(parse_all(by_feature).unwrap().options.auto_reload_interval, Some(Duration::from_secs(30)));
         for wrong in ["--web.cors.origin=(", "--alertmanager.notification-batch-size=0"] {

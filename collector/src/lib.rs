@@ -102,6 +102,8 @@ pub struct CollectorOptions {
     pub timestamp_tolerance: Option<Duration>,
     /// What is done with the times from which samples of targets count.
     pub start_times: StartTimes,
+    /// Whether scraped series have the labels `__type__` and `__unit__`.
+    pub type_and_unit_labels: bool,
     /// Hosts (without port) that requests may name in `Host` and `Origin`; `None` allows all.
     pub allowed_hosts: Option<Vec<String>>,
     /// Settings of the API.
@@ -209,6 +211,7 @@ impl Collector {
                     timestamp_tolerance: options.timestamp_tolerance,
                     discovery_pause: options.discovery_reload_interval.map(StdDuration::from),
                     start_times: options.start_times,
+                    type_and_unit_labels: options.type_and_unit_labels,
                 },
                 Arc::clone(&discovery),
                 shutdown.clone(),

@@ -5,6 +5,7 @@ mod failure_log;
 mod fetch;
 mod ingest;
 mod label_rules;
+mod metadata_labels;
 mod metrics;
 mod page_cache;
 mod page_parser;

@@ -16,6 +16,7 @@ use tsdb::{Exemplar, HistogramSample, SeriesRef};
 use super::bucket_limits;
 use super::fetch::{FetchError, Page};
 use super::label_rules::{check_limits, check_names};
+use super::metadata_labels::MetadataLabels;
 use super::page_cache::{Cursor, Finder, Line, PageCache};
 use super::page_parser::PageParser;
 use super::pool::ScrapeOptions;
@@ -182,6 +183,7 @@ impl Ingest {
             is_new: false,
             metric_type: MetricType::Unknown,
             exceeded: None,
+            metadata_labels: self.options.type_and_unit_labels.then(MetadataLabels::default),
             zeros: self.options.start_times.wanted().then(|| self.zeros.of_page(self.options.start_times)),
         };
         let read = match page.format {
@@ -278,6 +280,9 @@ struct Reading<'a, 'b> {
     converter: Option<NhcbConverter>,
     /// The limit that the page is over: it is read to its end all the same, so that its samples are counted.
     exceeded: Option<IngestError>,
+    /// Gives series the labels that their metadata tells, if they are to have them. Then the rest of a page that is not as
+    /// expected is resolved anew: the type of a series that stays may be another.
+    metadata_labels: Option<MetadataLabels>,
     /// What is done with the times from which samples count, if anything is.
     zeros: Option<PageZeros<'a>>,
 }
@@ -292,10 +297,11 @@ impl Reading<'_, '_> {
         loop {
             // a converter has to see every line
             if self.converter.is_none()
+                && (self.metadata_labels.is_none() || self.fresh.is_none())
                 && let Some((text, line)) = self.cursor.line()
             {
                 if line.is_comment() {
-                    if parser.skip_line(text) {
+                    if self.metadata_labels.is_none() && parser.skip_line(text) {
                         if let Line::Type(metric_type) = line {
                             self.metric_type = metric_type;
                         }
@@ -329,6 +335,9 @@ impl Reading<'_, '_> {
                 Entry::Histogram(histogram) => self.histogram(&histogram)?,
                 entry => {
                     self.metadata(&entry);
+                    if let Some(labels) = &mut self.metadata_labels {
+                        labels.note(&entry);
+                    }
                     let line = match entry {
                         Entry::Type { metric_type, .. } => {
                             self.metric_type = metric_type;
@@ -432,6 +441,7 @@ impl Reading<'_, '_> {
                 match line {
                     // the first of two lines may be gone
                     Line::Repeated => self.resolve(series, timestamp)?,
+                    _ if self.metadata_labels.is_some() => self.resolve(series, timestamp)?,
                     line => self.kind(line, timestamp),
                 }
             }
@@ -452,6 +462,10 @@ impl Reading<'_, '_> {
     /// The labels a series of the page is stored under; `None` if relabelling drops it.
     fn labels(&self, series: &[u8]) -> Result<Option<Labels>, IngestError> {
         let page = labels_of_typed(series, self.metric_type).map_err(|e| IngestError::Labels(e.to_string()))?;
+        let page = match &self.metadata_labels {
+            Some(metadata) => metadata.add(&page, self.metric_type),
+            None => page,
+        };
         let is_blank = |name: &str| {
             // the labels that were just read without a fault
             let pairs = SeriesLabels::new(series).into_iter().flatten().flatten();
@@ -577,7 +591,18 @@ impl Reading<'_, '_> {
         self.batch.exemplar(series, Exemplar { labels, value: exemplar.value, timestamp });
     }
 
-    fn metadata(&self, entry: &Entry<'_>) {
+    fn metadata(&mut self, entry: &Entry<'_>) {
+        if self.metadata_labels.is_some() {
+            let known = |family: &str| self.target.metadata.get(family).unwrap_or_default();
+            let stays = match entry {
+                Entry::Type { family, metric_type } => known(family).metric_type == *metric_type,
+                Entry::Unit { family, unit } => &*known(family).unit == *unit,
+                _ => true,
+            };
+            if !stays {
+                self.fresh();
+            }
+        }
         match entry {
             Entry::Type { family, metric_type } => self.target.metadata.set(family, |m| m.metric_type = *metric_type),
             Entry::Help { family, help } => self.target.metadata.set(family, |m| m.help = help.as_ref().into()),

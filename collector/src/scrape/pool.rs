@@ -32,6 +32,8 @@ pub(crate) struct ScrapeOptions {
     pub(crate) discovery_pause: Option<Duration>,
     /// What is done with the times from which samples count.
     pub(crate) start_times: StartTimes,
+    /// Series have the labels `__type__` and `__unit__`.
+    pub(crate) type_and_unit_labels: bool,
 }
 
 /// All jobs of the server.

@@ -474,3 +474,42 @@ fn samples_are_stored_with_their_starts() {
     assert_eq!(bench.timed("h", from), ["{count:1, sum:1, (0.9170040432046711,1]:1} at 45000 since 1"]);
     assert_eq!(bench.timed("c_total", from), ["1 at 45000 since 1"]);
 }
+
+#[test]
+fn series_may_have_their_type_and_unit() {
+    let options = ScrapeOptions { type_and_unit_labels: true, ..ScrapeOptions::default() };
+    let mut bench = Bench::with("", options, 0);
+    let gauge = "# TYPE b_bytes gauge\n# UNIT b_bytes bytes\nb_bytes 1\n";
+    let page = |a: &str| {
+        format!(
+            "# TYPE a {a}\na{{x=\"1\",__unit__=\"own\"}} 1\n{gauge}# TYPE c unknown\nc{{__type__=\"own\"}} 1\n# EOF\n"
+        )
+    };
+    for a in ["gauge", "gauge", "info", "info"] {
+        bench.open(&page(a));
+    }
+    assert_eq!(
+        bench.stored("a"),
+        [r#"{__type__="gauge", __unit__="own", x="1"} 1 1 -"#, r#"{__type__="info", __unit__="own", x="1"} 1 1"#]
+    );
+    assert_eq!(bench.stored("b_bytes"), [r#"{__type__="gauge", __unit__="bytes"} 1 1 1 1"#]);
+    assert_eq!(bench.stored("c"), [r#"{__type__="own"} 1 1 1 1"#]);
+    // in protobuf too, where no line tells that the type is another
+    for (kind, counter) in [(MetricType::Gauge, false), (MetricType::Gauge, false), (MetricType::Counter, true)] {
+        let mut page = common::metrics::Page::new();
+        let family = page.family_with_unit("p", "", "seconds", kind);
+        if counter {
+            page.counter_sample(family, &[], 1.0, None, None);
+        } else {
+            page.sample(family, &[], 1.0);
+        }
+        let mut out = Vec::new();
+        protobuf::encode(&page.families().0, common::exposition::EscapingScheme::AllowUtf8, &mut out);
+        bench.scrape_as(FormatKind::Protobuf, out).0.unwrap();
+    }
+    let unit = r#"__unit__="seconds"}"#;
+    assert_eq!(
+        bench.stored("p"),
+        [format!(r#"{{__type__="counter", {unit} 1"#), format!(r#"{{__type__="gauge", {unit} 1 1 -"#)]
+    );
+}
