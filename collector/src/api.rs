@@ -2,7 +2,9 @@
 
 mod admin;
 mod cors;
+mod features;
 mod federate;
+mod http_metrics;
 mod metrics_page;
 mod notifications;
 mod params;
@@ -12,6 +14,7 @@ mod relabel_steps;
 pub mod remote_write;
 mod response;
 mod rules;
+mod self_metrics;
 mod series;
 mod status;
 mod targets;
@@ -90,6 +93,8 @@ pub struct ApiMetrics {
     pub federation_errors: Counter,
     /// `prometheus_web_federation_warnings_total`.
     pub federation_warnings: Counter,
+    /// Requests.
+    pub http: http_metrics::HttpMetrics,
     /// The page about the server itself.
     pub metrics_handler: MetricsHandlerStats,
 }
@@ -145,6 +150,8 @@ pub fn router(server: &Arc<Server>) -> Router {
         .route("/targets/metadata", get(targets::target_metadata))
         .route("/targets/relabel_steps", get(relabel_steps::relabel_steps))
         .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/scrape_pools/config", get(targets::scrape_pool_config))
+        .route("/features", get(features::features))
         .route("/metadata", get(targets::metadata))
         .route("/rules", get(rules::rules))
         .route("/alerts", get(rules::alerts))
@@ -154,6 +161,7 @@ pub fn router(server: &Arc<Server>) -> Router {
         .route("/status/runtimeinfo", get(status::runtime_info))
         .route("/status/buildinfo", get(status::build_info))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/status/self_metrics", get(self_metrics::self_metrics))
         .route("/status/walreplay", get(status::wal_replay))
         .route("/notifications", get(notifications::notifications))
         .route("/notifications/live", get(notifications::live))
@@ -175,6 +183,7 @@ pub fn router(server: &Arc<Server>) -> Router {
             let store = server.store.clone();
             move || store.db().is_ok()
         }));
+    let routes = http_metrics::layer(routes, server);
     let routes = cors::layer(routes, server.options.cors_origin.clone());
     match server.options.route_prefix.trim_end_matches('/') {
         "" => routes,

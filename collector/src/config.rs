@@ -11,13 +11,14 @@ mod protocol;
 mod remote;
 mod remote_credentials;
 mod scrape;
+mod shown_job;
 mod sigv4;
 mod size;
 mod storage;
 mod tracing;
 mod web_address;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use model::{NameValidation, quote};
@@ -25,6 +26,7 @@ use model::{NameValidation, quote};
 use crate::relabel::RelabelRule;
 pub use alerting::{Alerting, AlertmanagerConfig};
 pub use checksum::checksum;
+pub(crate) use discovery::discovery_mechanisms;
 pub use discovery::{DiscoveryConfig, FileDiscovery, HttpDiscovery, TargetGroup, read_groups, read_json_groups};
 pub use global::Global;
 pub use keys::Settings;
@@ -51,6 +53,8 @@ pub struct Config {
     pub unsupported: Vec<String>,
     /// The file with secrets hidden, as the API shows it.
     pub shown: String,
+    /// Each job by name, with the values in force and secrets hidden, as the API shows it.
+    pub shown_jobs: BTreeMap<String, String>,
 }
 
 /// Why a configuration file is refused.
@@ -162,6 +166,7 @@ impl Config {
         }
         let scrape_configs = scrape_configs(section("scrape_configs"), &global, base)?;
         unique_jobs(&scrape_configs).map_err(|m| section("scrape_configs").error(m))?;
+        let shown_jobs = shown_jobs(section("scrape_configs"), &scrape_configs)?;
         let mut rule_files = Vec::new();
         for item in list(section("rule_files"), "rule_files")? {
             let pattern = item.as_str().unwrap_or_default();
@@ -197,7 +202,7 @@ impl Config {
             }
         }
         unsupported.extend(storage.unsupported.iter().map(|s| (*s).to_owned()));
-        Ok(Self { global, scrape_configs, alerting, rule_files, storage, unsupported, shown: show(node) })
+        Ok(Self { global, scrape_configs, alerting, rule_files, storage, unsupported, shown: show(node), shown_jobs })
     }
 
     fn add_scrape_config_files(&mut self, node: &yaml::Node, path: &Path, base: &Base) -> Result<(), ConfigError> {
@@ -221,7 +226,9 @@ impl Config {
                 }
                 let base = Base { folder: file.parent().unwrap_or(Path::new("")).to_path_buf() };
                 let jobs = known.get("scrape_configs").unwrap_or(&empty);
-                self.scrape_configs.extend(scrape_configs(jobs, &self.global, &base).map_err(invalid(&file))?);
+                let configs = scrape_configs(jobs, &self.global, &base).map_err(invalid(&file))?;
+                self.shown_jobs.extend(shown_jobs(jobs, &configs).map_err(invalid(&file))?);
+                self.scrape_configs.extend(configs);
                 unique_jobs(&self.scrape_configs)
                     .map_err(|m| invalid(path)(patterns.error(format!("{m} (also in {})", file.display()))))?;
             }
@@ -244,6 +251,12 @@ fn scrape_configs(node: &yaml::Node, global: &Global, base: &Base) -> Result<Vec
             ScrapeConfig::read(item, global, base)
         })
         .collect()
+}
+
+/// The jobs of a section for people, by name.
+fn shown_jobs(node: &yaml::Node, configs: &[ScrapeConfig]) -> Result<BTreeMap<String, String>, yaml::Error> {
+    let written = list(node, "scrape_configs")?.iter().zip(configs);
+    Ok(written.map(|(node, config)| (config.job_name.clone(), shown_job::show(node, config))).collect())
 }
 
 fn unique_jobs(jobs: &[ScrapeConfig]) -> Result<(), String> {
@@ -432,6 +445,35 @@ mod tests {
             "remote_write: [{url: 'http://x'}]\nscrape_configs: [{job_name: a, consul_sd_configs: [{server: x}]}]";
         // every mechanism is there
         assert_eq!(parse(text).unwrap().unsupported, ["remote_write"]);
+    }
+
+    #[test]
+    fn jobs_are_shown_as_they_are_in_force() {
+        let config = parse(
+            "global: {scrape_interval: 5s, sample_limit: 7}\nscrape_configs:\n- job_name: a\n  metrics_path: /m\n  basic_auth: {username: u, password: hush}\n  static_configs: [{targets: ['h:1']}]\n",
+        )
+        .unwrap();
+        let shown = &config.shown_jobs["a"];
+        for line in [
+            "job_name: a\n",
+            "\nscrape_interval: 5s\n",
+            "\nscrape_timeout: 5s\n",
+            "\nsample_limit: 7\n",
+            "\nmetrics_path: /m\n",
+            "\nscheme: http\n",
+            "password: <secret>\n",
+            "OpenMetricsText1.0.0",
+            "h:1",
+        ] {
+            assert!(shown.contains(line), "{line}\n{shown}");
+        }
+        // it is a configuration again, and says the same
+        let again = yaml::Node::parse(shown).unwrap();
+        let read = ScrapeConfig::read(&again, &Global::default(), &Base { folder: PathBuf::new() }).unwrap();
+        assert_eq!(
+            (read.scrape_interval, read.limits, read.metrics_path),
+            (config.scrape_configs[0].scrape_interval, config.scrape_configs[0].limits, "/m".to_owned(),)
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod active_queries;
 pub mod api;
 mod auto_reload;
+mod buckets;
 mod client;
 pub mod config;
 mod discovery;

@@ -13,6 +13,7 @@ use model::{Duration, Labels};
 pub use alerting::{Alert, AlertState, AlertingRule};
 pub use group::{LastEvaluation, Rule, RuleBody, RuleGroup};
 pub use manager::RuleManager;
+pub(crate) use template_functions::NAMES as TEMPLATE_FUNCTIONS;
 
 use crate::durations::Durations;
 use crate::notifier::Notifier;

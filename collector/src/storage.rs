@@ -42,10 +42,12 @@ pub struct Refusals {
     pub unknown_series: usize,
     /// Malformed histograms.
     pub invalid: usize,
+    /// Exemplars older than the last one of their series; they are no samples.
+    pub exemplars_out_of_order: usize,
 }
 
 impl Refusals {
-    /// All of them.
+    /// All samples.
     pub fn total(&self) -> usize {
         self.out_of_order + self.duplicate + self.out_of_bounds + self.unknown_series + self.invalid
     }
@@ -245,7 +247,8 @@ impl Batch {
     /// An exemplar of a series. Those that are old news are passed over, as upstream does.
     pub(crate) fn exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
         match self.appender.append_exemplar(series, exemplar) {
-            Ok(()) | Err(AppendError::ExemplarOutOfOrder) => {}
+            Ok(()) => {}
+            Err(AppendError::ExemplarOutOfOrder) => self.refusals.exemplars_out_of_order += 1,
             Err(error) => tracing::debug!(%error, "exemplar refused"),
         }
     }

@@ -17,15 +17,21 @@ use crate::rules::RuleGroup;
 pub(super) async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
     let stats = &server.metrics.metrics_handler;
     let _in_flight = stats.begin(0);
-    let mut page = Page::new();
-    selfmetrics::collect_build_info(&mut page, &crate::PROGRAM);
-    selfmetrics::collect_process(&mut page);
-    stats.collect(&mut page);
-    collect(&server, &mut page);
+    let page = page(&server);
     let (response, errors) = metrics_response(&page, &headers, true);
     stats.gathering_failed(errors.len());
     stats.answered(response.status());
     response
+}
+
+/// Everything the server says about itself.
+pub(super) fn page(server: &Server) -> Page {
+    let mut page = Page::new();
+    selfmetrics::collect_build_info(&mut page, &crate::PROGRAM);
+    selfmetrics::collect_process(&mut page);
+    server.metrics.metrics_handler.collect(&mut page);
+    collect(server, &mut page);
+    page
 }
 
 /// Appends what the collector counts about itself.
@@ -51,6 +57,7 @@ fn server_state(server: &Server, page: &mut Page) {
         f64::from(u8::from(server.store.db().is_ok())),
     );
     server.querier.collect(page);
+    server.metrics.http.collect(page);
     let notifications = &server.notifications;
     let help = "The current number of active notification subscribers.";
     page.gauge("prometheus_api_notification_active_subscribers", help, &[], notifications.subscribers() as f64);
@@ -94,6 +101,8 @@ fn scraping(server: &Server, page: &mut Page) {
     let syncs = page.family("prometheus_target_scrape_pool_sync_total", help, MetricType::Counter);
     let help = "Actual interval to sync the scrape pool.";
     let lengths = page.family("prometheus_target_sync_length_seconds", help, MetricType::Summary);
+    let help = "Actual interval to sync the scrape pool, as a histogram.";
+    let length_buckets = page.family("prometheus_target_sync_length_histogram_seconds", help, MetricType::Histogram);
     let help = "Total number of metric metadata entries in the cache";
     let entries = page.family("prometheus_target_metadata_cache_entries", help, MetricType::Gauge);
     let help = "The number of bytes that are currently used for storing metric metadata in the cache";
@@ -102,6 +111,7 @@ fn scraping(server: &Server, page: &mut Page) {
         let job = [("scrape_job", config.job_name.as_str())];
         page.sample(syncs, &job, view.syncs.count() as f64);
         page.summary(lengths, &job, view.syncs.summary(&QUANTILES));
+        page.histogram(length_buckets, &job, view.syncs.histogram());
         let sizes = view.active().into_iter().map(|target| target.metadata.size());
         let (families, text) = sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         page.sample(entries, &job, families as f64);
@@ -109,9 +119,15 @@ fn scraping(server: &Server, page: &mut Page) {
     }
     let help = "Actual intervals between scrapes.";
     let lengths = page.family("prometheus_target_interval_length_seconds", help, MetricType::Summary);
+    let help = "Actual intervals between scrapes, as a histogram.";
+    let buckets = page.family("prometheus_target_interval_length_histogram_seconds", help, MetricType::Histogram);
     metrics.for_each_interval(|interval, durations| {
         page.summary(lengths, &[("interval", interval)], durations.summary(&QUANTILES));
+        page.histogram(buckets, &[("interval", interval)], durations.histogram());
     });
+    let help = "Time from the beginning of a scrape until its samples are stored.";
+    let family = page.family("prometheus_target_scrape_duration_seconds", help, MetricType::Histogram);
+    page.histogram(family, &[], metrics.durations.histogram());
     let counters = [
         ("prometheus_target_scrape_pools_total", "Total number of scrape pool creation attempts.", &metrics.pools),
         (
@@ -165,6 +181,11 @@ fn scraping(server: &Server, page: &mut Page) {
             "Total number of samples rejected due to timestamp falling outside of the time bounds.",
             &metrics.out_of_bounds,
         ),
+        (
+            "prometheus_target_scrapes_exemplar_out_of_order_total",
+            "Total number of exemplar rejected due to not being out of the expected order.",
+            &metrics.exemplars_out_of_order,
+        ),
         ("prometheus_target_sync_failed_total", "Total number of target sync failures.", &metrics.sync_failed),
         ("firewatch_scrapes_total", "Scrapes that were stored.", &metrics.scrapes),
         ("firewatch_scrapes_failed_total", "Scrapes that failed.", &metrics.failures),
@@ -193,6 +214,9 @@ fn rules_and_alerts(server: &Server, page: &mut Page) {
     per_group(gauge, name, help, &|g| g.last().time as f64 / 1000.0);
     let help = "The duration of the last rule group evaluation.";
     per_group(gauge, "prometheus_rule_group_last_duration_seconds", help, &|g| g.last().duration.as_secs_f64());
+    let help = "The sum of the durations of the rules in the last rule group evaluation.";
+    let name = "prometheus_rule_group_last_rule_duration_sum_seconds";
+    per_group(gauge, name, help, &|g| g.rules().iter().map(|rule| rule.lock().last_duration.as_secs_f64()).sum());
     let help = "The number of samples returned during the last rule group evaluation.";
     per_group(gauge, "prometheus_rule_group_last_evaluation_samples", help, &|g| g.last().samples as f64);
     let help = "The total number of rule evaluations.";
@@ -210,6 +234,12 @@ fn rules_and_alerts(server: &Server, page: &mut Page) {
     let help = "The duration of rule group evaluations.";
     let family = page.family("prometheus_rule_group_duration_seconds", help, MetricType::Summary);
     page.summary(family, &[], durations.groups.summary(&[0.01, 0.05, 0.5, 0.9, 0.99]));
+    let help = "The duration for a rule to execute, as a histogram.";
+    let family = page.family("prometheus_rule_evaluation_duration_histogram_seconds", help, MetricType::Histogram);
+    page.histogram(family, &[], durations.rules.histogram());
+    let help = "The duration of rule group evaluations, as a histogram.";
+    let family = page.family("prometheus_rule_group_duration_histogram_seconds", help, MetricType::Histogram);
+    page.histogram(family, &[], durations.groups.histogram());
 
     let notifier = server.notifier.metrics();
     let (waiting, capacity) = server.notifier.queue();
@@ -277,6 +307,21 @@ fn storage(server: &Server, page: &mut Page) {
             "prometheus_tsdb_head_max_time",
             "Maximum timestamp of the head block. The unit is decided by the library consumer.",
             m.head_max_time as f64,
+        ),
+        (
+            "prometheus_tsdb_head_min_time_seconds",
+            "Minimum time bound of the head block.",
+            m.head_min_time as f64 / 1000.0,
+        ),
+        (
+            "prometheus_tsdb_head_max_time_seconds",
+            "Maximum timestamp of the head block.",
+            m.head_max_time as f64 / 1000.0,
+        ),
+        (
+            "prometheus_tsdb_lowest_timestamp_seconds",
+            "Lowest timestamp value stored in the database.",
+            m.lowest_timestamp as f64 / 1000.0,
         ),
         (
             "prometheus_tsdb_lowest_timestamp",

@@ -70,10 +70,8 @@ pub(super) async fn relabel_steps(State(server): State<Arc<Server>>, params: Par
     let labels: BTreeMap<String, String> =
         serde_json::from_str(labels).map_err(|e| ApiError::bad(format!("error parsing labels: {e}")))?;
     let pools = server.scrapes.pools();
-    let Some((config, _)) = pools.iter().find(|(config, _)| config.job_name == pool) else {
-        let pool = model::quote(pool);
-        return Err(ApiError::bad(format!("error retrieving scrape pool config: scrape pool {pool} not found")));
-    };
+    let found = pools.iter().find(|(config, _)| config.job_name == pool);
+    let (config, _) = found.ok_or_else(|| ApiError::no_pool(pool))?;
     let mut builder = Labels::from_pairs(labels).to_builder();
     let mut keep = true;
     let mut step = |rule: &RelabelRule| {

@@ -56,6 +56,11 @@ impl ApiError {
         Self::bad(format!("invalid parameter {}: {fault}", model::quote(name)))
     }
 
+    /// No job has that name.
+    pub(super) fn no_pool(name: &str) -> Self {
+        Self::bad(format!("error retrieving scrape pool config: scrape pool {} not found", model::quote(name)))
+    }
+
     /// A fault of the server.
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self { kind: ErrorType::Internal, message: message.into() }

@@ -106,6 +106,18 @@ fn global_url(url: &str, external: &str) -> String {
 }
 
 #[derive(Serialize)]
+struct ShownPool {
+    yaml: String,
+}
+
+/// `/api/v1/scrape_pools/config`
+pub(super) async fn scrape_pool_config(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+    let pool = params.get("scrapePool").ok_or_else(|| ApiError::bad("no scrapePool parameter provided"))?;
+    let yaml = server.config.read().shown_jobs.get(pool).cloned();
+    Ok(success(ShownPool { yaml: yaml.ok_or_else(|| ApiError::no_pool(pool))? }))
+}
+
+#[derive(Serialize)]
 struct ScrapePools {
     #[serde(rename = "scrapePools")]
     scrape_pools: Vec<String>,

@@ -21,6 +21,11 @@ use self::mechanisms::Mechanism;
 use super::keys::Settings;
 use super::{Base, http_client};
 
+/// Every mechanism, by what stands before `_sd_configs` or `_configs`.
+pub(crate) fn discovery_mechanisms() -> impl Iterator<Item = &'static str> {
+    Mechanism::all().map(Mechanism::name).chain(["file", "http", "static"])
+}
+
 /// Targets with labels in common.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TargetGroup {

@@ -28,6 +28,11 @@ const NAMES: [(&str, ScrapeProtocol, &str); 5] = [
 ];
 
 impl ScrapeProtocol {
+    /// The name in configurations.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, p, _)| *p == self).map_or("", |(name, ..)| name)
+    }
+
     /// The media type asked for in `Accept`.
     pub fn media_type(self) -> &'static str {
         NAMES.iter().find(|(_, p, _)| *p == self).map_or("", |(_, _, media)| media)

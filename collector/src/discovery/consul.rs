@@ -374,6 +374,65 @@ mod tests {
         running.until_addresses(&[]).await;
     }
 
+    /// Waits for a request line with all of these parts.
+    async fn asked(stub: &Stub, parts: &[&str]) {
+        while !stub.lines().iter().any(|line| parts.iter().all(|part| line.contains(part))) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_fails_and_comes_back_with_an_older_state_is_followed() {
+        let stub = Stub::start([]).await;
+        let (own, services, web) = ("/v1/agent/self", "/v1/catalog/services", "/v1/health/service/web");
+        for path in [own, services, web] {
+            stub.set(path, Reply::Raw(500, "", "No cluster leader".into()));
+        }
+        let text =
+            "{server: SERVER, partition: q, filter: 'ServiceName == web', refresh_interval: 20ms, allow_stale: false}";
+        let mut running = Running::start(&[config("consul", text, Some(&stub))]);
+        // the name of the data centre is asked for until it is known
+        asked(&stub, &[own, "partition=q"]).await;
+        while running.metrics.consul_failures.get() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!stub.lines().iter().any(|line| line.contains(services)));
+        stub.set(own, Reply::Raw(200, "", json!({"Config": {"Datacenter": "east"}}).to_string()));
+        // then the catalogue, then the service
+        asked(&stub, &[services, "partition=q", "filter=ServiceName+%3D%3D+web"]).await;
+        stub.set(services, indexed("X-Consul-Index: 900\r\n", &json!({"web": []})));
+        asked(&stub, &[web]).await;
+        stub.set(web, indexed("X-Consul-Index: 900\r\n", &json!([instance("a", 1)])));
+        running.until_addresses(&["a:1"]).await;
+        asked(&stub, &[web, "index=900"]).await;
+        asked(&stub, &[services, "index=900"]).await;
+        assert!(stub.lines().iter().all(|line| !line.contains("stale")));
+
+        // a server restored from a copy counts from an older state on, which is a new one for us
+        stub.set(services, indexed("X-Consul-Index: 7\r\n", &json!({"web": []})));
+        stub.set(web, indexed("X-Consul-Index: 7\r\n", &json!([instance("b", 2)])));
+        running.until_addresses(&["b:2"]).await;
+        asked(&stub, &[web, "index=7&"]).await;
+        // without an index there is nothing to wait for: it is asked again at the interval, and believed each time
+        stub.set(web, Reply::Raw(200, "", json!([instance("c", 3)]).to_string()));
+        running.until_addresses(&["c:3"]).await;
+        stub.set(web, Reply::Raw(200, "", json!([instance("d", 4)]).to_string()));
+        running.until_addresses(&["d:4"]).await;
+        // an answer of the same state says that nothing has changed, whatever it holds
+        stub.set(web, indexed("X-Consul-Index: 8\r\n", &json!([instance("e", 5)])));
+        running.until_addresses(&["e:5"]).await;
+        stub.set(web, indexed("X-Consul-Index: 8\r\n", &json!([instance("f", 6)])));
+        let before = stub.lines().len();
+        while stub.lines().len() < before + 4 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        running.until_addresses(&["e:5"]).await;
+        // the last instance goes, the service stays
+        stub.set(web, indexed("X-Consul-Index: 9\r\n", &json!([])));
+        running.until_addresses(&[]).await;
+        assert_eq!(running.groups.borrow().len(), 1);
+    }
+
     #[tokio::test]
     async fn named_services_need_no_catalogue() {
         let stub = Stub::start([("/v1/health/service/a%2Fb", json!([instance("h", 9)]))]).await;

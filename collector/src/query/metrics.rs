@@ -84,6 +84,11 @@ impl Querier {
         for (part, durations) in PARTS.iter().zip(&metrics.durations) {
             page.summary(family, &[("slice", part)], durations.summary(&[0.5, 0.9, 0.99]));
         }
+        let help = "Query timings, as a histogram.";
+        let family = page.family("prometheus_engine_query_duration_histogram_seconds", help, MetricType::Histogram);
+        for (part, durations) in PARTS.iter().zip(&metrics.durations) {
+            page.histogram(family, &[("slice", part)], durations.histogram());
+        }
         let help = "The total number of samples loaded by all queries.";
         page.counter("prometheus_engine_query_samples_total", help, &[], metrics.loaded.get() as f64);
         let help = "The total number of samples read by all queries.";

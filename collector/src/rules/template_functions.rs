@@ -19,7 +19,8 @@ pub struct TemplateFunctions<'a> {
     pub now: Timestamp,
 }
 
-const NAMES: [&str; 30] = [
+/// The functions of templates.
+pub(crate) const NAMES: [&str; 30] = [
     "query",
     "first",
     "label",

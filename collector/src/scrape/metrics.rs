@@ -66,6 +66,10 @@ pub struct ScrapeMetrics {
     pub reloads_failed: Counter,
     /// Times between scrapes, by the interval that there should be.
     intervals: Mutex<BTreeMap<String, Arc<Durations>>>,
+    /// `prometheus_target_scrape_duration_seconds`.
+    pub(crate) durations: Durations,
+    /// `prometheus_target_scrapes_exemplar_out_of_order_total`.
+    pub exemplars_out_of_order: Counter,
     /// Scrapes that panicked.
     pub panics: Counter,
     /// Nanoseconds spent in scrapes.
@@ -92,6 +96,7 @@ impl ScrapeMetrics {
 
     pub(super) fn note(&self, result: &Result<(), IngestError>, refusals: &Refusals, took: Duration) {
         self.nanos.add(took.as_nanos() as u64);
+        self.durations.observe(took);
         match result {
             Ok(()) => self.scrapes.inc(),
             Err(error) => {
@@ -108,5 +113,6 @@ impl ScrapeMetrics {
         self.out_of_order.add(refusals.out_of_order as u64);
         self.duplicates.add(refusals.duplicate as u64);
         self.out_of_bounds.add(refusals.out_of_bounds as u64);
+        self.exemplars_out_of_order.add(refusals.exemplars_out_of_order as u64);
     }
 }

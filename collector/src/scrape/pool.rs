@@ -100,6 +100,11 @@ impl ScrapeManager {
         Self { store, metrics, discovery, shutdown, tasks, options, jobs: Mutex::default() }
     }
 
+    /// What scraping was told about the server.
+    pub(crate) fn options(&self) -> ScrapeOptions {
+        self.options
+    }
+
     /// Counters of all jobs.
     pub fn metrics(&self) -> &Arc<ScrapeMetrics> {
         &self.metrics

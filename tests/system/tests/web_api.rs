@@ -180,3 +180,80 @@ fn alerts_are_signed_for_amazon() {
         server.stop();
     }
 }
+
+/// Names and values of a part of the features.
+fn part(features: &serde_json::Value, name: &str) -> std::collections::BTreeMap<String, bool> {
+    serde_json::from_value(features[name].clone()).unwrap_or_else(|e| panic!("{name}: {e}: {features}"))
+}
+
+#[test]
+fn the_server_tells_what_it_can_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Prometheus::ours(folder.path(), "", &[]);
+    let features = api(&plain.base, "features");
+    let (promql, scrape) = (part(&features, "promql"), part(&features, "scrape"));
+    assert_eq!((promql["fill"], promql["offset"], part(&features, "api")["admin"]), (false, true, false));
+    assert!(!scrape["start_timestamp_zero_ingestion"] && !scrape["type_and_unit_labels"]);
+    let functions = part(&features, "promql_functions");
+    assert!(functions["rate"] && !functions["mad_over_time"]);
+    let (providers, templates) =
+        (part(&features, "service_discovery_providers"), part(&features, "templating_functions"));
+    for (name, found) in [("consul", &providers), ("static", &providers), ("humanize", &templates)] {
+        assert_eq!(found.get(name), Some(&true), "{name}");
+    }
+    // what it says it can do, it does
+    for (name, on) in &functions {
+        let answer = get(&format!("{}/api/v1/parse_query?query={name}(1,1,1,1,1,1,1,1,1)", plain.base));
+        assert_eq!(answer.body.contains("not enabled"), !on, "{name}: {}", answer.body);
+    }
+    plain.stop();
+
+    let all = "--enable-feature=promql-experimental-functions,promql-binop-fill-modifiers,created-timestamp-zero-ingestion,st-storage,type-and-unit-labels,auto-reload-config";
+    let server = Prometheus::ours(folder.path(), "", &[all, "--web.enable-admin-api"]);
+    let features = api(&server.base, "features");
+    for (name, feature) in [
+        ("promql_functions", "mad_over_time"),
+        ("promql_operators", "limitk"),
+        ("promql", "fill"),
+        ("promql", "type_and_unit_labels"),
+        ("scrape", "start_timestamp_zero_ingestion"),
+        ("scrape", "type_and_unit_labels"),
+        ("tsdb", "st_storage"),
+        ("prometheus", "auto_reload_config"),
+        ("api", "admin"),
+        ("api", "lifecycle"),
+    ] {
+        assert!(part(&features, name)[feature], "{feature}");
+    }
+    server.stop();
+}
+
+#[test]
+fn jobs_and_metrics_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "global: {scrape_interval: 7s}\nscrape_configs:\n- {job_name: j, static_configs: [{targets: ['127.0.0.1:1']}]}\n";
+    let server = Prometheus::ours(folder.path(), config, &[]);
+    let yaml = api(&server.base, "scrape_pools/config?scrapePool=j")["yaml"].as_str().unwrap().to_owned();
+    assert!(yaml.starts_with("job_name: j\n") && yaml.contains("\nscrape_interval: 7s\n"), "{yaml}");
+    for (path, fault) in [
+        ("scrape_pools/config", "no scrapePool parameter provided"),
+        ("scrape_pools/config?scrapePool=k", "error retrieving scrape pool config: scrape pool \"k\" not found"),
+        ("status/self_metrics?metric_name_pattern=(", "invalid parameter \"metric_name_pattern\": "),
+    ] {
+        let answer = get(&format!("{}/api/v1/{path}", server.base));
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!((answer.status, &body["errorType"]), (400, &json!("bad_data")), "{path}");
+        assert!(body["error"].as_str().unwrap().starts_with(fault), "{body}");
+    }
+    let families = |pattern: &str| -> Vec<String> {
+        let found = api(&server.base, &format!("status/self_metrics{pattern}"));
+        found.as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap().to_owned()).collect()
+    };
+    // the whole name has to match
+    assert_eq!(families("?metric_name_pattern=prometheus_tsdb_head_ser.*s"), ["prometheus_tsdb_head_series"]);
+    assert_eq!(families("?metric_name_pattern=prometheus_tsdb_head"), [""; 0]);
+    let page = get(&format!("{}/metrics", server.base)).body;
+    let named = page.lines().filter_map(|line| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned()));
+    assert_eq!(families(""), named.collect::<Vec<_>>());
+    server.stop();
+}
