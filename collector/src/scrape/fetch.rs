@@ -1,11 +1,11 @@
-use std::error::Error as _;
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::exposition::{Format, FormatKind};
-use common::http::client::{Client, ClientError, error_chain, status_text};
+use common::http::client::{Client, ClientError, go_body_words, go_words, status_text};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Url};
 
@@ -93,23 +93,34 @@ fn accept(protocols: &[ScrapeProtocol], escaping: &str) -> String {
     parts.join(",")
 }
 
-/// Fetches a page. The caller bounds the time.
+/// Fetches a page. The caller bounds the time, and is told by `answered` when the answer has begun.
 ///
 /// # Errors
 /// See [`FetchError`].
-pub(super) async fn fetch(client: &Client, request: Request, config: &ScrapeConfig) -> Result<Page, FetchError> {
+pub(super) async fn fetch(
+    client: &Client,
+    request: Request,
+    config: &ScrapeConfig,
+    answered: &AtomicBool,
+) -> Result<Page, FetchError> {
     let limit = if config.limits.body_size.0 == 0 { HARD_BODY_LIMIT } else { config.limits.body_size.0 };
     let url = request.url().clone();
-    let failed =
-        |error: ClientError| FetchError::Request(format!("Get {}: {}", model::quote(url.as_str()), reason(&error)));
+    let failed = |error: ClientError| {
+        let reason = match &error {
+            ClientError::Request(error) => go_words(error, client.is_direct().then_some(&url)),
+            other => other.to_string(),
+        };
+        FetchError::Request(format!("Get {}: {reason}", model::quote(url.as_str())))
+    };
     let mut response = client.execute(request).await.map_err(failed)?;
+    answered.store(true, Ordering::Relaxed);
     if response.status() != http::StatusCode::OK {
         return Err(FetchError::Status(status_text(&response)));
     }
     let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| FetchError::Request(ClientError::from(e).to_string()))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| FetchError::Request(go_body_words(&e)))? {
         // compressed bytes above the limit cannot become fewer
         if (body.len() + chunk.len()) as u64 > limit {
             return Err(FetchError::TooLarge);
@@ -124,14 +135,6 @@ pub(super) async fn fetch(client: &Client, request: Request, config: &ScrapeConf
     }
     let format = format_of(&content_type, config.fallback_scrape_protocol)?;
     Ok(Page { body, format })
-}
-
-/// Why a request failed. The library's own words for it name the address once more.
-fn reason(error: &ClientError) -> String {
-    match error {
-        ClientError::Request(error) => error.source().map_or_else(|| error.to_string(), error_chain),
-        other => other.to_string(),
-    }
 }
 
 fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<FormatKind, FetchError> {

@@ -1,6 +1,7 @@
 //! The life of one target: when it is scraped, and what is left when it goes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::http::client::Client;
@@ -113,12 +114,14 @@ impl TargetLoop {
         {
             failure_log::note(&self.failure_log, &self.config, &self.target, error);
         }
-        // while the log is being read, the page waits here
+        // while the log is being read, the page waits here, which is no part of the scrape's duration
+        let waiting = Instant::now();
         tokio::select! {
             biased;
             () = self.ends.shutdown.cancelled() => return None,
             _ = self.store.ready() => {}
         }
+        let started = started + waiting.elapsed();
         let store = self.store.clone();
         // parsing a large page takes milliseconds, which other targets should not wait for
         let work = tokio::task::spawn_blocking(move || {
@@ -151,12 +154,17 @@ impl TargetLoop {
 
     async fn fetch(&self, question: &Result<Question, FetchError>) -> Result<Page, FetchError> {
         let timeout = self.target.timeout.as_std();
+        let answered = AtomicBool::new(false);
         let request = async {
             let request = question.as_ref().map_err(FetchError::clone)?.request();
-            fetch::fetch(&self.client, request, &self.config).await
+            fetch::fetch(&self.client, request, &self.config, &answered).await
         };
         tokio::time::timeout(timeout, request).await.unwrap_or_else(|_| {
-            Err(FetchError::Request(format!("Get {}: context deadline exceeded", model::quote(&self.target.url))))
+            let late = "context deadline exceeded";
+            Err(FetchError::Request(match answered.load(Ordering::Relaxed) {
+                true => late.to_owned(),
+                false => format!("Get {}: {late}", model::quote(&self.target.url)),
+            }))
         })
     }
 

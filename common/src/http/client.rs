@@ -5,6 +5,7 @@ mod aws;
 mod config;
 mod connection;
 mod credentials;
+mod go_words;
 mod sigv4;
 mod tls;
 
@@ -15,5 +16,6 @@ pub use config::{
 };
 pub use connection::{Client, ClientError, ClientOptions, error_chain, status_text};
 pub use credentials::Credentials;
+pub use go_words::{go_body_words, go_words};
 pub use sigv4::sign;
 pub use tls::{Authorities, authorities, https_client_config, tls_client_config};

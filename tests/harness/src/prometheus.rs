@@ -1,9 +1,10 @@
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::{Answer, Daemon, binary, free_port, peer, post};
+use super::{Answer, Daemon, binary, eventually, free_port, peer, post};
 
 /// A server with Prometheus' command line: ours, or the real one.
 pub struct Prometheus {
@@ -51,6 +52,25 @@ impl Prometheus {
     /// As [`Prometheus::start`].
     pub fn ours(folder: &Path, config: &str, more: &[&str]) -> Self {
         Self::start(&binary("collector"), folder, config, more)
+    }
+
+    /// Our collector at an address of the test's, with a web configuration (TLS), empty otherwise. Ready once it can be connected to.
+    ///
+    /// # Panics
+    /// As [`Prometheus::start`].
+    pub fn ours_secured(folder: &Path, web: &Path, address: SocketAddr) -> Self {
+        let config = folder.join(format!("prometheus-{}.yml", address.port()));
+        std::fs::write(&config, "").expect("a configuration file");
+        let mut command = Command::new(binary("collector"));
+        command.args([
+            format!("--config.file={}", config.display()),
+            format!("--storage.tsdb.path={}", folder.join(format!("data-{}", address.port())).display()),
+            format!("--web.listen-address={address}"),
+            format!("--web.config.file={}", web.display()),
+        ]);
+        let daemon = Daemon::run(&mut command, folder);
+        eventually("a connection", 30, || TcpStream::connect(address).ok());
+        Self { base: format!("https://{address}"), config, daemon }
     }
 
     /// Our collector, and the real Prometheus if it is at hand, with the same configuration.

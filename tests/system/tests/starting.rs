@@ -146,6 +146,8 @@ fn while_the_log_is_read_blocks_answer_scrapes_wait_and_rules_rest() {
     // a page is fetched and waits; rules are not evaluated
     eventually("a scrape", 20, || (!target.requests().is_empty()).then_some(()));
     assert_eq!(api(&base, "rules")["groups"][0]["rules"][0]["health"], "unknown");
+    // long after the page has come
+    std::thread::sleep(std::time::Duration::from_secs(2));
     let opened = now_millis();
     disk.set(State::Works);
     eventually("ready", 20, || (get(&format!("{base}/-/ready")).status == 200).then_some(()));
@@ -153,6 +155,8 @@ fn while_the_log_is_read_blocks_answer_scrapes_wait_and_rules_rest() {
     eventually("the page", 20, || value(&base, "page_value"));
     let first = query(&base, "page_value[1h]")[0]["values"][0][0].as_f64().unwrap();
     assert!(first * 1000.0 <= opened as f64, "it has the time at which it was asked for: {first} {opened}");
+    let took = query(&base, "scrape_duration_seconds[1h]")[0]["values"][0][1].as_str().unwrap().parse::<f64>().unwrap();
+    assert!((first + took) * 1000.0 < opened as f64, "the wait is no part of the scrape: {first} {took} {opened}");
     // the first evaluation had all of it
     let counted =
         eventually("the rule", 20, || query(&base, "counted[1h]")[0]["values"][0][1].as_str().map(str::to_owned));

@@ -122,6 +122,12 @@ impl Client {
         Ok(client.execute(request).await?)
     }
 
+    /// Whether connections go where URLs say, and not to a proxy.
+    pub fn is_direct(&self) -> bool {
+        let proxy = self.0.config.proxy();
+        proxy.url.is_none() && !proxy.from_environment
+    }
+
     /// The configuration it was built from.
     pub fn config(&self) -> &HttpClientConfig {
         &self.0.config
