@@ -4,7 +4,7 @@ use model::{Labels, Metadata, Timestamp};
 
 use crate::engine::Engine;
 use crate::error::{AppendError, CommitError};
-use crate::head::{Entry, Limits, RowOutcome};
+use crate::head::{Entry, Groups, Limits, RowOutcome};
 use crate::sample::{Exemplar, HistogramSample, SeriesRef};
 use crate::wal::RecordBuilder;
 
@@ -295,23 +295,19 @@ impl Appender {
         let mut report = CommitReport::default();
         let limits = self.limits.unwrap_or(Limits::REPLAY);
         let db = Arc::clone(&self.db);
-        let mut groups = db.groups.lock();
-        let fresh: Vec<(u32, Labels)> = if groups.unlogged.is_empty() {
-            Vec::new()
-        } else {
-            let others = self.histograms.iter().map(|h| h.0).chain(self.metadata.iter().map(|m| m.0));
-            let ids = self.series.iter().copied().chain(others).chain(self.exemplars.iter().map(|e| e.0));
-            ids.filter_map(|id| Some((id, groups.unlogged.remove(&id)?))).collect()
-        };
+        let mut wal = db.wal.lock();
+        let fresh = self.take_unlogged(&mut db.groups.lock());
         if !fresh.is_empty() {
             let body = std::mem::take(&mut record.bytes);
             record.series(fresh.iter().map(|(id, labels)| (*id, labels)));
             record.bytes.extend_from_slice(&body);
         }
-        if let Err(error) = db.log(&record) {
-            groups.unlogged.extend(fresh);
+        if let Err(error) = db.log(&mut wal, &record) {
+            db.groups.lock().unlogged.extend(fresh);
             return Err(error);
         }
+        let mut groups = db.groups.lock();
+        drop(wal);
         if groups.unlogged.is_empty() {
             groups.unlogged.shrink_to_fit();
         }
@@ -330,6 +326,7 @@ impl Appender {
             report.refused += outcome.refused;
         }
         drop(groups);
+        db.followers.wake();
 
         for (id, metadata) in std::mem::take(&mut self.metadata) {
             db.metadata.lock().insert(id, metadata);
@@ -355,6 +352,16 @@ impl Appender {
             db.sync_wal()?;
         }
         Ok(report)
+    }
+
+    /// The series of this transaction that no record names yet.
+    fn take_unlogged(&self, groups: &mut Groups) -> Vec<(u32, Labels)> {
+        if groups.unlogged.is_empty() {
+            return Vec::new();
+        }
+        let others = self.histograms.iter().map(|h| h.0).chain(self.metadata.iter().map(|m| m.0));
+        let ids = self.series.iter().copied().chain(others).chain(self.exemplars.iter().map(|e| e.0));
+        ids.filter_map(|id| Some((id, groups.unlogged.remove(&id)?))).collect()
     }
 
     fn each_row(&self) -> impl Iterator<Item = (Row, &[u32], &[f64], Option<&[Timestamp]>)> {

@@ -166,6 +166,7 @@ impl Db {
             block.delete(matchers, min_time, max_time)?;
         }
         let ids = engine.head_ids(matchers);
+        let mut wal = engine.wal.lock();
         let mut groups = engine.groups.lock();
         // what comes later is not deleted: each range ends with the series, as upstream's does
         let mut tombstones = Tombstones::default();
@@ -180,7 +181,7 @@ impl Db {
         let mut record = RecordBuilder::default();
         record.tombstones(&tombstones);
         record.max_time = Some(groups.extent().1.min(max_time));
-        match engine.log(&record) {
+        match engine.log(&mut wal, &record) {
             Ok(()) => {}
             Err(CommitError::Wal(error)) => return Err(error.into()),
             Err(CommitError::Closed) => return Err(MaintainError::Closed),
@@ -188,7 +189,7 @@ impl Db {
         for (id, ranges) in tombstones.sorted() {
             ranges.iter().for_each(|range| groups.tombstones.add(id, *range));
         }
-        drop(groups);
+        drop((groups, wal));
         engine.sync_wal()?;
         Ok(())
     }
@@ -322,7 +323,7 @@ impl Db {
         }
         self.engine.closed.store(true, Ordering::SeqCst);
         // who is in the middle of a commit comes to its end
-        drop(self.engine.groups.lock());
+        drop(self.engine.wal.lock());
         self.engine.sync_wal()?;
         if self.engine.options.image_interval_bytes.is_some() {
             // the log has it all, if this fails

@@ -26,7 +26,8 @@ use crate::select::{Selection, SeriesLabels, Source};
 use crate::wal::{RecordBuilder, WalWriter};
 use crate::watch::Pace;
 
-/// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `index`, `groups`, `wal`, others.
+/// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `wal`, `index`, `groups`, others. While files are written
+/// `groups` is free, so that a slow disk holds up commits only.
 pub(crate) struct Engine {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
@@ -178,15 +179,14 @@ impl Engine {
         counter.add(1);
     }
 
-    /// Writes a record; the lock of the groups is held by the caller, so that the log has the order of the head.
-    pub(crate) fn log(&self, record: &RecordBuilder) -> Result<(), CommitError> {
+    /// Writes a record. Whoever then changes the groups takes their lock before giving back that of the log, so that both have the same
+    /// order.
+    pub(crate) fn log(&self, wal: &mut WalWriter, record: &RecordBuilder) -> Result<(), CommitError> {
         if self.is_closed() {
             return Err(CommitError::Closed);
         }
-        let written = self.wal.lock().append(&record.bytes, record.max_time);
-        match written {
+        match wal.append(&record.bytes, record.max_time) {
             Ok(()) => {
-                self.followers.wake();
                 self.counters.wal_records.add(1);
                 self.counters.wal_bytes_written.add(record.bytes.len() as u64);
                 Ok(())
@@ -217,6 +217,7 @@ impl Engine {
 
     /// Notes in a fresh log what is in blocks, for the next replay.
     pub(crate) fn note_flushed(&self) -> Result<(), FileError> {
+        let mut wal = self.wal.lock();
         let groups = self.groups.lock();
         let min_valid = groups.bounds.min_valid;
         if min_valid == Timestamp::MIN {
@@ -224,7 +225,7 @@ impl Engine {
         }
         let mut record = RecordBuilder::default();
         maintain::put_flushed(&mut record, &groups, min_valid);
-        self.wal.lock().append(&record.bytes, record.max_time)
+        wal.append(&record.bytes, record.max_time)
     }
 
     /// The head's series that match, in no order of interest.

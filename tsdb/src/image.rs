@@ -88,9 +88,9 @@ fn write(db: &Engine) -> Result<u64, FileError> {
     let (files, dir) = (&db.options.files, folder(db));
     let temporary = dir.join(TEMPORARY);
     let write = || -> Result<(u64, u64), FileError> {
+        let mut wal = db.wal.lock();
         let index = db.index.read();
         let groups = db.groups.lock();
-        let mut wal = db.wal.lock();
         wal.rotate()?;
         let number = wal.segment();
         let mut writer = ImageWriter::create(files, &temporary, number)?;

@@ -116,7 +116,12 @@ pub(crate) fn maintain(db: &Engine) -> Result<(), MaintainError> {
         return Err(MaintainError::Closed);
     }
     remove_dirs(db, []);
-    let noted = if db.note_due.load(Ordering::Relaxed) { log_flushed(db, &db.groups.lock()) } else { Ok(()) };
+    let noted = if db.note_due.load(Ordering::Relaxed) {
+        let mut wal = db.wal.lock();
+        log_flushed(db, &mut wal, &db.groups.lock())
+    } else {
+        Ok(())
+    };
     // a step that fails does not keep the others from theirs: on a full disk, retention is what makes room
     let mut outcome = noted.map_err(MaintainError::from);
     let truncations = db.counters.head_truncations.get();
@@ -161,13 +166,14 @@ fn cut(db: &Engine, min_time: Timestamp, max_time: Timestamp) -> Result<(), Main
     let block = write_block(db, &selection, min_time, max_time, Compaction { level: 1, ..Compaction::default() })?;
     drop(selection);
 
+    let mut wal = db.wal.lock();
     let mut index = db.index.write();
     let mut groups = db.groups.lock();
     add_blocks(db, block, &[]);
     groups.out_of_order.remove(&late, min_time, max_time);
     let gone = groups.truncate(max_time, db.oldest_transaction());
-    let noted = log_flushed(db, &groups);
-    drop(groups);
+    let noted = log_flushed(db, &mut wal, &groups);
+    drop((groups, wal));
     index.remove(&gone);
     drop(index);
     let mut metadata = db.metadata.lock();
@@ -201,10 +207,11 @@ fn flush_late(db: &Engine) -> Result<(), MaintainError> {
             db.counters.compactions_failed.add(1);
         }
         let block = block?;
+        let mut wal = db.wal.lock();
         let mut groups = db.groups.lock();
         add_blocks(db, block, &[]);
         groups.out_of_order.remove(&late, start, end);
-        log_flushed(db, &groups)?;
+        log_flushed(db, &mut wal, &groups)?;
     }
 }
 
@@ -259,11 +266,10 @@ pub(crate) fn put_late(record: &mut RecordBuilder, groups: &Groups, before: Time
 }
 
 /// Notes in the log what is in blocks; where that fails it is due again with the next maintenance.
-fn log_flushed(db: &Engine, groups: &Groups) -> Result<(), FileError> {
+fn log_flushed(db: &Engine, wal: &mut WalWriter, groups: &Groups) -> Result<(), FileError> {
     let mut record = RecordBuilder::default();
     put_flushed(&mut record, groups, groups.bounds.min_valid);
     db.note_due.store(true, Ordering::Relaxed);
-    let mut wal = db.wal.lock();
     wal.append(&record.bytes, record.max_time)?;
     wal.flushed(groups.bounds.min_valid);
     db.note_due.store(false, Ordering::Relaxed);
@@ -272,15 +278,17 @@ fn log_flushed(db: &Engine, groups: &Groups) -> Result<(), FileError> {
 
 /// Removes log segments whose samples are all in blocks, behind a checkpoint with what else they say.
 fn shorten_log(db: &Engine) -> Result<(), MaintainError> {
-    let index = db.index.read();
-    let groups = db.groups.lock();
     let mut wal = db.wal.lock();
+    // only maintenance changes it
+    let in_blocks = db.groups.lock().bounds.min_valid;
     // small databases never fill a segment: close one that has a block's worth of time
-    if wal.is_outdated(groups.bounds.min_valid) {
+    if wal.is_outdated(in_blocks) {
         wal.rotate()?;
     }
     let followed = followed_segment(db, &wal);
-    let Some((number, min_valid)) = wal.obsolete(groups.bounds.min_valid, followed) else { return Ok(()) };
+    let Some((number, min_valid)) = wal.obsolete(in_blocks, followed) else { return Ok(()) };
+    let index = db.index.read();
+    let groups = db.groups.lock();
     let mut records = Vec::new();
     let mut record = RecordBuilder::default();
     let mut batch: Vec<(u32, Labels)> = Vec::new();
@@ -311,6 +319,7 @@ fn shorten_log(db: &Engine) -> Result<(), MaintainError> {
         record.flushed(min_valid);
     }
     put_late(&mut record, &groups, Timestamp::MAX);
+    drop((groups, index));
     record.end();
     records.push(record.bytes);
     match wal.checkpoint(number, &records) {

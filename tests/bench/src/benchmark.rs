@@ -72,6 +72,9 @@ pub struct Settings {
     /// ingest: a share of the targets is replaced at each interval, and series come and go.
     #[arg(long, conflicts_with = "hostile")]
     pub churn: bool,
+    /// ingest: this share of the lines, 0 to 1, shows another series at each scrape.
+    #[arg(long, conflicts_with_all = ["churn", "hostile"])]
+    pub moving: Option<f64>,
     /// ingest, disk, query: what shares no timestamps: each series has its own, remote write brings one sample of a series at a
     /// time over 8 connections; ingest has 2,000 rules in addition.
     #[arg(long)]

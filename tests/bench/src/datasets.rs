@@ -139,7 +139,7 @@ fn disk(settings: &Settings, window: Window) -> Result<DataSet, BenchError> {
     let batches = move || {
         let page = |target| {
             let kind = kind(target);
-            let spec = PageSpec { seed: 1, kind, target, generation: 0, series, flapping: 0.0 };
+            let spec = PageSpec { seed: 1, kind, target, generation: 0, series, flapping: 0.0, moving: 0.0 };
             let instance = format!("{}-{target}.example:9100", kind.name());
             Batch::page(&spec, &[("job", kind.name()), ("instance", &instance)], window.times(15_000, timing))
         };
@@ -219,7 +219,7 @@ fn wide(settings: &Settings, window: Window) -> DataSet {
         batches.push(kube_page(wide.page, window, timing));
         for target in 0..wide.applications {
             let kind = Kind::Application;
-            let spec = PageSpec { seed: 2, kind, target, generation: 0, series: 1500, flapping: 0.0 };
+            let spec = PageSpec { seed: 2, kind, target, generation: 0, series: 1500, flapping: 0.0, moving: 0.0 };
             let instance = format!("application-{target}.example:8080");
             let times = window.last(6 * HOUR).times(30_000, timing);
             batches.push(Batch::page(&spec, &[("job", "application"), ("instance", &instance)], times));
@@ -280,7 +280,7 @@ fn up(targets: usize, window: Window, timing: Timing) -> Vec<Batch> {
 
 /// One large page of kube-state-metrics.
 fn kube_page(series: usize, window: Window, timing: Timing) -> Batch {
-    let spec = PageSpec { seed: 3, kind: Kind::Kube, target: 9, generation: 0, series, flapping: 0.0 };
+    let spec = PageSpec { seed: 3, kind: Kind::Kube, target: 9, generation: 0, series, flapping: 0.0, moving: 0.0 };
     let target = [("job", "kube-state-metrics"), ("instance", "kube-state-metrics.example:8080")];
     Batch::page(&spec, &target, window.last(HOUR).times(60_000, timing))
 }
@@ -358,7 +358,8 @@ impl Restart {
     pub(crate) fn batches(self, window: Window) -> Vec<Batch> {
         let page = |target| {
             let kind = Kind::of(target);
-            let spec = PageSpec { seed: 1, kind, target, generation: 0, series: self.series, flapping: 0.0 };
+            let spec =
+                PageSpec { seed: 1, kind, target, generation: 0, series: self.series, flapping: 0.0, moving: 0.0 };
             let instance = format!("{}-{target}.example:9100", kind.name());
             Batch::page(&spec, &[("job", "farm"), ("instance", &instance)], window.times(RESTART_INTERVAL, self.timing))
         };

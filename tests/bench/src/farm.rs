@@ -38,6 +38,9 @@ pub struct FarmSpec {
     /// Share of the series that comes and goes, 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     pub flapping: f64,
+    /// Share of the lines that show another series at each scrape, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub moving: f64,
     /// Give each line a timestamp of its own.
     #[arg(long)]
     pub timestamps: bool,
@@ -150,6 +153,7 @@ fn new_page(spec: &FarmSpec, target: usize, generation: u64) -> Page {
         generation,
         series: spec.series,
         flapping: spec.flapping,
+        moving: spec.moving,
     })
 }
 

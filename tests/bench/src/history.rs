@@ -365,7 +365,7 @@ mod tests {
         Times { start: 1_700_000_000_000, end: 1_700_000_600_000, interval: 15_000, timing: Timing::Regular };
 
     fn spec() -> PageSpec {
-        PageSpec { seed: 1, kind: Kind::Application, target: 3, generation: 0, series: 300, flapping: 0.0 }
+        PageSpec { seed: 1, kind: Kind::Application, target: 3, generation: 0, series: 300, flapping: 0.0, moving: 0.0 }
     }
 
     fn collect(batch: &mut Batch, until: i64) -> (usize, usize) {

@@ -62,6 +62,8 @@ pub struct PageSpec {
     pub series: usize,
     /// The share of the series, 0 to 1, that comes and goes.
     pub flapping: f64,
+    /// The share of the lines, 0 to 1, that show another series than at the scrape before.
+    pub moving: f64,
 }
 
 /// One series of a page.
@@ -81,6 +83,9 @@ pub struct Page {
     lines: Vec<Line>,
     states: Vec<f64>,
     tick: u64,
+    moving: f64,
+    /// Of each line the scrape since which it shows the series that it does.
+    since: Vec<u64>,
 }
 
 impl Page {
@@ -113,7 +118,8 @@ impl Page {
             })
             .collect();
         let states = lines.iter().map(|line| line.behaviour.start(line.key)).collect();
-        Self { heads, lines, states, tick: 0 }
+        let since = vec![0; lines.len()];
+        Self { heads, lines, states, tick: 0, moving: spec.moving, since }
     }
 
     /// The number of the scrape that [`render`](Self::render) shows.
@@ -139,6 +145,13 @@ impl Page {
         for (line, state) in self.lines.iter().zip(&mut self.states) {
             *state = line.behaviour.next(*state, line.key, self.tick, &mut carry);
         }
+        if self.moving > 0.0 {
+            for (line, since) in self.lines.iter().zip(&mut self.since) {
+                if unit(line.key, self.tick, 8) < self.moving {
+                    *since = self.tick;
+                }
+            }
+        }
     }
 
     /// Appends the page as text format 0.0.4 and returns how many samples it has.
@@ -149,15 +162,22 @@ impl Page {
         let mut carry = HistogramCarry::default();
         let mut from = 0;
         let mut shown = 0;
-        for (line, state) in self.lines.iter().zip(&self.states) {
+        for ((line, state), since) in self.lines.iter().zip(&self.states).zip(&self.since) {
             let value = line.behaviour.shown(*state, &mut carry);
             if line.flapping && !present(line.key, self.tick) {
                 out.push_str(&self.heads[from..line.comment_end]);
                 from = line.head_end;
                 continue;
             }
-            out.push_str(&self.heads[from..line.head_end]);
+            let head = &self.heads[from..line.head_end];
             from = line.head_end;
+            match head.strip_suffix("} ") {
+                Some(labels) if *since > 0 => {
+                    out.push_str(labels);
+                    out.push_str(&format!(",since=\"{since}\"}} "));
+                }
+                _ => out.push_str(head),
+            }
             model::format_float(value, out);
             if let Some(now) = timestamps {
                 out.push(' ');
@@ -209,7 +229,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn spec(target: usize) -> PageSpec {
-        PageSpec { seed: 1, kind: Kind::of(target), target, generation: 0, series: 1500, flapping: 0.0 }
+        PageSpec { seed: 1, kind: Kind::of(target), target, generation: 0, series: 1500, flapping: 0.0, moving: 0.0 }
     }
 
     fn text(page: &Page) -> String {
@@ -251,6 +271,17 @@ mod tests {
             let all: std::collections::HashSet<_> = page.labels().into_iter().collect();
             assert_eq!(all.len(), 1500);
         }
+    }
+
+    #[test]
+    fn lines_that_move_show_other_series() {
+        let spec = PageSpec { moving: 0.01, ..spec(9) };
+        let (before, after) = (at(&spec, 5), at(&spec, 6));
+        let series =
+            |text: &str| samples(text).iter().map(|s| s.0.to_owned()).collect::<std::collections::HashSet<_>>();
+        let new = series(&after).difference(&series(&before)).count();
+        assert!((5..30).contains(&new), "{new} of 1500 are new");
+        assert_eq!((samples(&before).len(), series(&after).len()), (1500, 1500));
     }
 
     #[test]

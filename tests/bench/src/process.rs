@@ -162,6 +162,7 @@ impl FarmProcess {
             ("--series", spec.series.to_string()),
             ("--seed", spec.seed.to_string()),
             ("--flapping", spec.flapping.to_string()),
+            ("--moving", spec.moving.to_string()),
         ] {
             command.args([flag, value.as_str()]);
         }

@@ -50,7 +50,7 @@ impl Drop for Farm {
 
 fn page(target: usize, generation: u64, tick: u64) -> String {
     let kind = Kind::of(target);
-    let mut page = Page::new(&PageSpec { seed: 5, kind, target, generation, series: 300, flapping: 0.0 });
+    let mut page = Page::new(&PageSpec { seed: 5, kind, target, generation, series: 300, flapping: 0.0, moving: 0.0 });
     (0..tick).for_each(|_| page.advance());
     let mut text = String::new();
     page.render(None, &mut text);

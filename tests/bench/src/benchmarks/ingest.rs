@@ -82,6 +82,7 @@ impl Plan {
                 series: settings.series.unwrap_or(1500),
                 seed: 1,
                 flapping: if load == Load::Churn { CHURN_SERIES } else { 0.0 },
+                moving: settings.moving.unwrap_or(0.0),
                 timestamps: load == Load::Hostile,
             },
             warm_up: Duration::from_secs(settings.warm_up.unwrap_or(warm_up)),
@@ -96,6 +97,9 @@ impl Plan {
     fn work(&self) -> String {
         let FarmSpec { targets, series, .. } = self.farm;
         let load = match self.load {
+            Load::Steady if self.farm.moving > 0.0 => {
+                format!(", {:.1} % of the lines another series at each scrape", self.farm.moving * 1e2)
+            }
             Load::Steady => String::new(),
             Load::Churn => {
                 let replaced = self.replaced_per_interval();
@@ -124,6 +128,7 @@ impl Plan {
 fn run(settings: &Settings) -> Result<Report, BenchError> {
     let plan = Plan::new(settings)?;
     let name = match plan.load {
+        Load::Steady if plan.farm.moving > 0.0 => "ingest-moving",
         Load::Steady => "ingest",
         Load::Churn => "ingest-churn",
         Load::Hostile => "ingest-hostile",
