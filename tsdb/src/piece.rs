@@ -14,6 +14,8 @@ pub(crate) struct Piece<'a> {
     pub(crate) rows: std::ops::Range<usize>,
     /// Who made the piece keeps the timestamp column.
     pub(crate) lasting: bool,
+    /// No other series of the selection has the timestamp column.
+    pub(crate) alone: bool,
     /// The samples came out of order.
     pub(crate) late: bool,
     values: Values<'a>,
@@ -40,7 +42,12 @@ impl<'a> Piece<'a> {
         let from = times.partition_point(|t| *t < min_time);
         let to = times.partition_point(|t| *t <= max_time);
         let lasting = !matches!(values, Values::Owned(_));
-        (from < to).then_some(Self { times, rows: from..to, lasting, late: false, values, starts })
+        (from < to).then_some(Self { times, rows: from..to, lasting, alone: false, late: false, values, starts })
+    }
+
+    /// The piece as one whose timestamps nobody keeps, as no other series has them.
+    pub(crate) fn alone(self) -> Self {
+        Self { lasting: false, alone: true, ..self }
     }
 
     /// The piece as one that came out of order.

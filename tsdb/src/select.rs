@@ -261,8 +261,8 @@ impl Selection {
     }
 
     /// Samples with timestamps in `min_time..=max_time` of the series `range` (indexes into [`Selection::labels`]), one
-    /// entry a series. Series whose timestamps are the same share one column, across calls too. May be called from several
-    /// threads, for any part of the time that was asked for.
+    /// entry a series. Series whose timestamps are the same share one column, across calls too, if the store has it as one. May be
+    /// called from several threads, for any part of the time that was asked for.
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
@@ -426,6 +426,14 @@ impl Selection {
         {
             return Arc::clone(&only.times);
         }
+        let gather = || {
+            let mut times = Vec::with_capacity(count);
+            pieces.iter().for_each(|(p, _)| times.extend_from_slice(p.times()));
+            times
+        };
+        if pieces.iter().any(|(p, _)| p.alone) {
+            return gather().into();
+        }
         // only columns that the sources keep have an address to go by
         let lasting = pieces.iter().all(|(p, _)| p.lasting);
         if let Some((key, times)) = last
@@ -437,9 +445,7 @@ impl Selection {
         let key: Vec<Identity> = pieces.iter().map(|(p, _)| p.identity()).collect();
         let known = self.joined.lock().get(&key).filter(|_| lasting).cloned();
         let times = known.unwrap_or_else(|| {
-            let mut times = Vec::with_capacity(count);
-            pieces.iter().for_each(|(p, _)| times.extend_from_slice(p.times()));
-            let times = self.share(times);
+            let times = self.share(gather());
             if lasting {
                 self.joined.lock().insert(key.clone(), Arc::clone(&times));
             }

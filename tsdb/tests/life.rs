@@ -711,3 +711,26 @@ fn images_follow_the_growth_of_the_log() {
     copy(dir.path(), killed.path());
     assert_eq!(all(&open(killed.path())), before);
 }
+
+/// With a timestamp column for each series, a query over many would hold all of them to its end.
+#[test]
+fn timestamps_that_one_series_has_are_not_kept_for_others() {
+    let dir = scratch();
+    let db = open(dir.path());
+    // two of the three have the same
+    for (instance, shift) in [("a", 0), ("b", 0), ("c", 7)] {
+        let samples: Vec<(i64, f64)> = (0..100).map(|i| (i * 30_000 + shift, i as f64)).collect();
+        append(&db, "m", instance, &samples);
+    }
+    append(&db, "end", "a", &[(5 * HOUR, 0.0)]);
+    db.maintain().unwrap();
+    assert!(!db.blocks().is_empty());
+    let selection = db.select(&[Matcher::equal("__name__", "m")], 60_000, HOUR).unwrap();
+    let times: Vec<Arc<[i64]>> =
+        selection.read(0..3, 60_000, HOUR).unwrap().into_iter().map(|series| series.floats.timestamps).collect();
+    assert!(Arc::ptr_eq(&times[0], &times[1]));
+    assert_eq!((times[0].len(), times[2].len(), times[2][0]), (98, 98, 60_007));
+    assert_eq!(Arc::strong_count(&times[2]), 1, "the selection has kept a column that nobody else reads");
+    let again = selection.read(0..1, 60_000, HOUR).unwrap();
+    assert!(Arc::ptr_eq(&times[0], &again[0].floats.timestamps), "what several series have is read once");
+}

@@ -79,6 +79,7 @@ impl Block {
             ids: Vec::with_capacity(ids.len()),
             columns: Vec::with_capacity(ids.len()),
             times: (0..tables.times.len()).map(|_| OnceLock::new()).collect(),
+            uses: vec![0; tables.times.len()],
             tables: Arc::clone(&tables),
             deleted,
         };
@@ -87,6 +88,10 @@ impl Block {
             if let Some(entry) = entry {
                 pace.found(1, bytes_of_labels(&entry.labels) + entry.columns.len() * size_of::<ColumnPlace>() + 32);
                 selection.ids.push(id);
+                for column in &entry.columns {
+                    let uses = &mut selection.uses[column.times as usize];
+                    *uses = uses.saturating_add(1);
+                }
                 selection.columns.push(entry.columns.into());
                 labels.push(entry.labels);
             }
@@ -143,8 +148,10 @@ pub(crate) struct BlockSelection {
     block: Arc<Block>,
     ids: Vec<u32>,
     columns: Vec<Box<[ColumnPlace]>>,
-    /// Timestamp columns that have been read.
+    /// Timestamp columns that have been read and that several series have.
     times: Vec<OnceLock<Arc<[Timestamp]>>>,
+    /// How many value columns use each of them, as far as that can be told from many.
+    uses: Vec<u8>,
     tables: Arc<Tables>,
     deleted: Arc<Tombstones>,
 }
@@ -165,15 +172,20 @@ impl BlockSelection {
         self.columns.retain(|_| columns.next().is_some_and(|keep| *keep));
     }
 
-    fn times(&self, number: u32) -> Result<&Arc<[Timestamp]>, ReadError> {
+    fn times(&self, number: u32) -> Result<Arc<[Timestamp]>, ReadError> {
         let slot = &self.times[number as usize];
         if let Some(times) = slot.get() {
-            return Ok(times);
+            return Ok(Arc::clone(times));
         }
         let place = self.tables.times[number as usize];
         let bytes = self.block.data.read(place.offset, place.entry.len as usize, "timestamp column")?;
         let times = timestamps::decode(&bytes, place.entry.rows as usize).map_err(|e| e.in_file(self.path()))?;
-        Ok(slot.get_or_init(|| times.into()))
+        // what one series has is not kept for others: with as many columns as series that would be all there is
+        Ok(if self.is_alone(number) { times.into() } else { Arc::clone(slot.get_or_init(|| times.into())) })
+    }
+
+    fn is_alone(&self, number: u32) -> bool {
+        self.uses[number as usize] < 2
     }
 
     /// Appends the float samples of a series.
@@ -186,11 +198,12 @@ impl BlockSelection {
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         for column in self.overlapping(at, false, min_time, max_time) {
-            let times = Arc::clone(self.times(column.times)?);
+            let times = self.times(column.times)?;
             let bytes = self.block.data.read_on(pages, column.offset, column.len as usize, "value column")?;
             let (starts, values) = take_starts(bytes, times.len()).map_err(|e| e.in_file(self.path()))?;
             let values = Values::Encoded(values.to_vec());
-            out.extend(Piece::new(times, values, starts, min_time, max_time));
+            let piece = Piece::new(times, values, starts, min_time, max_time);
+            out.extend(piece.map(|piece| if self.is_alone(column.times) { piece.alone() } else { piece }));
         }
         Ok(())
     }
