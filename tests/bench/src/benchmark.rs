@@ -6,7 +6,7 @@ use std::process::Command;
 use clap::Args;
 use conformance::kube_prometheus;
 
-use crate::benchmarks::{blackbox, disk, ingest, node, query, restart, series, startup};
+use crate::benchmarks::{blackbox, disk, ingest, node, query, restart, rules, series, startup};
 use crate::datasets::DiskData;
 use crate::peers::Peers;
 use crate::report::{Report, Row};
@@ -17,6 +17,7 @@ pub const BENCHMARKS: &[Benchmark] = &[
     disk::BENCHMARK,
     query::BENCHMARK,
     restart::BENCHMARK,
+    rules::BENCHMARK,
     series::BENCHMARK,
     node::BENCHMARK,
     blackbox::BENCHMARK,
@@ -106,7 +107,10 @@ pub struct Settings {
     /// ingest: seconds before the measurement starts.
     #[arg(long)]
     pub warm_up: Option<u64>,
-    /// ingest: seconds of the measurement.
+    /// rules: number of series.
+    #[arg(long)]
+    pub cluster: Option<usize>,
+    /// ingest, rules: seconds of the measurement.
     #[arg(long)]
     pub seconds: Option<u64>,
 }
@@ -266,8 +270,13 @@ impl Settings {
 
     /// The expressions of kube-prometheus, if `FIREWATCH_CONFORMANCE` names a folder that has them.
     pub(crate) fn kube_prometheus(&self) -> Option<Vec<kube_prometheus::Found>> {
+        self.kube_prometheus_folder().map(|folder| kube_prometheus::expressions(&folder))
+    }
+
+    /// The folder of kube-prometheus' rules and dashboards, if there is one.
+    pub(crate) fn kube_prometheus_folder(&self) -> Option<PathBuf> {
         let folder = PathBuf::from(std::env::var_os("FIREWATCH_CONFORMANCE")?).join("kube-prometheus");
-        folder.is_dir().then(|| kube_prometheus::expressions(&folder))
+        folder.is_dir().then_some(folder)
     }
 
     /// How often our store is to look for blocks to cut and merge, if not as often as by default. A quick run does not wait.

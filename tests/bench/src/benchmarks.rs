@@ -6,5 +6,6 @@ pub(crate) mod ingest;
 pub(crate) mod node;
 pub(crate) mod query;
 pub(crate) mod restart;
+pub(crate) mod rules;
 pub(crate) mod series;
 pub(crate) mod startup;

@@ -437,6 +437,60 @@ fn kube_prometheus(settings: &Settings, window: Window) -> DataSet {
     }
 }
 
+/// The series of `rules`: those that kube-prometheus' rules select, for so many pods and nodes that they are as many as asked for.
+pub(crate) struct Cluster {
+    series: Vec<(Labels, Behaviour)>,
+}
+
+impl Cluster {
+    /// From one sample to the next, in milliseconds.
+    const INTERVAL: i64 = 15_000;
+
+    /// Labels of which each copy of a series has values of its own.
+    const OWN: [&str; 3] = ["instance", "pod", "node"];
+
+    pub(crate) fn new(settings: &Settings, folder: &std::path::Path) -> Self {
+        let count = settings.cluster.unwrap_or(if settings.quick { 20_000 } else { 100_000 });
+        let mut found = conformance::kube_prometheus::expressions(folder);
+        found.retain(|found| !found.place.contains(".json: "));
+        let one = conformance::kube_prometheus::samples(&found);
+        let copies = count.div_ceil(one.len().max(1));
+        let copy = |copy: usize| {
+            let own = move |(name, value): &(String, String)| {
+                let value =
+                    if Self::OWN.contains(&name.as_str()) { format!("{value}-{copy:04}") } else { value.clone() };
+                (name.clone(), value)
+            };
+            one.iter().map(move |series| (series.labels.iter().map(own).collect::<Labels>(), behaviour(&series.labels)))
+        };
+        let mut known = std::collections::HashSet::new();
+        let series = (0..copies).flat_map(copy).filter(|(labels, _)| known.insert(labels.clone())).take(count);
+        Self { series: series.collect() }
+    }
+
+    /// The work in words.
+    pub(crate) fn about(&self) -> String {
+        format!("the rules of kube-prometheus over {} series that they select, a sample each 15 s", self.series.len())
+    }
+
+    /// Ten minutes until `now`.
+    pub(crate) fn past(&self, now: i64) -> Vec<Batch> {
+        self.batches(now - 10 * MINUTE, now)
+    }
+
+    /// From `now` on.
+    pub(crate) fn from(&self, now: i64) -> Vec<Batch> {
+        self.batches(now, now + HOUR)
+    }
+
+    fn batches(&self, start: i64, end: i64) -> Vec<Batch> {
+        let times = Times { start, end, interval: Self::INTERVAL, timing: Timing::Regular };
+        let part =
+            |(seed, part): (usize, &[(Labels, Behaviour)])| Batch::table(seed as u64, part.iter().cloned(), times);
+        self.series.chunks(1000).enumerate().map(part).collect()
+    }
+}
+
 /// How a series with these labels would move, by its name.
 fn behaviour(labels: &[(String, String)]) -> Behaviour {
     let of = |name: &str| labels.iter().find(|l| l.0 == name).map_or("", |l| l.1.as_str());

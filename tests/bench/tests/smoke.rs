@@ -85,3 +85,14 @@ fn series() {
     assert!(figures(&report, "median_seconds").len() >= 20, "{report:#}");
     assert!(figures(&report, "answer_bytes").iter().all(|bytes| *bytes > 25.0));
 }
+
+#[test]
+fn rules() {
+    if std::env::var_os("FIREWATCH_CONFORMANCE").is_none() {
+        // the rules are there only
+        return;
+    }
+    let report = bench("rules", "rules", &["--cluster", "500", "--seconds", "6"]);
+    assert_eq!(figures(&report, "failures"), [0.0]);
+    assert!(figures(&report, "rules")[0] > 200.0 && figures(&report, "samples_per_evaluation")[0] > 0.0, "{report:#}");
+}
