@@ -63,7 +63,7 @@ impl Evaluator<'_> {
 
     /// Calls `each` for the rows of a vector, without holding all of them at once where they come from storage one by one. Labels that
     /// are not `kept` and are no metric name may be missing.
-    fn for_each_row(
+    pub(super) fn for_each_row(
         &self,
         expr: &Expr,
         kept: KeptLabels<'_>,
