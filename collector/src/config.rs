@@ -14,6 +14,7 @@ mod scrape;
 mod shown_job;
 mod sigv4;
 mod size;
+pub(crate) mod start_only;
 mod storage;
 mod tracing;
 mod web_address;

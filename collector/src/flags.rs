@@ -47,7 +47,7 @@ const SWITCHES_WITHOUT_EFFECT: [(&str, bool); 5] = [
     ("storage.tsdb.wal-compression", true),
 ];
 /// Flags of things that this version does not have: using one is an error.
-const UNSUPPORTED: [&str; 11] = [
+const UNSUPPORTED: [&str; 10] = [
     "web.user-assets",
     "web.remote-write-receiver.accepted-protobuf-messages",
     "storage.tsdb.delay-compact-file.path",
@@ -58,13 +58,13 @@ const UNSUPPORTED: [&str; 11] = [
     "storage.agent.retention.min-time",
     "storage.agent.retention.max-time",
     "storage.agent.checkpoint-batch-size",
-    "storage.agent.checkpoint-from-in-memory-series",
 ];
-const UNSUPPORTED_SWITCHES: [&str; 5] = [
+const UNSUPPORTED_SWITCHES: [&str; 6] = [
     "agent",
     "web.enable-otlp-receiver",
     "storage.agent.wal-compression",
     "storage.agent.no-lockfile",
+    "storage.agent.checkpoint-from-in-memory-series",
     "write-documentation",
 ];
 
@@ -440,6 +440,48 @@ mod tests {
         assert_eq!(parse_all(by_feature).unwrap().options.auto_reload_interval, Some(Duration::from_secs(30)));
         for wrong in ["--web.cors.origin=(", "--alertmanager.notification-batch-size=0"] {
             assert_eq!(parse_all(&[wrong]).unwrap_err().code, 1);
+        }
+    }
+
+    /// No flag and no feature of Prometheus is passed over in silence.
+    #[test]
+    fn every_flag_of_prometheus_works_or_is_told_about() {
+        let Some(folder) = std::env::var_os("FIREWATCH_CONFORMANCE").map(PathBuf::from) else {
+            println!("skipped: FIREWATCH_CONFORMANCE does not name a folder");
+            return;
+        };
+        let docs = include_str!("../../docs/collector.md");
+        // `--storage.remote.*` stands for all of them
+        let documented = |name: &str| {
+            let parts: Vec<usize> = name.char_indices().filter(|(_, c)| ".-".contains(*c)).map(|(at, _)| at).collect();
+            let families =
+                parts.iter().flat_map(|at| [format!("--{}*", &name[..*at]), format!("--{}*", &name[..=*at])]);
+            families.chain(["`", " ", "*"].map(|end| format!("--{name}{end}"))).any(|text| docs.contains(&text))
+        };
+        let table = |name: &str| std::fs::read_to_string(folder.join("prometheus").join(name)).unwrap();
+        let mut seen = 0;
+        for row in table("flags.tsv").lines().skip(1) {
+            let cells: Vec<&str> = row.split('\t').collect();
+            let (program, flag, kind, default) = (cells[0], cells[2], cells[4], cells[5]);
+            let name = flag.trim_start_matches("--");
+            if program != "prometheus" || ["help", "version", "enable-feature"].contains(&name) {
+                continue;
+            }
+            seen += 1;
+            let argument = if kind == "bool" { flag.to_owned() } else { format!("{flag}={default}") };
+            match parse_all(&[&argument]) {
+                Ok(flags) if flags.without_effect.is_empty() => {}
+                Ok(flags) => assert!(documented(name), "{:?} is not in docs/collector.md", flags.without_effect),
+                Err(exit) => assert!(exit.text.contains("is not supported by Firewatch"), "{flag}: {}", exit.text),
+            }
+        }
+        assert!(seen > 50, "{seen} flags");
+        for row in table("feature-flags.tsv").lines().skip(1) {
+            let name = row.split('\t').next().unwrap();
+            match parse_all(&[&format!("--enable-feature={name}")]) {
+                Ok(_) => assert!(docs.contains(&format!("`{name}`")), "{name} is not in docs/collector.md"),
+                Err(exit) => assert!(exit.text.contains("is not supported by Firewatch"), "{name}: {}", exit.text),
+            }
         }
     }
 

@@ -409,6 +409,10 @@ impl RuleSetup {
             durations: Arc::clone(&server.rule_durations),
         });
         server.rules.apply(groups, &config, &context);
+        let waits = config::start_only::changed(&server.config.read(), &config);
+        if !waits.is_empty() {
+            tracing::warn!(settings = %waits.join(", "), "These settings have changed and take effect at the next start");
+        }
         *server.config.write() = config;
         *server.reload_state.lock() = ReloadState { success: true, last_success: now_millis() };
         server.notifications.remove(RELOAD_FAILED);
