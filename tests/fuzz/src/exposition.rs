@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use common::exposition::{
     ConvertedHistogram, Entry, EscapingScheme, Format, FormatKind, NhcbConverter, ParseOptions, Parser, encode,
-    labels_of, labels_of_exemplar, parse_value, push_value,
+    labels_of, labels_of_exemplar, openmetrics, parse_value, push_value,
 };
 use common::metrics::{ClassicBucket, Exemplar, HistogramValue, NativeHistogram, Page, Quantile, SummaryValue};
 use model::{Histogram, Labels, MetricType, Span};
@@ -60,7 +60,10 @@ pub(crate) const TEXT: Target = Target {
 };
 pub(crate) const OPENMETRICS: Target = Target {
     name: "openmetrics",
-    run: |input| read(FormatKind::OpenMetrics1_0_0, input),
+    run: |input| {
+        with_created_lines(input);
+        read(FormatKind::OpenMetrics1_0_0, input)
+    },
     words: WORDS,
     seeds: || pages(FormatKind::OpenMetrics1_0_0),
 };
@@ -70,6 +73,31 @@ pub(crate) const PROTOBUF: Target = Target {
     words: &["\u{1}a", "le", "\n"],
     seeds: || pages(FormatKind::Protobuf),
 };
+
+/// Reads a page with its `_created` lines hidden: nothing else may be missing, and it ends where it does with them.
+fn with_created_lines(page: &[u8]) {
+    let mut hiding = openmetrics::CreatedParser::new(page);
+    let mut plain = openmetrics::Parser::new(page);
+    loop {
+        let visible = hiding.next_entry();
+        loop {
+            match (&visible, plain.next_entry()) {
+                (Ok(Some(Entry::Sample(shown))), Ok(Some(Entry::Sample(read)))) if shown.series == read.series => break,
+                // a line that is hidden
+                (Ok(_) | Err(_), Ok(Some(Entry::Sample(read)))) => {
+                    assert!(String::from_utf8_lossy(read.series).contains("_created"), "{:?}", read.series);
+                }
+                (Ok(Some(shown)), Ok(Some(read))) => {
+                    assert_eq!(*shown, read);
+                    break;
+                }
+                (Ok(None), Ok(None)) => return,
+                (Err(shown), Err(read)) => return assert_eq!(*shown, read),
+                (shown, read) => panic!("{shown:?} is not {read:?}"),
+            }
+        }
+    }
+}
 
 /// Reads a page to its end or first error. Every series has labels or is refused, every value is written as it was read.
 fn read(format: FormatKind, page: &[u8]) -> u64 {
