@@ -14,7 +14,7 @@ use crate::db::Answer;
 use crate::error::{AppendError, CommitError, FileError};
 use crate::exemplars::ExemplarStore;
 use crate::follow::Followers;
-use crate::head::{Groups, HeadSeries, HeadSnapshot, Limits, SeriesIndex, SeriesOrder};
+use crate::head::{Groups, HeadLabels, HeadSeries, HeadSnapshot, Limits, SeriesIndex, SeriesOrder};
 use crate::image::LastImage;
 use crate::lock::DirLock;
 use crate::maintain;
@@ -248,16 +248,12 @@ impl Engine {
         (HeadSeries::take(&index, &groups, ids, pace), beside(&groups))
     }
 
-    /// What the head's series that match have now, with their labels in order, and what `beside` finds at that moment.
-    pub(crate) fn head_snapshot<T>(
-        &self,
-        matchers: &[Matcher],
-        beside: impl FnOnce(&Groups) -> T,
-    ) -> (HeadSnapshot, Vec<Labels>, T) {
+    /// What all series of the head have now, with their labels in order, and what `beside` finds at that moment.
+    pub(crate) fn head_snapshot<T>(&self, beside: impl FnOnce(&Groups) -> T) -> (HeadSnapshot, HeadLabels, T) {
         let pace = Pace::unwatched();
-        let (found, beside) = self.look_at_head(matchers, &pace, beside);
+        let (found, beside) = self.look_at_head(&[], &pace, beside);
         let (head, labels) = found.in_order(&self.order, &pace);
-        (head, labels.all(), beside)
+        (head, labels, beside)
     }
 
     pub(crate) fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {

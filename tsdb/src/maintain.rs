@@ -159,10 +159,11 @@ fn due_cut(db: &Engine) -> Option<(Timestamp, Timestamp)> {
 
 /// Writes `min_time..max_time` of the head as a block and removes it from the head.
 fn cut(db: &Engine, min_time: Timestamp, max_time: Timestamp) -> Result<(), MaintainError> {
-    let (mut head, labels, ()) = db.head_snapshot(&[], |_| ());
+    seal_before(db, max_time);
+    let (mut head, labels, ()) = db.head_snapshot(|_| ());
     head.prepare(min_time, max_time - 1);
     let late = head.late();
-    let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
+    let selection = Selection::of_head(head, labels);
     let block = write_block(db, &selection, min_time, max_time, Compaction { level: 1, ..Compaction::default() })?;
     drop(selection);
 
@@ -186,6 +187,16 @@ fn cut(db: &Engine, min_time: Timestamp, max_time: Timestamp) -> Result<(), Main
     noted.map_err(Into::into)
 }
 
+/// Puts open rows from before a time into chunks. A block is written series by series, in which each series' rows would have to stay
+/// decoded until the last one of its group: half a kilobyte for each.
+fn seal_before(db: &Engine, time: Timestamp) {
+    let mut number = 0;
+    // one by one: others need the lock
+    while db.groups.lock().seal_before(number, time) {
+        number += 1;
+    }
+}
+
 /// Writes the out-of-order samples that are older than the head to blocks.
 fn flush_late(db: &Engine) -> Result<(), MaintainError> {
     let range = db.options.min_block_duration;
@@ -197,10 +208,10 @@ fn flush_late(db: &Engine) -> Result<(), MaintainError> {
         let Some(oldest) = oldest.filter(|t| *t < min_valid) else { return Ok(()) };
         let start = oldest.div_euclid(range) * range;
         let end = (start + range).min(min_valid);
-        let (head, labels, ()) = db.head_snapshot(&[], |_| ());
+        let (head, labels, ()) = db.head_snapshot(|_| ());
         let head = head.only_late();
         let late = head.late();
-        let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
+        let selection = Selection::of_head(head, labels);
         let block = write_block(db, &selection, start, end, Compaction { level: 1, ..Compaction::default() });
         db.counters.compactions.add(1);
         if block.is_err() {
@@ -487,10 +498,10 @@ pub(crate) fn snapshot(db: &Engine, dir: &Path, with_head: bool) -> Result<(), M
         files.link_dir(&block.dir, &target.join(block.meta.ulid.to_string()))?;
     }
     if with_head {
-        let (mut head, labels, (min_time, newest)) = db.head_snapshot(&[], Groups::extent);
+        let (mut head, labels, (min_time, newest)) = db.head_snapshot(Groups::extent);
         if min_time <= newest {
             head.prepare(min_time, newest);
-            let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
+            let selection = Selection::of_head(head, labels);
             let compaction = Compaction { level: 1, ..Compaction::default() };
             let max_time = newest + 1;
             let writer = BlockWriter {

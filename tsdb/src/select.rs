@@ -177,6 +177,11 @@ impl Selection {
         Self::joined(parts, warnings, &Pace::unwatched())
     }
 
+    /// What a head has.
+    pub(crate) fn of_head(head: HeadSnapshot, labels: HeadLabels) -> Self {
+        Self::joined(vec![(Source::Head(head), SeriesLabels::Head(labels))], Vec::new(), &Pace::unwatched())
+    }
+
     /// As [`Selection::join`]; anything if `pace` has said stop.
     pub(crate) fn joined(mut parts: Vec<(Source, SeriesLabels)>, warnings: Vec<String>, pace: &Pace<'_>) -> Self {
         parts.retain(|(_, labels)| labels.len() > 0);

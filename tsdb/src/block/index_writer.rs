@@ -1,7 +1,8 @@
 use std::path::Path;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet, HashTable};
 use model::{Labels, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::pages::PageWriter;
 use crate::encoding::varint;
@@ -40,8 +41,9 @@ pub(crate) struct TimesEntry {
 /// Writes a block's index: series in label order first, the rest at the end.
 pub(crate) struct IndexWriter {
     file: PageWriter,
+    /// In order.
     symbols: Vec<Box<str>>,
-    numbers: HashMap<Box<str>, u32>,
+    numbers: HashTable<u32>,
     series: u32,
     /// For each [`STRIDE`] series: offset of the first in the index, and of its columns in the data file.
     table: Vec<(u64, u64)>,
@@ -50,15 +52,22 @@ pub(crate) struct IndexWriter {
 
 impl IndexWriter {
     /// `labels` are those of all series that may be added.
-    pub(crate) fn create(files: &Files, path: &Path, labels: &[Labels]) -> Result<Self, FileError> {
-        let mut known: hashbrown::HashSet<&str> = hashbrown::HashSet::new();
-        for (name, value) in labels.iter().flat_map(Labels::iter) {
-            known.insert(name);
-            known.insert(value);
+    pub(crate) fn create(files: &Files, path: &Path, labels: impl Iterator<Item = Labels>) -> Result<Self, FileError> {
+        let mut known: HashSet<Box<str>> = HashSet::new();
+        for labels in labels {
+            for text in labels.iter().flat_map(<[&str; 2]>::from) {
+                if !known.contains(text) {
+                    known.insert(text.into());
+                }
+            }
         }
-        let mut symbols: Vec<Box<str>> = known.into_iter().map(Into::into).collect();
+        let mut symbols: Vec<Box<str>> = known.into_iter().collect();
         symbols.sort_unstable();
-        let numbers = symbols.iter().enumerate().map(|(at, text)| (text.clone(), at as u32)).collect();
+        let mut numbers = HashTable::with_capacity(symbols.len());
+        for (number, text) in symbols.iter().enumerate() {
+            let hash = |number: &u32| xxh3_64(symbols[*number as usize].as_bytes());
+            numbers.insert_unique(xxh3_64(text.as_bytes()), number as u32, hash);
+        }
         let mut file = PageWriter::create(files, path)?;
         file.write(MAGIC)?;
         Ok(Self { file, symbols, numbers, series: 0, table: Vec::new(), postings: HashMap::new() })
@@ -72,7 +81,7 @@ impl IndexWriter {
         let mut entry = Vec::with_capacity(64);
         varint::put(&mut entry, labels.len() as u64);
         for (name, value) in labels {
-            let pair = (self.numbers[name], self.numbers[value]);
+            let pair = (self.number(name), self.number(value));
             varint::put(&mut entry, u64::from(pair.0));
             varint::put(&mut entry, u64::from(pair.1));
             self.postings.entry(pair).or_default().push(self.series);
@@ -84,6 +93,11 @@ impl IndexWriter {
         }
         self.series += 1;
         self.file.write(&entry)
+    }
+
+    fn number(&self, text: &str) -> u32 {
+        let is_it = |number: &u32| *self.symbols[*number as usize] == *text;
+        *self.numbers.find(xxh3_64(text.as_bytes()), is_it).expect("a text of the labels it was created with")
     }
 
     /// Writes the rest; `times_offset` is where the timestamp columns begin in the data file.

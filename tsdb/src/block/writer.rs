@@ -15,7 +15,7 @@ use crate::error::{FileError, MaintainError};
 use crate::files::Files;
 use crate::head::put_starts;
 use crate::sample::RawSamples;
-use crate::select::Selection;
+use crate::select::{KeptLabels, Selection};
 
 /// What the folder of a block is called while it is written; found later, it is removed.
 pub(crate) const TEMPORARY: &str = ".tmp";
@@ -112,15 +112,17 @@ impl BlockWriter<'_> {
     ) -> Result<Option<BlockMeta>, MaintainError> {
         let mut data = PageWriter::create(self.files, &temporary.join(DATA))?;
         data.write(DATA_MAGIC)?;
-        let mut index = IndexWriter::create(self.files, &temporary.join(INDEX), selection.labels())?;
+        let count = selection.len();
+        let batches = || (0..count).step_by(BATCH).map(|from| from..(from + BATCH).min(count));
+        let labels = batches().flat_map(|range| selection.labels_of(range, KeptLabels::All));
+        let mut index = IndexWriter::create(self.files, &temporary.join(INDEX), labels)?;
         let mut times = TimesTable::default();
         let mut stats = BlockStats::default();
-        let count = selection.labels().len();
-        for from in (0..count).step_by(BATCH) {
-            let range = from..(from + BATCH).min(count);
+        for range in batches() {
+            let labels = selection.labels_of(range.clone(), KeptLabels::All);
             let samples = selection.read_raw(range.clone(), self.min_time, self.max_time - 1)?;
             let encoded = encode_all(&samples);
-            for ((at, samples), encoded) in range.zip(&samples).zip(encoded) {
+            for ((labels, samples), encoded) in labels.iter().zip(&samples).zip(encoded) {
                 let start = data.offset();
                 let mut columns = Vec::new();
                 let kinds = [
@@ -139,7 +141,7 @@ impl BlockWriter<'_> {
                 if columns.is_empty() {
                     continue;
                 }
-                index.add(&selection.labels()[at], &columns, start)?;
+                index.add(labels, &columns, start)?;
                 stats.num_series += 1;
                 stats.num_chunks += columns.len() as u64;
                 stats.num_float_samples += samples.floats.len() as u64;

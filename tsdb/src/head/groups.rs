@@ -406,6 +406,18 @@ impl Groups {
         }
     }
 
+    /// Seals the rows of a group if there are some from before a time. Whether there may be a group with a higher number.
+    pub(crate) fn seal_before(&mut self, group: u32, time: Timestamp) -> bool {
+        if let Some(Some(g)) = self.groups.get_mut(group as usize)
+            && g.tail.rows() > 0
+            && g.tail.min_time < time
+            && g.seal(&self.area)
+        {
+            self.renumber(group);
+        }
+        (group as usize) < self.groups.len()
+    }
+
     fn renumber(&mut self, group: u32) {
         let Some(Some(g)) = self.groups.get(group as usize) else { return };
         for (column, series) in g.series.clone().into_iter().enumerate() {

@@ -50,13 +50,11 @@ struct Wanted {
 
 struct ChunkSnapshot {
     chunk: Arc<HeadChunk>,
-    sets: Vec<SetSnapshot>,
-}
-
-struct SetSnapshot {
-    /// Column of each position of the group, `NOWHERE` if it has none here.
-    columns: Arc<[u32]>,
-    open: OnceLock<Arc<OpenSet>>,
+    /// Of each position of the group the set, `NOWHERE` if it is in none, and the column in it. Where series come and go a chunk has many
+    /// sets, and a series is in one of them.
+    columns: Arc<[(u32, u32)]>,
+    /// Of each set what is read once.
+    open: Box<[OnceLock<Arc<OpenSet>>]>,
 }
 
 /// What the tail has in the wanted range: columns, one for each position.
@@ -166,13 +164,11 @@ impl HeadSnapshot {
         if (min_time..=max_time).contains(&group.wanted[position as usize].last) {
             return true;
         }
-        let in_set = |chunk: &ChunkSnapshot, set: usize| {
-            let ChunkSnapshot { chunk, sets } = chunk;
-            sets[set].columns[position as usize] != NOWHERE
-                && chunk.sets[set].min_time <= max_time
-                && chunk.sets[set].max_time >= min_time
+        let in_chunk = |chunk: &ChunkSnapshot| {
+            let set = chunk.chunk.sets.get(chunk.columns[position as usize].0 as usize);
+            set.is_some_and(|set| set.min_time <= max_time && set.max_time >= min_time)
         };
-        if group.chunks.iter().any(|c| (0..c.sets.len()).any(|s| in_set(c, s))) {
+        if group.chunks.iter().any(in_chunk) {
             return true;
         }
         if group.tail.rows() == 0 || group.tail.min_time > max_time || group.tail.max_time < min_time {
@@ -248,26 +244,25 @@ impl HeadSnapshot {
     ) -> Result<(), ReadError> {
         let (group, position) = self.places[at];
         let Some(group) = self.groups.get(group as usize) else { return Ok(()) };
-        for ChunkSnapshot { chunk, sets } in &group.chunks {
-            for (number, set) in sets.iter().enumerate() {
-                let column = set.columns[position as usize];
-                let meta = &chunk.sets[number];
-                if column == NOWHERE || meta.min_time > max_time || meta.max_time < min_time {
-                    continue;
+        for ChunkSnapshot { chunk, columns, open } in &group.chunks {
+            let (set, column) = columns[position as usize];
+            let (set, column) = (set as usize, column as usize);
+            let Some(meta) = chunk.sets.get(set).filter(|set| set.min_time <= max_time && set.max_time >= min_time)
+            else {
+                continue;
+            };
+            let open = match open[set].get() {
+                Some(open) => open,
+                None => {
+                    let fresh = Arc::new(chunk.open_set(set)?);
+                    open[set].get_or_init(|| fresh)
                 }
-                let open = match set.open.get() {
-                    Some(open) => open,
-                    None => {
-                        let open = Arc::new(chunk.open_set(number)?);
-                        set.open.get_or_init(|| open)
-                    }
-                };
-                let bytes = chunk.column(number, open, column as usize)?;
-                let damaged = |e: Damaged| e.in_file(chunk.path());
-                let (starts, values) = take_starts(&bytes, meta.rows as usize).map_err(damaged)?;
-                let values = Values::Encoded(values.to_vec());
-                out.extend(Piece::new(Arc::clone(&open.times), values, starts, min_time, max_time));
-            }
+            };
+            let bytes = chunk.column(set, open, column)?;
+            let damaged = |e: Damaged| e.in_file(chunk.path());
+            let (starts, values) = take_starts(&bytes, meta.rows as usize).map_err(damaged)?;
+            let values = Values::Encoded(values.to_vec());
+            out.extend(Piece::new(Arc::clone(&open.times), values, starts, min_time, max_time));
         }
         if group.tail.rows() > 0 && group.tail.min_time <= max_time && group.tail.max_time >= min_time {
             let rows = group.rows().map_err(|e| e.in_file("head".as_ref()))?;
@@ -315,7 +310,12 @@ impl GroupSnapshot {
             Some(group) => (group.series.len(), Arc::clone(&group.tail), &group.chunks[..]),
             None => (0, Arc::default(), &[][..]),
         };
-        let chunks = chunks.iter().map(|chunk| ChunkSnapshot { chunk: Arc::clone(chunk), sets: Vec::new() }).collect();
+        let chunks = chunks.iter().map(|chunk| ChunkSnapshot {
+            chunk: Arc::clone(chunk),
+            columns: Arc::from([]),
+            open: Box::default(),
+        });
+        let chunks = chunks.collect();
         let range = (Timestamp::MIN, Timestamp::MAX);
         Self { width, tail, chunks, wanted: Vec::new(), range, rows: OnceLock::new() }
     }
@@ -337,26 +337,26 @@ impl GroupSnapshot {
             positions.extend(self.wanted.iter().enumerate().map(|(at, w)| (w.series, at as u32)));
         }
         // chunk after chunk has the same list of series
-        let mut known: Vec<(*const u32, Arc<[u32]>)> = Vec::new();
-        for ChunkSnapshot { chunk, sets } in &mut self.chunks {
-            for set in &chunk.sets {
-                let list = set.series.as_ptr();
-                let columns = match known.iter().find(|(l, _)| *l == list) {
-                    Some((_, columns)) => Arc::clone(columns),
-                    None => {
-                        let mut columns = vec![NOWHERE; self.wanted.len()];
+        let mut known: Vec<(*const u32, Arc<[(u32, u32)]>)> = Vec::new();
+        for ChunkSnapshot { chunk, columns, open } in &mut self.chunks {
+            let list = if let [set] = &*chunk.sets { Some(set.series.as_ptr()) } else { None };
+            *columns = match known.iter().find(|(known, _)| Some(*known) == list) {
+                Some((_, columns)) => Arc::clone(columns),
+                None => {
+                    let mut fresh = vec![(NOWHERE, 0); self.wanted.len()];
+                    for (number, set) in chunk.sets.iter().enumerate() {
                         for (column, series) in set.series.iter().enumerate() {
                             if let Some(at) = positions.get(series) {
-                                columns[*at as usize] = column as u32;
+                                fresh[*at as usize] = (number as u32, column as u32);
                             }
                         }
-                        let columns: Arc<[u32]> = columns.into();
-                        known.push((list, Arc::clone(&columns)));
-                        columns
                     }
-                };
-                sets.push(SetSnapshot { columns, open: OnceLock::new() });
-            }
+                    let fresh: Arc<[(u32, u32)]> = fresh.into();
+                    known.extend(list.map(|list| (list, Arc::clone(&fresh))));
+                    fresh
+                }
+            };
+            *open = chunk.sets.iter().map(|_| OnceLock::new()).collect();
         }
         moved
     }
