@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    runtime.spawn(memory::keep_trimmed());
     runtime.block_on(run(flags))
 }
 

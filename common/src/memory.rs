@@ -97,6 +97,16 @@ fn give_back(text: &Text) {
     }
 }
 
+/// Gives back free memory of the heap every minute, for as long as the program runs: what a block that was cut or a large answer took
+/// stays with the process otherwise.
+pub async fn keep_trimmed() {
+    loop {
+        tokio::time::sleep(LATER).await;
+        // it takes milliseconds where the heap is large
+        let _ = tokio::task::spawn_blocking(trim_heap).await;
+    }
+}
+
 /// Gives back free memory of the heap.
 #[expect(unsafe_code, reason = "no safe function does it")]
 fn trim_heap() {

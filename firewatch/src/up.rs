@@ -64,6 +64,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
+    runtime.spawn(memory::keep_trimmed());
     match runtime.block_on(up(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),

@@ -26,7 +26,7 @@ impl FileError {
 
     /// Whether the file has been written by a newer version of this program, which can go on with it.
     pub(crate) fn is_newer_format(&self) -> bool {
-        self.source.get_ref().is_some_and(|source| source.is::<NewerFormat>())
+        self.source.get_ref().and_then(|source| source.downcast_ref::<NewerFormat>()).is_some()
     }
 }
 

@@ -48,11 +48,13 @@ struct Wanted {
     last: Timestamp,
 }
 
+/// Of each position of a group the set of a chunk, `NOWHERE` if it is in none, and the column in it. Where series come and go a chunk has
+/// many sets, and a series is in one of them.
+type SetColumns = Arc<[(u32, u32)]>;
+
 struct ChunkSnapshot {
     chunk: Arc<HeadChunk>,
-    /// Of each position of the group the set, `NOWHERE` if it is in none, and the column in it. Where series come and go a chunk has many
-    /// sets, and a series is in one of them.
-    columns: Arc<[(u32, u32)]>,
+    columns: SetColumns,
     /// Of each set what is read once.
     open: Box<[OnceLock<Arc<OpenSet>>]>,
 }
@@ -337,7 +339,7 @@ impl GroupSnapshot {
             positions.extend(self.wanted.iter().enumerate().map(|(at, w)| (w.series, at as u32)));
         }
         // chunk after chunk has the same list of series
-        let mut known: Vec<(*const u32, Arc<[(u32, u32)]>)> = Vec::new();
+        let mut known: Vec<(*const u32, SetColumns)> = Vec::new();
         for ChunkSnapshot { chunk, columns, open } in &mut self.chunks {
             let list = if let [set] = &*chunk.sets { Some(set.series.as_ptr()) } else { None };
             *columns = match known.iter().find(|(known, _)| Some(*known) == list) {
@@ -351,7 +353,7 @@ impl GroupSnapshot {
                             }
                         }
                     }
-                    let fresh: Arc<[(u32, u32)]> = fresh.into();
+                    let fresh = SetColumns::from(fresh);
                     known.extend(list.map(|list| (list, Arc::clone(&fresh))));
                     fresh
                 }
