@@ -7,7 +7,8 @@ use fuzz_targets::TARGETS;
 
 fn main() -> std::io::Result<()> {
     for target in TARGETS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target.name);
+        let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs this");
+        let folder = Path::new(&here).join("../../fuzz/corpus").join(target.name);
         fs::create_dir_all(&folder)?;
         for (number, seed) in (target.seeds)().iter().enumerate() {
             fs::write(folder.join(format!("made-{number}")), seed)?;
