@@ -105,10 +105,10 @@ fn wicked_targets_fail_alone_and_recover() {
         (Reply::Page("m{a=\"b\"} 1\nbroken{ 2\n".into()), "line 2, column "),
         (Reply::Page("m{a=\"b\"} one\n".into()), "line 1, column "),
         (Reply::Status(503), "server returned HTTP status 503 Fault"),
-        (Reply::CutShort("m{a=\"b\"} 2\n".into()), "end of file before message length reached"),
+        (Reply::CutShort("m{a=\"b\"} 2\n".into()), "unexpected EOF"),
         (Reply::Silence, "context deadline exceeded"),
         (Reply::Endless(1 << 30), ""),
-        (Reply::Garbage, "invalid HTTP"),
+        (Reply::Garbage, "malformed HTTP response"),
         (Reply::Typed("text/html", "<html>".into()), "received unsupported Content-Type \"text/html\""),
     ] {
         target.set(reply.clone());
