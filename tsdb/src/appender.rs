@@ -325,9 +325,7 @@ impl Appender {
             histograms.out_of_order += outcome.out_of_order;
             report.refused += outcome.refused;
         }
-        drop(groups);
-        db.followers.wake();
-
+        // all of it before anybody else looks: an image that is written in between has the whole record behind it
         for (id, metadata) in std::mem::take(&mut self.metadata) {
             db.metadata.lock().insert(id, metadata);
         }
@@ -337,6 +335,8 @@ impl Appender {
                 report.exemplars += usize::from(store.push(&labels, exemplar));
             }
         }
+        drop(groups);
+        db.followers.wake();
         report.floats = floats.in_order + floats.out_of_order;
         report.histograms = histograms.in_order + histograms.out_of_order;
         report.out_of_order = floats.out_of_order + histograms.out_of_order;

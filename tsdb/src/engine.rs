@@ -26,8 +26,8 @@ use crate::select::{Selection, SeriesLabels, Source};
 use crate::wal::{RecordBuilder, WalWriter};
 use crate::watch::Pace;
 
-/// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `wal`, `index`, `groups`, others. While files are written
-/// `groups` is free, so that a slow disk holds up commits only.
+/// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `wal`, `index`, `groups`, others. While records,
+/// checkpoints and blocks are written `index` and `groups` are free, so that a slow disk holds up commits only.
 pub(crate) struct Engine {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
