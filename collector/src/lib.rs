@@ -15,6 +15,7 @@ mod grid;
 mod json_log;
 mod notifications;
 pub mod notifier;
+mod number_hash;
 mod query;
 mod query_log;
 pub mod relabel;

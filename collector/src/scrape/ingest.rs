@@ -24,6 +24,7 @@ use super::report::{Report, ReportSeries};
 use super::start_times::{PageZeros, ZeroSamples};
 use super::target::{LabelMerge, Target};
 use crate::config::ScrapeConfig;
+use crate::number_hash::NumberHash;
 use crate::relabel;
 use crate::storage::{Batch, NotReady, Refusals, Store};
 
@@ -289,7 +290,7 @@ struct Reading<'a, 'b> {
 
 struct Fresh {
     cache: PageCache,
-    seen: HashSet<SeriesRef>,
+    seen: HashSet<SeriesRef, NumberHash>,
 }
 
 impl Reading<'_, '_> {

@@ -4,6 +4,8 @@ use model::MetricType;
 use tsdb::SeriesRef;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::number_hash::NumberHash;
+
 /// What a line of the last page led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
@@ -219,7 +221,7 @@ impl<'a> Cursor<'a> {
 pub(super) struct Finder<'a> {
     cache: &'a PageCache,
     /// Made when the first line is not found nearby.
-    by_hash: Option<HashMap<u64, u32>>,
+    by_hash: Option<HashMap<u64, u32, NumberHash>>,
 }
 
 impl<'a> Finder<'a> {
@@ -242,7 +244,7 @@ impl<'a> Finder<'a> {
         }
         let by_hash = self.by_hash.get_or_insert_with(|| {
             let mut each = Cursor::new(self.cache);
-            let mut by_hash = HashMap::with_capacity(self.cache.len());
+            let mut by_hash = HashMap::with_capacity_and_hasher(self.cache.len(), NumberHash::default());
             while let Some((text, _)) = each.line() {
                 by_hash.insert(xxh3_64(text), each.at as u32);
                 each.advance();
