@@ -294,14 +294,7 @@ impl Selection for Selected {
     }
 
     fn labels(&self, range: Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels> {
-        self.0.labels_of(
-            range,
-            match kept {
-                KeptLabels::All => tsdb::KeptLabels::All,
-                KeptLabels::Only(names) => tsdb::KeptLabels::Only(names),
-                KeptLabels::Without(names) => tsdb::KeptLabels::Without(names),
-            },
-        )
+        self.0.labels_of(range, kept)
     }
 
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError> {

@@ -6,6 +6,7 @@
 mod column;
 mod duration;
 mod histogram;
+mod kept_labels;
 mod label_regex;
 mod labels;
 mod matcher;
@@ -21,6 +22,7 @@ pub use histogram::{
     Bucket, CUSTOM_BUCKETS_SCHEMA, Combined, CounterResetHint, FloatHistogram, Histogram, HistogramError,
     IncompatibleSchemas, Keep, Span, exponential_bound, kahan_inc,
 };
+pub use kept_labels::KeptLabels;
 pub use label_regex::{LabelRegex, RegexError, translate_re2};
 pub use labels::{BUCKET_LABEL, INSTANCE, JOB, Labels, LabelsBuilder, METRIC_NAME, QUANTILE_LABEL};
 pub use matcher::{MatchOp, Matcher};

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use model::Column;
+pub use model::{Column, KeptLabels};
 use model::{FloatHistogram, Labels, Matcher, Timestamp};
 
 /// What a query asks of the storage.
@@ -55,29 +55,6 @@ impl Watch<'_> {
 impl std::fmt::Debug for Watch<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Watch").field(&self.0.is_some()).finish()
-    }
-}
-
-/// Which labels of series are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeptLabels<'a> {
-    /// All of them.
-    All,
-    /// Those with these names.
-    Only(&'a [String]),
-    /// All but those.
-    Without(&'a [String]),
-}
-
-impl KeptLabels<'_> {
-    /// The wanted part of a label set.
-    pub fn of(&self, labels: &Labels) -> Labels {
-        let among = |names: &[String], name: &str| names.iter().any(|n| n == name);
-        match self {
-            Self::All => labels.clone(),
-            Self::Only(names) => labels.filter(|name| among(names, name)),
-            Self::Without(names) => labels.filter(|name| !among(names, name)),
-        }
     }
 }
 

@@ -55,7 +55,7 @@ pub use opening::{BlocksView, Opening, ReplayProgress};
 pub use options::{Clock, Options};
 pub use read_only::ReadOnlyDb;
 pub use sample::{Exemplar, HistogramSample, RawSamples, SeriesRef, SeriesSamples};
-pub use select::{KeptLabels, Selection};
+pub use select::Selection;
 pub use status::{NamedCount, Status};
 pub use verify::{CheckedBlock, CheckedLog, Faults, RepairError, RepairedBlock, Verification, repair, verify};
 pub use watch::{Progress, Stopped, Watch};

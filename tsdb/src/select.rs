@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
-use model::{Column, Labels, Timestamp};
+use model::{Column, KeptLabels, Labels, Timestamp};
 use parking_lot::Mutex;
 
 use crate::block::{BlockSelection, PageBuffer};
@@ -74,29 +74,6 @@ pub(crate) const LABELS_WORK: usize = 16;
 /// Memory of a label set.
 pub(crate) fn bytes_of_labels(labels: &Labels) -> usize {
     labels.as_bytes().len() + 48
-}
-
-/// Which labels of series are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeptLabels<'a> {
-    /// All of them.
-    All,
-    /// Those with these names.
-    Only(&'a [String]),
-    /// All but those.
-    Without(&'a [String]),
-}
-
-impl KeptLabels<'_> {
-    /// The wanted part of a label set.
-    pub fn of(&self, labels: &Labels) -> Labels {
-        let among = |names: &[String], name: &str| names.iter().any(|n| n == name);
-        match self {
-            Self::All => labels.clone(),
-            Self::Only(names) => labels.filter(|name| among(names, name)),
-            Self::Without(names) => labels.filter(|name| !among(names, name)),
-        }
-    }
 }
 
 /// What reading many series uses again from one to the next.

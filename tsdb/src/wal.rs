@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) const SEGMENT_MAGIC: &[u8; 8] = b"FWWAL\x00\x00\x01";
 /// Magic and number.
-pub(crate) const SEGMENT_HEADER: usize = 16;
+pub(crate) const SEGMENT_HEADER: usize = crate::version::HEADER;
 /// Begins every record, so that reading can go on behind a damaged part.
 pub(crate) const RECORD_MAGIC: [u8; 4] = [0xf1, 0x5e, 0xc0, 0x7d];
 /// Magic, length, checksum.

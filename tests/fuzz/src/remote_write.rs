@@ -1,45 +1,12 @@
 //! Remote-write bodies: snappy, then protobuf. Version 2.0 is not received; its messages are told apart by a header.
 
-use collector::api::WireHistogram;
 use collector::api::remote_write::{WriteRequest, decompress, labels_of};
+use harness::write_request::{Label, Sample, TimeSeries, WireHistogram, WriteRequest as Reference};
 use prost::Message;
 
 use crate::{Target, kind_of};
 
 pub(crate) const TARGET: Target = Target { name: "remote_write", run, words: &["__name__", "\n", "a"], seeds };
-
-/// The message as a protobuf library has it.
-#[derive(Clone, PartialEq, Message)]
-struct Reference {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-    #[prost(message, repeated, tag = "4")]
-    histograms: Vec<WireHistogram>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
 
 /// The input is the protobuf message where it is no snappy block.
 fn run(input: &[u8]) -> u64 {
@@ -84,10 +51,15 @@ fn read(message: &[u8]) -> Result<(Vec<TimeSeries>, u64), String> {
                 .iter()
                 .map(|(timestamp, value)| Sample { value: *value, timestamp: *timestamp })
                 .collect(),
-            histograms: series.histograms.clone(),
+            histograms: series.histograms.iter().map(as_reference).collect(),
         });
     }
     Ok((all, kinds))
+}
+
+/// The histogram that the receiver has read, as the reference has it.
+fn as_reference(histogram: &collector::api::WireHistogram) -> WireHistogram {
+    WireHistogram::decode(histogram.encode_to_vec().as_slice()).expect("our own message")
 }
 
 fn seeds() -> Vec<Vec<u8>> {

@@ -13,6 +13,7 @@ mod remote_write;
 mod servers;
 mod stub;
 mod third_party;
+pub mod write_request;
 
 pub use crowd::Crowd;
 pub use daemon::{Daemon, binary, eventually, free_port, peer};

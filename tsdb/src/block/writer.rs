@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::{Column, Timestamp};
+use model::{Column, KeptLabels, Timestamp};
 
 use crate::HistogramSample;
 use crate::block::Ulid;
@@ -15,7 +15,7 @@ use crate::error::{FileError, MaintainError};
 use crate::files::Files;
 use crate::head::put_starts;
 use crate::sample::RawSamples;
-use crate::select::{KeptLabels, Selection};
+use crate::select::Selection;
 
 /// What the folder of a block is called while it is written; found later, it is removed.
 pub(crate) const TEMPORARY: &str = ".tmp";

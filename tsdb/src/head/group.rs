@@ -90,7 +90,7 @@ impl Group {
 
     /// Whether a row of these series at this time is one the fast path takes: exactly the layout, and newer than all.
     pub(crate) fn is_next_row(&self, time: Timestamp, series: &[u32]) -> bool {
-        time > self.max_time && !self.careful && self.live == series.len() && self.series[..self.live] == *series
+        self.live == series.len() && self.may_begin_row(time, series)
     }
 
     /// Whether a row that begins with these series may be one the fast path takes: such a part of it is newer than all as well.

@@ -2,12 +2,11 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::Labels;
+use model::{KeptLabels, Labels};
 
 use crate::encoding::varint::Reader;
 use crate::head::series_index::key_at;
 use crate::head::symbols::SymbolTexts;
-use crate::select::KeptLabels;
 
 /// The label sets of a head as they were at one moment, found by place, without a lock.
 #[derive(Clone)]

@@ -2,12 +2,14 @@
 //! decoded, checked, sorted and looked up again.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tsdb::SeriesRef;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::number_hash::NumberHash;
 
 /// What has not been asked for in this time and as long again is forgotten.
 const GENERATION: Duration = Duration::from_secs(30 * 60);
@@ -23,25 +25,7 @@ impl std::hash::Hash for Key {
     }
 }
 
-/// Takes keys as they are: they are hashes.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a key is written as one number");
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-type Map = HashMap<Key, u32, BuildHasherDefault<AsItIs>>;
+type Map = HashMap<Key, u32, NumberHash>;
 
 struct Shard {
     young: Map,
