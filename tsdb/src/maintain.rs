@@ -289,6 +289,7 @@ fn log_flushed(db: &Engine, wal: &mut WalWriter, groups: &Groups) -> Result<(), 
 
 /// Removes log segments whose samples are all in blocks, behind a checkpoint with what else they say.
 fn shorten_log(db: &Engine) -> Result<(), MaintainError> {
+    let followed = followed_segment(db);
     let mut wal = db.wal.lock();
     // only maintenance changes it
     let in_blocks = db.groups.lock().bounds.min_valid;
@@ -296,7 +297,6 @@ fn shorten_log(db: &Engine) -> Result<(), MaintainError> {
     if wal.is_outdated(in_blocks) {
         wal.rotate()?;
     }
-    let followed = followed_segment(db, &wal);
     let Some((number, min_valid)) = wal.obsolete(in_blocks, followed) else { return Ok(()) };
     let index = db.index.read();
     let groups = db.groups.lock();
@@ -344,11 +344,13 @@ fn shorten_log(db: &Engine) -> Result<(), MaintainError> {
 }
 
 /// The segment from which on the log is kept for those that follow it: the oldest that one of them reads, if what is kept is within
-/// the limit.
-fn followed_segment(db: &Engine, wal: &WalWriter) -> Option<u64> {
+/// the limit. Files are looked at without the lock of the log: a segment that is closed meanwhile is newer, and kept as well.
+fn followed_segment(db: &Engine) -> Option<u64> {
     let oldest = db.followers.oldest()?;
     let mut left = db.options.log_follower_bytes;
-    let kept = wal.closed().iter().rev().map(|s| s.number).take_while(|number| {
+    let closed: Vec<u64> = db.wal.lock().closed().iter().map(|s| s.number).collect();
+    let behind = closed.last().map_or(0, |newest| newest + 1);
+    let kept = closed.into_iter().rev().take_while(|number| {
         let path = segment_path(&db.dir.join("wal"), *number);
         // a file that does not say how long it is takes no room
         let len = db.options.files.open(&path, false).and_then(|f| f.len().map_err(FileError::at("read", &path)));
@@ -356,7 +358,7 @@ fn followed_segment(db: &Engine, wal: &WalWriter) -> Option<u64> {
         left = room.unwrap_or(0);
         *number >= oldest && room.is_some()
     });
-    kept.last()
+    Some(kept.last().unwrap_or(behind))
 }
 
 fn retain(db: &Engine) {
