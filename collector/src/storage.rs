@@ -106,8 +106,7 @@ impl Store {
 
     /// A commit to be filled.
     pub(crate) fn batch(&self) -> Result<Batch, NotReady> {
-        let db = self.db()?;
-        Ok(Batch { appender: db.appender(), db: Arc::clone(db), refusals: Refusals::default() })
+        Ok(Batch { appender: self.db()?.appender(), refusals: Refusals::default() })
     }
 
     /// What can be read now.
@@ -154,7 +153,6 @@ impl Store {
 /// A commit being filled: samples that the store refuses are counted, the others are stored together or not at all.
 pub(crate) struct Batch {
     appender: Appender,
-    db: Arc<Db>,
     pub(crate) refusals: Refusals,
 }
 
@@ -186,37 +184,16 @@ impl Batch {
     /// A sample of value 0 at the time from which a series counts, if the series has nothing newer. That it has is usual and no
     /// refusal.
     pub(crate) fn zero(&mut self, series: SeriesRef, time: Timestamp) {
-        if self.is_newest(series, time) {
+        if self.appender.is_newest(series, time) {
             let _ = self.appender.append(series, time, 0.0);
         }
     }
 
     /// The same with an empty histogram.
     pub(crate) fn empty_histogram(&mut self, series: SeriesRef, time: Timestamp, empty: HistogramSample) {
-        if self.is_newest(series, time) {
+        if self.appender.is_newest(series, time) {
             let _ = self.appender.append_histogram(series, time, empty);
         }
-    }
-
-    /// Whether a sample at `time` is not out of order. Where the store takes none that are, it is left to find out itself.
-    fn is_newest(&self, series: SeriesRef, time: Timestamp) -> bool {
-        let options = self.db.options();
-        if options.out_of_order_window == 0 {
-            return true;
-        }
-        // what is so old counts as out of order even for a series without samples
-        if time < self.db.metrics().head_max_time.saturating_sub(options.min_block_duration / 2) {
-            return false;
-        }
-        let Some(labels) = self.appender.labels(series) else { return false };
-        let matchers: Vec<Matcher> = labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
-        let Ok(selection) = self.db.select(&matchers, time, Timestamp::MAX) else { return false };
-        // others may have more labels
-        let Some(at) = selection.labels().iter().position(|found| *found == labels) else { return true };
-        let samples = selection.presence_only().read(at..at + 1, time, Timestamp::MAX);
-        samples.is_ok_and(|all| {
-            all.iter().all(|one| one.floats.timestamps.is_empty() && one.histograms.timestamps.is_empty())
-        })
     }
 
     /// Float samples of many series at one time.

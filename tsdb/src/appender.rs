@@ -96,6 +96,14 @@ impl Appender {
         there
     }
 
+    /// Whether a sample of this time would be taken as the newest one of the series, in order. Asking counts as no refusal.
+    pub fn is_newest(&mut self, series: SeriesRef, time: Timestamp) -> bool {
+        let Ok(id) = id_of(series) else { return false };
+        let groups = self.db.groups.lock();
+        let limits = *self.limits.get_or_insert_with(|| self.db.enter(self.transaction, groups.bounds.limits(time)));
+        groups.is_newest(id, time, limits)
+    }
+
     /// The labels of a series; `None` if the reference is no longer good.
     pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
         self.db.labels(u32::try_from(series.0).ok()?)

@@ -35,6 +35,12 @@ fn a_reference_is_good_until_the_series_has_left_the_head() {
     };
     let db = Db::open(dir.path(), options).unwrap();
     let (gone, kept) = (append(&db, "gone", 0..100), append(&db, "kept", 0..100));
+    let mut asking = db.appender();
+    let newest =
+        [(gone, -1), (gone, 0), (gone, 1), (SeriesRef(77), 1)].map(|(series, time)| asking.is_newest(series, time));
+    assert_eq!(newest, [false, false, true, false]);
+    drop(asking);
+    assert_eq!(db.metrics().out_of_order_refused, 0, "asking is no refusal");
     append(&db, "other", 0..5000);
     let mut appender = db.appender();
     assert!(appender.keep(kept));

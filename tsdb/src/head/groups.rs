@@ -235,6 +235,11 @@ impl Groups {
         Err(if time < min_valid { AppendError::OutOfBounds } else { AppendError::OutOfOrder })
     }
 
+    /// Whether a sample would be taken in order.
+    pub(crate) fn is_newest(&self, series: u32, time: Timestamp, limits: Limits) -> bool {
+        self.judge(series, time, None, limits) == Ok(Verdict::InOrder)
+    }
+
     /// The group that takes a row on the fast path, if there is one. `fits` compares the row with the group's layout.
     fn next_row(
         &self,
