@@ -8,6 +8,7 @@ mod label_rules;
 mod metadata_labels;
 mod metrics;
 mod page_cache;
+mod page_changes;
 mod page_parser;
 mod pool;
 mod report;
@@ -15,6 +16,7 @@ mod start_times;
 mod target;
 mod target_loop;
 mod target_metadata;
+mod workers;
 
 pub use fetch::{FetchError, HARD_BODY_LIMIT};
 pub use ingest::IngestError;

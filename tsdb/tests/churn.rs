@@ -1,6 +1,8 @@
 //! Series that come and go: the head takes no more from hour to hour.
 
-use model::Labels;
+use std::collections::BTreeMap;
+
+use model::{Labels, Matcher};
 use tsdb::{Db, Options, SeriesRef};
 
 #[path = "shared/scratch.rs"]
@@ -47,4 +49,63 @@ fn a_head_whose_series_change_does_not_grow() {
         assert!(later.0 <= first.0 + first.0 / 8, "{sizes:?}");
         assert!(later.1 <= first.1 + first.1 / 8, "{sizes:?}");
     }
+}
+
+/// What the series `a="N"` hold.
+fn stored(db: &Db) -> BTreeMap<String, Vec<(i64, f64)>> {
+    let selection = db.select(&[Matcher::equal("__name__", "m")], i64::MIN, i64::MAX).unwrap();
+    let samples = selection.read(0..selection.labels().len(), i64::MIN, i64::MAX).unwrap();
+    let samples = samples.into_iter().map(|s| s.floats.timestamps.into_iter().zip(s.floats.values).collect());
+    selection.labels().iter().map(|labels| labels.get("a").unwrap().to_owned()).zip(samples).collect()
+}
+
+#[test]
+fn rows_whose_series_come_go_and_move_are_kept_as_they_are() {
+    let dir = scratch();
+    let options = || Options { background: false, ..Options::default() };
+    let mut db = Db::open(dir.path(), options()).unwrap();
+    let mut expected: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
+    let mut random = 7u64;
+    let mut below = move |limit: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % limit
+    };
+    let mut row: Vec<usize> = (0..120).collect();
+    for round in 0..500usize {
+        match below(6) {
+            // a new one, or one that was there before
+            0 => row.insert(below(row.len()), below(120 + round)),
+            1 => _ = row.remove(below(row.len())),
+            2 => {
+                let (a, b) = (below(row.len()), below(row.len()));
+                row.swap(a, b);
+            }
+            _ => {}
+        }
+        let time = round as i64 * 10_000;
+        let mut appender = db.appender();
+        let name = |series: usize| Labels::from_pairs([("__name__", "m"), ("a", &series.to_string())]);
+        let refs: Vec<SeriesRef> = row.iter().map(|series| appender.series(&name(*series)).unwrap()).collect();
+        let values: Vec<f64> = (0..row.len()).map(|at| (at * round) as f64 / 4.0).collect();
+        assert_eq!(appender.append_row(time, &refs, &values).refused, []);
+        let report = appender.commit().unwrap();
+        let mut seen = Vec::new();
+        for (series, value) in row.iter().zip(&values) {
+            // of two samples of a series the first counts
+            if !seen.contains(series) {
+                seen.push(*series);
+                expected.entry(series.to_string()).or_default().push((time, *value));
+            }
+        }
+        assert_eq!((report.floats, report.refused), (seen.len(), row.len() - seen.len()), "{round}");
+        if round % 150 == 149 {
+            assert_eq!(stored(&db), expected, "{round}");
+            if round > 300 {
+                drop(db);
+                db = Db::open(dir.path(), options()).unwrap();
+                assert_eq!(stored(&db), expected, "{round}, from the log");
+            }
+        }
+    }
+    assert_eq!(stored(&db), expected);
 }

@@ -1,6 +1,5 @@
 //! From a page to stored samples: one commit a scrape, whole or not at all.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,13 +17,13 @@ use super::fetch::{FetchError, Page};
 use super::label_rules::{check_limits, check_names};
 use super::metadata_labels::MetadataLabels;
 use super::page_cache::{Cursor, Finder, Line, PageCache};
+use super::page_changes::Changes;
 use super::page_parser::PageParser;
 use super::pool::ScrapeOptions;
 use super::report::{Report, ReportSeries};
 use super::start_times::{PageZeros, ZeroSamples};
 use super::target::{LabelMerge, Target};
 use crate::config::ScrapeConfig;
-use crate::number_hash::NumberHash;
 use crate::relabel;
 use crate::storage::{Batch, NotReady, Refusals, Store};
 
@@ -145,13 +144,8 @@ impl Ingest {
         }
         self.ended = true;
         let track = self.config.track_timestamps_staleness;
-        for line in self.cache.lines() {
-            match line {
-                Line::Series(series) => batch.sample(series, time, STALE_NAN),
-                Line::Timed(series) if track => batch.sample(series, time, STALE_NAN),
-                Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => {}
-            }
-        }
+        let series: Vec<SeriesRef> = self.cache.lines().filter_map(|line| line.series(track)).collect();
+        batch.row(time, &series, &vec![STALE_NAN; series.len()]);
     }
 
     fn page(
@@ -179,7 +173,7 @@ impl Ingest {
             finder: Finder::new(&cache),
             cache: &cache,
             cursor: Cursor::new(&cache),
-            fresh: None,
+            changes: None,
             converter: self.config.convert_classic_histograms_to_nhcb.then(|| NhcbConverter::new(page.format)),
             is_new: false,
             metric_type: MetricType::Unknown,
@@ -197,38 +191,21 @@ impl Ingest {
             }
             FormatKind::Protobuf => reading.run(&mut protobuf::Parser::new(&page.body, options)),
         };
-        let Reading { refs, values, counts, fresh, zeros, .. } = reading;
+        let Reading { refs, values, counts, changes, zeros, .. } = reading;
         let tried = zeros.map(PageZeros::tried);
         if let Err(error) = read {
             self.cache = cache;
             return Err((error, counts));
         }
         batch.row(time, &refs, &values);
-        let previous = match fresh {
-            None => {
-                self.cache = cache;
-                None
+        let changed = changes.map(|changes| {
+            if !self.ended {
+                let ended = changes.ended();
+                batch.row(time, &ended, &vec![STALE_NAN; ended.len()]);
             }
-            Some(Fresh { cache: lines, seen }) => {
-                self.cache = lines;
-                self.cache.finish();
-                Some((cache, seen))
-            }
-        };
-        if let Some((old, seen)) = previous
-            && !self.ended
-        {
-            for line in old.lines() {
-                let series = match line {
-                    Line::Series(series) => series,
-                    Line::Timed(series) if self.config.track_timestamps_staleness => series,
-                    Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => continue,
-                };
-                if !seen.contains(&series) {
-                    batch.sample(series, time, STALE_NAN);
-                }
-            }
-        }
+            changes.into_cache()
+        });
+        self.cache = changed.unwrap_or(cache);
         let report = Report {
             up: true,
             duration: started.elapsed(),
@@ -270,9 +247,9 @@ struct Reading<'a, 'b> {
     finder: Finder<'a>,
     /// The line of the cache that is expected next.
     cursor: Cursor<'a>,
-    /// The lines of this page, once it differs from the last one. Series of histograms that are converted are not among them,
-    /// what they become is.
-    fresh: Option<Fresh>,
+    /// How this page differs from the last one, once it does. Series of histograms that are converted are not among its lines, what
+    /// they become is.
+    changes: Option<Changes<'a>>,
     /// Whether the series of the line that was read last is not among those of the last page.
     is_new: bool,
     /// What the last `# TYPE` line said.
@@ -288,17 +265,12 @@ struct Reading<'a, 'b> {
     zeros: Option<PageZeros<'a>>,
 }
 
-struct Fresh {
-    cache: PageCache,
-    seen: HashSet<SeriesRef, NumberHash>,
-}
-
-impl Reading<'_, '_> {
+impl<'a> Reading<'a, '_> {
     fn run<'p>(&mut self, parser: &mut impl PageParser<'p>) -> Result<(), IngestError> {
         loop {
             // a converter has to see every line
             if self.converter.is_none()
-                && (self.metadata_labels.is_none() || self.fresh.is_none())
+                && (self.metadata_labels.is_none() || self.changes.is_none())
                 && let Some((text, line)) = self.cursor.line()
             {
                 if line.is_comment() {
@@ -306,20 +278,14 @@ impl Reading<'_, '_> {
                         if let Line::Type(metric_type) = line {
                             self.metric_type = metric_type;
                         }
-                        if let Some(fresh) = &mut self.fresh {
-                            fresh.cache.push(text, line);
-                        }
-                        self.cursor.advance();
+                        self.pass(line, line);
                         continue;
                     }
-                } else if let Some(sample) = parser.sample_of(text)? {
-                    let kind = self.kind(line, sample.timestamp);
-                    if kind != line {
-                        self.fresh();
-                    }
-                    self.cursor.advance();
+                } else if self.stays(line)
+                    && let Some(sample) = parser.sample_of(text)?
+                {
+                    let line = self.pass(line, self.kind(line, sample.timestamp));
                     self.counts.scraped += 1;
-                    let line = self.remember(sample.series, kind);
                     self.sample(line, &sample)?;
                     continue;
                 }
@@ -358,7 +324,7 @@ impl Reading<'_, '_> {
             return Err(limit);
         }
         if self.cursor.at() < self.cache.len() {
-            self.fresh();
+            self.differs();
         }
         Ok(())
     }
@@ -374,14 +340,39 @@ impl Reading<'_, '_> {
         Ok(progress.gathered && !self.config.always_scrape_classic_histograms)
     }
 
-    /// Goes past the line of the cache that is expected next, if it is this one and all lines before it were as expected.
+    /// Goes past the line of the cache that is at the cursor, which has come and leads to `line` now. What it leads to in the end: of
+    /// the lines of a series the first counts.
+    #[inline]
+    fn pass(&mut self, known: Line, line: Line) -> Line {
+        if line != known {
+            self.differs();
+        }
+        let line = match (&mut self.changes, self.cursor.line()) {
+            (Some(changes), Some((text, _))) if line == known => changes.keep(self.cursor.at(), text, line),
+            (Some(changes), Some((text, _))) => changes.add(text, line),
+            _ => line,
+        };
+        self.cursor.advance();
+        line
+    }
+
+    /// Whether a line that comes again leads to what it led to, whatever has changed before it: the first of two lines of a series
+    /// may be gone.
+    #[inline]
+    fn stays(&self, line: Line) -> bool {
+        line != Line::Repeated || self.changes.is_none()
+    }
+
+    /// Goes past the line of the cache that is expected next, if it is this one and still leads to the same.
     fn expected(&mut self, text: &[u8], timestamp: Option<Timestamp>) -> Option<Line> {
         let (known, line) = self.cursor.line()?;
-        if self.fresh.is_some() || known != text || self.kind(line, timestamp) != line {
+        if known != text || self.kind(line, timestamp) != line || !self.stays(line) {
             return None;
         }
-        self.cursor.advance();
-        Some(line)
+        if self.changes.is_some() && self.metadata_labels.is_some() {
+            return None;
+        }
+        Some(self.pass(line, line))
     }
 
     /// A line that is stored, as the presence of a timestamp has it this time.
@@ -394,37 +385,10 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// The cache of this page: what has been read so far, all of it as expected, comes from the old one.
-    fn fresh(&mut self) -> &mut Fresh {
-        let (cache, cursor, track) = (self.cache, &self.cursor, self.config.track_timestamps_staleness);
-        self.fresh.get_or_insert_with(|| {
-            let head = cache.head(cursor);
-            let seen = head
-                .lines()
-                .filter_map(|line| match line {
-                    Line::Series(series) => Some(series),
-                    Line::Timed(series) if track => Some(series),
-                    Line::Timed(_) | Line::Dropped | Line::Repeated | Line::Type(_) | Line::Comment => None,
-                })
-                .collect();
-            Fresh { cache: head, seen }
-        })
-    }
-
-    /// Notes a line in the cache of this page, if one is being made. A series that was there already is refused, but for samples
-    /// with times of their own, of which a page may have several.
-    fn remember(&mut self, text: &[u8], line: Line) -> Line {
-        let Some(fresh) = &mut self.fresh else { return line };
-        let line = match line {
-            Line::Series(series) if !fresh.seen.insert(series) => Line::Repeated,
-            Line::Timed(series) if self.config.track_timestamps_staleness => {
-                fresh.seen.insert(series);
-                line
-            }
-            other => other,
-        };
-        fresh.cache.push(text, line);
-        line
+    /// How this page differs from the last one: what has been read before the first difference was as expected.
+    fn differs(&mut self) -> &mut Changes<'a> {
+        let (cache, same, track) = (self.cache, self.cursor.at(), self.config.track_timestamps_staleness);
+        self.changes.get_or_insert_with(|| Changes::new(cache, same, track))
     }
 
     /// What a line that was not compared with the cache leads to.
@@ -434,24 +398,24 @@ impl Reading<'_, '_> {
         if let Some(line) = self.expected(series, timestamp) {
             return Ok(line);
         }
-        self.fresh();
-        let line = match self.finder.find(series, &self.cursor) {
-            Some((found, line)) => {
-                self.cursor = found;
-                self.cursor.advance();
-                match line {
-                    // the first of two lines may be gone
-                    Line::Repeated => self.resolve(series, timestamp)?,
-                    _ if self.metadata_labels.is_some() => self.resolve(series, timestamp)?,
-                    line => self.kind(line, timestamp),
-                }
-            }
-            None => {
-                self.is_new = true;
-                self.resolve(series, timestamp)?
-            }
+        self.differs();
+        let found = self.finder.find(series, &mut self.cursor);
+        let line = match found {
+            Some(line) if self.stays(line) && self.metadata_labels.is_none() => self.kind(line, timestamp),
+            _ => self.resolve(series, timestamp)?,
         };
-        Ok(self.remember(series, line))
+        if let Some(known) = found {
+            return Ok(self.pass(known, line));
+        }
+        // the store knows the series of a line that went far
+        if let Some(series_ref) = line.series(true)
+            && let Some(at) = self.differs().old_line_of(series_ref)
+            && let Some(known) = self.finder.is_at(series, at, &mut self.cursor)
+        {
+            return Ok(self.pass(known, line));
+        }
+        self.is_new = true;
+        Ok(self.differs().add(series, line))
     }
 
     fn resolve(&mut self, series: &[u8], timestamp: Option<Timestamp>) -> Result<Line, IngestError> {
@@ -601,7 +565,7 @@ impl Reading<'_, '_> {
                 _ => true,
             };
             if !stays {
-                self.fresh();
+                self.differs();
             }
         }
         match entry {
@@ -617,12 +581,11 @@ impl Reading<'_, '_> {
         if text.is_empty() || self.expected(text, None).is_some() {
             return;
         }
-        self.fresh();
-        if let Some((found, _)) = self.finder.find(text, &self.cursor) {
-            self.cursor = found;
-            self.cursor.advance();
-        }
-        self.remember(text, line);
+        self.differs();
+        match self.finder.find(text, &mut self.cursor) {
+            Some(known) => self.pass(known, line),
+            None => self.differs().add(text, line),
+        };
     }
 }
 

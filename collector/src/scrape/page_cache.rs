@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::ops::Range;
 
 use model::MetricType;
 use tsdb::SeriesRef;
@@ -26,6 +27,15 @@ pub(super) enum Line {
 impl Line {
     pub(super) fn is_comment(self) -> bool {
         matches!(self, Self::Type(_) | Self::Comment)
+    }
+
+    /// The series that ends when the line is gone. Those with timestamps of the page end only if that is asked for.
+    pub(super) fn series(self, track_timed: bool) -> Option<SeriesRef> {
+        match self {
+            Self::Series(series) => Some(series),
+            Self::Timed(series) if track_timed => Some(series),
+            Self::Timed(_) | Self::Dropped | Self::Repeated | Self::Type(_) | Self::Comment => None,
+        }
     }
 }
 
@@ -73,85 +83,142 @@ impl From<Packed> for Line {
     }
 }
 
-/// Of so many lines the first is written whole.
+/// About so many lines make a block, whose first line is written whole.
 const BLOCK: usize = 32;
+
+/// Where a block of lines begins.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// In the text.
+    text: u32,
+    /// The number of its first line.
+    line: u32,
+}
 
 /// The lines of a target's last page in order, without their values, so that the next page need only be compared with them.
 ///
 /// Flat buffers, since every series of every target has a line here: a line is the number of bytes it has in common with the one
 /// before (u8), the length of the rest (one byte, or 0xff and a u32) and the rest; nearly all of a page repeats from line to line.
-#[derive(Debug, Default)]
+/// Blocks are read without the ones before, so that a page of which a little changes takes most of them from the last one as they
+/// are ([`super::page_changes`]).
+#[derive(Debug)]
 pub(super) struct PageCache {
     text: Vec<u8>,
-    /// Where every [`BLOCK`]th line begins.
-    blocks: Vec<u32>,
+    blocks: Vec<Block>,
     lines: Vec<Packed>,
-    /// The text of the last line, while lines are added.
-    last: Vec<u8>,
+    /// No series of the lines has a higher reference.
+    newest: SeriesRef,
 }
 
-/// How far ahead a line is looked for by comparing, before its hash is asked.
-const LOOK_AHEAD: usize = 8;
+impl Default for PageCache {
+    fn default() -> Self {
+        Self { text: Vec::new(), blocks: Vec::new(), lines: Vec::new(), newest: SeriesRef(0) }
+    }
+}
 
 impl PageCache {
     pub(super) fn len(&self) -> usize {
         self.lines.len()
     }
 
-    pub(super) fn push(&mut self, text: &[u8], line: Line) {
-        let shared = if self.lines.len().is_multiple_of(BLOCK) {
-            // a page is no longer than the limit of bodies, its lines take two bytes more each at most
-            self.blocks.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
-            0
-        } else {
-            let most = self.last.len().min(text.len()).min(usize::from(u8::MAX));
-            self.last[..most].iter().zip(text).take_while(|(a, b)| a == b).count()
-        };
-        self.text.push(shared as u8);
-        let rest = &text[shared..];
-        match u8::try_from(rest.len()) {
-            Ok(short) if short < u8::MAX => self.text.push(short),
-            _ => {
-                self.text.push(u8::MAX);
-                self.text.extend_from_slice(&(rest.len() as u32).to_le_bytes());
-            }
-        }
-        self.text.extend_from_slice(rest);
-        self.lines.push(line.into());
-        self.last.truncate(shared);
-        self.last.extend_from_slice(rest);
-    }
-
-    /// The lines before the cursor as a cache of their own.
-    pub(super) fn head(&self, cursor: &Cursor<'_>) -> Self {
-        let count = cursor.at;
-        let mut last = Cursor::new(self);
-        if let Some(before) = count.checked_sub(1) {
-            last.seek(before);
-        }
-        Self {
-            text: self.text[..cursor.start].to_vec(),
-            blocks: self.blocks[..count.div_ceil(BLOCK)].to_vec(),
-            lines: self.lines[..count].to_vec(),
-            last: if count == 0 { Vec::new() } else { last.text },
-        }
-    }
-
     pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
         self.lines.iter().map(|line| Line::from(*line))
     }
 
-    /// To be called when the page has been read.
-    pub(super) fn finish(&mut self) {
-        self.text.shrink_to_fit();
-        self.blocks.shrink_to_fit();
-        self.lines.shrink_to_fit();
-        self.last = Vec::new();
+    /// No series of the lines is newer than this one.
+    pub(super) fn newest(&self) -> SeriesRef {
+        self.newest
+    }
+
+    /// The line with this number, which there must be.
+    pub(super) fn line(&self, at: usize) -> Line {
+        self.lines[at].into()
+    }
+
+    /// Which of the lines are whole blocks.
+    pub(super) fn whole_blocks(&self, lines: &Range<usize>) -> Range<usize> {
+        let from = self.blocks.partition_point(|block| (block.line as usize) < lines.start);
+        // the last block ends with the lines
+        let end = |block: usize| self.blocks.get(block + 1).map_or(self.len(), |next| next.line as usize);
+        let count = self.blocks[from..].iter().enumerate().take_while(|(at, _)| end(from + at) <= lines.end).count();
+        from..from + count
+    }
+
+    /// The lines of these blocks.
+    pub(super) fn lines_of(&self, blocks: &Range<usize>) -> Range<usize> {
+        let first = |block: usize| self.blocks.get(block).map_or(self.len(), |block| block.line as usize);
+        first(blocks.start)..first(blocks.end)
     }
 }
 
+/// Writes the lines of a cache.
+#[derive(Debug, Default)]
+pub(super) struct PageWriter {
+    cache: PageCache,
+    /// The text of the last line.
+    last: Vec<u8>,
+}
+
+impl PageWriter {
+    /// Begins a block.
+    pub(super) fn block(&mut self) {
+        // a page is no longer than the limit of bodies, its lines take two bytes more each at most
+        let text = u32::try_from(self.cache.text.len()).unwrap_or(u32::MAX);
+        self.cache.blocks.push(Block { text, line: self.cache.lines.len() as u32 });
+        self.last.clear();
+    }
+
+    /// Adds a line to the block.
+    pub(super) fn push(&mut self, text: &[u8], line: Line) {
+        let most = self.last.len().min(text.len()).min(usize::from(u8::MAX));
+        let shared = self.last[..most].iter().zip(text).take_while(|(a, b)| a == b).count();
+        let cache = &mut self.cache;
+        cache.text.push(shared as u8);
+        let rest = &text[shared..];
+        match u8::try_from(rest.len()) {
+            Ok(short) if short < u8::MAX => cache.text.push(short),
+            _ => {
+                cache.text.push(u8::MAX);
+                cache.text.extend_from_slice(&(rest.len() as u32).to_le_bytes());
+            }
+        }
+        cache.text.extend_from_slice(rest);
+        cache.lines.push(line.into());
+        if let Line::Series(series) | Line::Timed(series) = line {
+            cache.newest = cache.newest.max(series);
+        }
+        self.last.truncate(shared);
+        self.last.extend_from_slice(rest);
+    }
+
+    /// Adds blocks of another cache.
+    pub(super) fn copy(&mut self, from: &PageCache, blocks: Range<usize>) {
+        let Some(first) = from.blocks.get(blocks.start) else { return };
+        let end = from.blocks.get(blocks.end).map_or(from.text.len(), |block| block.text as usize);
+        let (text, line) = (self.cache.text.len() as u32, self.cache.lines.len() as u32);
+        self.cache.newest = self.cache.newest.max(from.newest);
+        self.cache.text.extend_from_slice(&from.text[first.text as usize..end]);
+        self.cache.lines.extend_from_slice(&from.lines[from.lines_of(&blocks)]);
+        self.cache.blocks.extend(from.blocks[blocks].iter().map(|block| Block {
+            text: block.text - first.text + text,
+            line: block.line - first.line + line,
+        }));
+    }
+
+    pub(super) fn finish(mut self) -> PageCache {
+        self.cache.text.shrink_to_fit();
+        self.cache.blocks.shrink_to_fit();
+        self.cache.lines.shrink_to_fit();
+        self.cache
+    }
+}
+
+/// Into how many blocks so many lines are best put.
+pub(super) fn blocks_for(lines: usize) -> usize {
+    ((lines + BLOCK / 2) / BLOCK).max(1)
+}
+
 /// Goes through the lines of a cache.
-#[derive(Clone)]
 pub(super) struct Cursor<'a> {
     cache: &'a PageCache,
     at: usize,
@@ -192,15 +259,19 @@ impl<'a> Cursor<'a> {
 
     /// Goes to the line with this number.
     pub(super) fn seek(&mut self, line: usize) {
-        let Some(block) = self.cache.blocks.get(line / BLOCK) else {
-            (self.at, self.start) = (self.cache.len(), self.cache.text.len());
-            return;
-        };
-        (self.at, self.start) = (line / BLOCK * BLOCK, *block as usize);
+        let after = self.cache.blocks.partition_point(|block| block.line as usize <= line);
+        let Some(block) = after.checked_sub(1).map(|at| self.cache.blocks[at]) else { return };
+        (self.at, self.start) = (block.line as usize, block.text as usize);
         self.read();
         while self.at < line.min(self.cache.len()) {
             self.advance();
         }
+    }
+
+    /// Goes where another one is.
+    fn go_to(&mut self, other: &Self) {
+        (self.cache, self.at, self.start, self.end) = (other.cache, other.at, other.start, other.end);
+        self.text.clone_from(&other.text);
     }
 
     #[inline]
@@ -217,30 +288,45 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// How far ahead a line is looked for by comparing.
+const LOOK_AHEAD: usize = 8;
+
+/// One of so many lines may be missed before hashes of all of them are made: until then it is cheaper to ask the store for the
+/// series of what is not found.
+const MISSES: usize = 32;
+
 /// Finds lines of a cache that are not where they are expected.
 pub(super) struct Finder<'a> {
     cache: &'a PageCache,
-    /// Made when the first line is not found nearby.
+    /// Where it looks.
+    probe: Cursor<'a>,
+    /// Lines that were not found nearby.
+    missed: usize,
     by_hash: Option<HashMap<u64, u32, NumberHash>>,
 }
 
 impl<'a> Finder<'a> {
     pub(super) fn new(cache: &'a PageCache) -> Self {
-        Self { cache, by_hash: None }
+        Self { cache, probe: Cursor::new(cache), missed: 0, by_hash: None }
     }
 
-    /// The line with this text, looked for from `near` on, then anywhere.
-    pub(super) fn find(&mut self, text: &[u8], near: &Cursor<'a>) -> Option<(Cursor<'a>, Line)> {
-        let is_it = |cursor: &Cursor<'a>| cursor.line().filter(|(t, _)| *t == text).map(|(_, line)| line);
-        let mut cursor = near.clone();
+    /// Moves the cursor to the line with this text, looked for from there on and then, if many have not been found like that,
+    /// anywhere.
+    pub(super) fn find(&mut self, text: &[u8], near: &mut Cursor<'a>) -> Option<Line> {
+        self.probe.go_to(near);
         for _ in 0..LOOK_AHEAD {
-            if let Some(line) = is_it(&cursor) {
-                return Some((cursor, line));
+            match self.probe.line() {
+                Some((known, line)) if known == text => {
+                    std::mem::swap(near, &mut self.probe);
+                    return Some(line);
+                }
+                Some(_) => self.probe.advance(),
+                None => break,
             }
-            if cursor.at >= self.cache.len() {
-                break;
-            }
-            cursor.advance();
+        }
+        self.missed += 1;
+        if self.missed <= self.cache.len() / MISSES {
+            return None;
         }
         let by_hash = self.by_hash.get_or_insert_with(|| {
             let mut each = Cursor::new(self.cache);
@@ -251,9 +337,17 @@ impl<'a> Finder<'a> {
             }
             by_hash
         });
-        cursor.seek(*by_hash.get(&xxh3_64(text))? as usize);
+        let at = *by_hash.get(&xxh3_64(text))? as usize;
         // equal hashes of different texts would mix up two series
-        is_it(&cursor).map(|line| (cursor, line))
+        self.is_at(text, at, near)
+    }
+
+    /// Moves the cursor to this line if it has this text.
+    pub(super) fn is_at(&mut self, text: &[u8], at: usize, cursor: &mut Cursor<'a>) -> Option<Line> {
+        self.probe.seek(at);
+        let (_, line) = self.probe.line().filter(|(known, _)| *known == text)?;
+        std::mem::swap(cursor, &mut self.probe);
+        Some(line)
     }
 }
 
@@ -270,10 +364,19 @@ mod tests {
         }
     }
 
-    fn cache(count: usize) -> PageCache {
-        let mut cache = PageCache::default();
-        (0..count).for_each(|i| cache.push(&text(i), Line::Series(SeriesRef(i as u64))));
-        cache
+    fn write(writer: &mut PageWriter, lines: Range<usize>) {
+        writer.block();
+        lines.for_each(|i| writer.push(&text(i), Line::Series(SeriesRef(i as u64))));
+    }
+
+    fn cache(blocks: &[usize]) -> PageCache {
+        let mut writer = PageWriter::default();
+        let mut from = 0;
+        for len in blocks {
+            write(&mut writer, from..from + len);
+            from += len;
+        }
+        writer.finish()
     }
 
     fn all(cache: &PageCache) -> Vec<(Vec<u8>, Line)> {
@@ -287,39 +390,59 @@ mod tests {
         .collect()
     }
 
+    fn expected(lines: Range<usize>) -> Vec<(Vec<u8>, Line)> {
+        lines.map(|i| (text(i), Line::Series(SeriesRef(i as u64)))).collect()
+    }
+
     #[test]
     fn lines_are_found_where_they_moved() {
-        let cache = cache(100);
+        let cache = cache(&[32, 30, 38]);
         let mut near = Cursor::new(&cache);
         let mut finder = Finder::new(&cache);
         let mut find = |text: &[u8], at: usize| {
             near.seek(at);
-            let found = finder.find(text, &near);
-            (found.map(|(cursor, line)| (cursor.at(), line)), finder.by_hash.is_some())
+            (finder.find(text, &mut near).map(|line| (near.at(), line)), finder.by_hash.is_some())
         };
         let at = |i: usize| Some((i, Line::Series(SeriesRef(i as u64))));
         assert_eq!(find(b"m{i=\"5\"}", 3), (at(5), false));
+        for _ in 0..cache.len() / MISSES {
+            assert_eq!(find(b"m{i=\"90\"}", 3), (None, false));
+        }
         assert_eq!(find(b"m{i=\"90\"}", 3), (at(90), true));
         assert_eq!(find(b"m{i=\"1\"}", 50).0, at(1));
         assert_eq!(find(&text(42), 0).0, at(42));
         assert_eq!(find(b"m{i=\"99\"}", 98).0, at(99));
         assert_eq!(find(b"nope", 100).0, None);
+        assert_eq!(finder.is_at(&text(42), 41, &mut near), None);
+        assert_eq!((finder.is_at(&text(42), 42, &mut near), near.at()), (at(42).map(|(_, line)| line), 42));
     }
 
     #[test]
-    fn any_part_of_a_cache_goes_on_as_the_whole_did() {
-        let whole = cache(100);
-        let expected: Vec<_> = (0..100).map(|i| (text(i), Line::Series(SeriesRef(i as u64)))).collect();
-        assert_eq!(all(&whole), expected);
-        let mut cursor = Cursor::new(&whole);
-        for count in [0, 1, 31, 32, 33, 41, 50, 51, 64, 99, 100] {
-            cursor.seek(count);
-            let mut part = whole.head(&cursor);
-            assert_eq!(all(&part), expected[..count]);
-            (count..100).for_each(|i| part.push(&text(i), Line::Series(SeriesRef(i as u64))));
-            part.finish();
-            assert_eq!(all(&part), expected, "{count}");
+    fn every_line_can_be_gone_to() {
+        let cache = cache(&[32, 1, 9, 58]);
+        assert_eq!(all(&cache), expected(0..100));
+        let mut cursor = Cursor::new(&cache);
+        for at in (0..100).rev().chain([57, 0, 99, 33]) {
+            cursor.seek(at);
+            let (text, line) = cursor.line().unwrap();
+            assert_eq!((cursor.at(), (text.to_vec(), line)), (at, expected(at..at + 1).remove(0)));
         }
+        cursor.seek(100);
+        assert_eq!(cursor.line(), None);
+    }
+
+    #[test]
+    fn blocks_are_copied_as_they_are() {
+        let cache = cache(&[32, 1, 9, 58]);
+        let mut writer = PageWriter::default();
+        write(&mut writer, 7..9);
+        for (lines, blocks) in [(0..32, 0..1), (1..42, 1..3), (33..100, 2..4), (0..31, 0..0), (50..100, 4..4)] {
+            assert_eq!(cache.whole_blocks(&lines), blocks, "{lines:?}");
+            writer.copy(&cache, blocks);
+        }
+        write(&mut writer, 99..100);
+        let expected: Vec<_> = [7..9, 0..32, 32..42, 33..100, 99..100].into_iter().flat_map(expected).collect();
+        assert_eq!(all(&writer.finish()), expected);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::metrics::ScrapeMetrics;
 use super::start_times::StartTimes;
 use super::target::{Settled, Target, settle};
 use super::target_loop::{Ends, TargetLoop};
+use super::workers::Workers;
 use crate::config::ScrapeConfig;
 use crate::discovery::{self, Consumer, DiscoveryMetrics, Groups};
 use crate::durations::Durations;
@@ -43,6 +44,7 @@ pub struct ScrapeManager {
     discovery: Arc<DiscoveryMetrics>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    workers: Arc<Workers>,
     options: ScrapeOptions,
     jobs: Mutex<Jobs>,
 }
@@ -89,15 +91,15 @@ impl PoolView {
 }
 
 impl ScrapeManager {
-    /// A manager without jobs. Its tasks end with `shutdown`; [`ScrapeManager::stopped`] waits for them.
+    /// A manager without jobs. Needs a Tokio runtime. Its tasks end with `shutdown`; [`ScrapeManager::stopped`] waits for them.
     pub(crate) fn new(
         store: Store,
         options: ScrapeOptions,
         discovery: Arc<DiscoveryMetrics>,
         shutdown: CancellationToken,
     ) -> Self {
-        let (metrics, tasks) = (Arc::default(), TaskTracker::new());
-        Self { store, metrics, discovery, shutdown, tasks, options, jobs: Mutex::default() }
+        let (metrics, tasks, workers) = (Arc::default(), TaskTracker::new(), Arc::new(Workers::start()));
+        Self { store, metrics, discovery, shutdown, tasks, workers, options, jobs: Mutex::default() }
     }
 
     /// What scraping was told about the server.
@@ -164,6 +166,7 @@ impl ScrapeManager {
             shutdown: self.shutdown.clone(),
             gone: gone.clone(),
             tasks: self.tasks.clone(),
+            workers: Arc::clone(&self.workers),
             options: self.options,
             view: Arc::clone(&view),
             loops: HashMap::new(),
@@ -193,6 +196,7 @@ struct Pool {
     shutdown: CancellationToken,
     gone: CancellationToken,
     tasks: TaskTracker,
+    workers: Arc<Workers>,
     options: ScrapeOptions,
     view: Arc<PoolView>,
     loops: HashMap<u64, (Arc<Target>, CancellationToken)>,
@@ -275,7 +279,7 @@ impl Pool {
                     ends: Ends { shutdown: self.shutdown.clone(), gone: gone.clone() },
                     options: self.options,
                 };
-                self.tasks.spawn(work.run());
+                self.tasks.spawn_on(work.run(), self.workers.of(hash));
                 (target, gone)
             });
             active.push(Arc::clone(target));

@@ -1,5 +1,6 @@
 //! The life of one target: when it is scraped, and what is left when it goes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -41,6 +42,9 @@ pub(super) struct TargetLoop {
     pub(super) ends: Ends,
     pub(super) options: ScrapeOptions,
 }
+
+/// Parsing a page that is larger takes so long that other targets should not wait for it.
+const LARGE_PAGE: usize = 256 << 10;
 
 enum Wake {
     Scrape,
@@ -123,15 +127,20 @@ impl TargetLoop {
         }
         let started = started + waiting.elapsed();
         let store = self.store.clone();
-        // parsing a large page takes milliseconds, which other targets should not wait for
-        let work = tokio::task::spawn_blocking(move || {
+        let large = fetched.as_ref().is_ok_and(|page| page.body.len() > LARGE_PAGE);
+        let work = move || {
             let result = ingest.scrape(&store, time, started, fetched);
             (ingest, result)
-        });
-        let (ingest, (result, refusals)) = match work.await {
-            Ok(done) => done,
-            Err(fault) => {
-                tracing::error!(target = %self.target.url, %fault, "a scrape panicked; the target starts anew");
+        };
+        let done = if large {
+            tokio::task::spawn_blocking(work).await.ok()
+        } else {
+            catch_unwind(AssertUnwindSafe(work)).ok()
+        };
+        let (ingest, (result, refusals)) = match done {
+            Some(done) => done,
+            None => {
+                tracing::error!(target = %self.target.url, "a scrape panicked; the target starts anew");
                 self.metrics.panics.inc();
                 (
                     Ingest::new(Arc::clone(&self.config), Arc::clone(&self.target), self.options),

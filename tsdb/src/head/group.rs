@@ -22,6 +22,9 @@ pub(crate) struct Group {
     /// are columns added since, and columns that had no value for a whole tail.
     pub(crate) series: Vec<u32>,
     pub(crate) live: usize,
+    /// Behind the layout and before this column are those added since; what is behind it had no value for a whole tail, and has one
+    /// in this tail only if its series came back.
+    extent: usize,
     /// Time and value of the last sample of each column's series, wherever it lies.
     last: Vec<Last>,
     /// Columns that have a value in the tail, by number.
@@ -54,6 +57,7 @@ impl Group {
         Self {
             series: Vec::new(),
             live: 0,
+            extent: 0,
             last: Vec::new(),
             seen: Vec::new(),
             max_time: Timestamp::MIN,
@@ -65,21 +69,33 @@ impl Group {
         }
     }
 
-    /// Adds a column and returns its number.
-    pub(crate) fn add(&mut self, series: u32, last: Last) -> u32 {
-        let column = self.series.len();
-        if column == self.series.capacity() {
-            let more = (column / 4).max(1);
+    /// Adds a column before those that are out of use, so that a row is no longer for them. Returns its number, and the series whose
+    /// column made place for it with its new number.
+    pub(crate) fn add(&mut self, series: u32, last: Last) -> (u32, Option<(u32, u32)>) {
+        let end = self.series.len();
+        if end == self.series.capacity() {
+            let more = (end / 4).max(1);
             self.series.reserve_exact(more);
             self.last.reserve_exact(more);
         }
         self.series.push(series);
         self.last.push(last);
         self.max_time = self.max_time.max(last.time);
-        if column / 64 == self.seen.len() {
+        if end / 64 == self.seen.len() {
             self.seen.push(0);
         }
-        column as u32
+        // rows of the tail refer to columns by number
+        while self.extent < end && is_set(&self.seen, self.extent) {
+            self.extent += 1;
+        }
+        let column = self.extent;
+        self.extent += 1;
+        if column == end {
+            return (column as u32, None);
+        }
+        self.series.swap(column, end);
+        self.last.swap(column, end);
+        (column as u32, Some((self.series[end], end as u32)))
     }
 
     pub(crate) fn reserve(&mut self, columns: usize) {
@@ -109,6 +125,7 @@ impl Group {
     /// Makes the columns there are the layout, before the first row.
     pub(crate) fn lay_out(&mut self) {
         self.live = self.series.len();
+        self.extent = self.live;
     }
 
     /// Adds a row for which [`Group::is_next_row`] holds.
@@ -140,15 +157,53 @@ impl Group {
 
     /// Adds a row of some columns, ascending by column: number, value, start timestamp or 0.
     pub(crate) fn push_cells(&mut self, time: Timestamp, cells: &[(u32, f64, Timestamp)]) {
-        let before = |c: u32| if is_set(&self.seen, c as usize) { self.last[c as usize].value } else { 0.0 };
-        let changes: Vec<(u32, f64, f64)> = cells.iter().map(|(c, v, _)| (*c, *v, before(*c))).collect();
-        Arc::make_mut(&mut self.tail).push_some(time, self.series.len(), &changes);
+        let Self { tail, last, seen, .. } = self;
+        let before = |c: u32| if is_set(seen, c as usize) { last[c as usize].value } else { 0.0 };
+        let changes = cells.iter().map(|(c, v, _)| (*c, *v, before(*c)));
+        let width = cells.last().map_or(0, |cell| cell.0 as usize + 1);
+        Arc::make_mut(tail).push_some(time, width, cells.len(), changes);
         for (column, value, _) in cells {
             self.last[*column as usize] = Last { time, value: *value };
             set(&mut self.seen, *column as usize);
         }
         self.max_time = self.max_time.max(time);
         self.push_starts(cells.iter().map(|(c, _, s)| (*c, *s)));
+    }
+
+    /// Adds a row that is newer than all and has these columns in any order. Of samples of one column the first counts; how many
+    /// samples there are then.
+    pub(crate) fn push_columns(
+        &mut self,
+        time: Timestamp,
+        columns: &[u32],
+        values: &[f64],
+        starts: Option<&[Timestamp]>,
+    ) -> usize {
+        const ABSENT: u32 = u32::MAX;
+        let width = columns.iter().max().map_or(0, |column| *column as usize + 1);
+        let mut samples = vec![ABSENT; width];
+        let mut count = 0;
+        for (at, column) in columns.iter().enumerate() {
+            let place = &mut samples[*column as usize];
+            if *place == ABSENT {
+                *place = at as u32;
+                count += 1;
+            }
+        }
+        let present = || samples.iter().zip(0u32..).filter(|(at, _)| **at != ABSENT).map(|(at, c)| (c, *at as usize));
+        let Self { tail, last, seen, .. } = self;
+        let before = |c: u32| if is_set(seen, c as usize) { last[c as usize].value } else { 0.0 };
+        let changes = present().map(|(c, at)| (c, values[at], before(c)));
+        Arc::make_mut(tail).push_some(time, width, count, changes);
+        for (column, at) in present() {
+            last[column as usize] = Last { time, value: values[at] };
+            set(seen, column as usize);
+        }
+        self.max_time = time;
+        if let Some(starts) = starts {
+            self.push_starts(present().map(|(c, at)| (c, starts[at])));
+        }
+        count
     }
 
     /// The order in which rows come in now, for the next layout.
@@ -208,7 +263,7 @@ impl Group {
             self.series = order.iter().map(|c| self.series[*c]).collect();
             self.last = order.iter().map(|c| self.last[*c]).collect();
         }
-        self.live = live;
+        (self.live, self.extent) = (live, live);
         self.seen.iter_mut().for_each(|s| *s = 0);
         self.all_seen = false;
         moved
@@ -231,6 +286,7 @@ impl Group {
         }
         let keep: Vec<usize> = (0..self.series.len()).filter(|c| !gone(self.series[*c])).collect();
         self.live = keep.iter().filter(|c| **c < self.live).count();
+        self.extent = self.live;
         self.series = keep.iter().map(|c| self.series[*c]).collect();
         self.last = keep.iter().map(|c| self.last[*c]).collect();
         self.seen = vec![0; keep.len().div_ceil(64)];
@@ -283,7 +339,9 @@ impl Group {
         for _ in 0..reader.count(reader.rest.len())? {
             chunks.extend(HeadChunk::take(reader, &mut list, files)?.map(Arc::new));
         }
-        Ok(Self { series, live, last, seen, max_time, all_seen, careful, tail, chunks, wish: None })
+        let in_tail = (0..series.len()).rev().find(|c| is_set(&seen, *c)).map_or(0, |c| c + 1);
+        let extent = in_tail.max(live);
+        Ok(Self { series, live, extent, last, seen, max_time, all_seen, careful, tail, chunks, wish: None })
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -390,5 +448,34 @@ mod tests {
         group.seal(&area);
         assert_eq!((group.series.as_slice(), group.live), ([9, 7, 8].as_slice(), 3));
         assert_eq!(group.last(0).value, 3.0);
+    }
+
+    #[test]
+    fn new_columns_come_before_those_out_of_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let area = SpillArea::open(&Files::default(), &dir.path().join("spill")).unwrap();
+        let mut group = Group::new();
+        for series in 0..40 {
+            group.add(series, Last::NEVER);
+        }
+        group.lay_out();
+        group.push_row(1000, &[1.0; 40], None);
+        group.seal(&area);
+        let columns: Vec<u32> = (0..30).collect();
+        assert_eq!(group.push_columns(2000, &columns, &[2.0; 30], None), 30);
+        // all of them had a value a tail ago
+        assert_eq!(group.add(100, Last::NEVER), (40, None));
+        group.seal(&area);
+        assert_eq!((group.live, &group.series[28..32]), (30, [28, 29, 30, 31].as_slice()));
+        assert_eq!(group.add(101, Last::NEVER), (30, Some((30, 41))));
+        // a series comes back: its column must stay
+        group.push_columns(3000, &[0, 30, 31], &[3.0, 4.0, 5.0], None);
+        assert_eq!(group.add(102, Last::NEVER), (32, Some((32, 42))));
+        assert_eq!(group.push_columns(4000, &[32, 31, 32], &[6.0, 7.0, 8.0], None), 2);
+        let tail = group.tail.decode(group.series.len(), &[0, 30, 31, 32]).unwrap();
+        let values: Vec<&[f64]> = tail.columns.iter().map(|c| c.values.as_slice()).collect();
+        assert_eq!(values, [[3.0].as_slice(), &[4.0], &[5.0, 7.0], &[6.0]]);
+        let last = |series: u32| group.last(group.series.iter().position(|s| *s == series).unwrap() as u32).value;
+        assert_eq!([30, 32, 101, 31, 102].map(last), [1.0, 1.0, 4.0, 7.0, 6.0]);
     }
 }

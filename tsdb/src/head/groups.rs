@@ -127,6 +127,13 @@ impl Groups {
         }
     }
 
+    fn group_of(&self, series: u32) -> Option<u32> {
+        match self.home(series) {
+            Home::At(group, _) => Some(group),
+            Home::None | Home::Gone => None,
+        }
+    }
+
     fn set_home(&mut self, series: u32, home: Home) {
         let page = series as usize / PAGE;
         if self.homes.len() <= page {
@@ -255,6 +262,54 @@ impl Groups {
         fits.then_some(group)
     }
 
+    /// The group of a row that is newer than all of it and differs from its layout: series may be missing, stand elsewhere, or be
+    /// new. `None` if there is anything to be judged one by one.
+    fn group_of_changed_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<u32> {
+        let number = series.iter().find_map(|series| self.group_of(*series))?;
+        let group = self.group(number)?;
+        let newest = time > group.max_time()
+            && !group.careful
+            && time >= limits.min_valid.max(self.bounds.min_valid)
+            && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late));
+        let fits = |series: &u32| match self.home(*series) {
+            Home::At(group, _) => group == number,
+            Home::None => self.histograms.is_empty() || self.histograms.get(*series).is_none(),
+            Home::Gone => false,
+        };
+        // a few samples are judged as quickly
+        (newest && series.len() > 1 && series.iter().all(fits)).then_some(number)
+    }
+
+    /// Takes a row of a [`Groups::group_of_changed_row`].
+    fn push_changed_row(
+        &mut self,
+        group: u32,
+        time: Timestamp,
+        series: &[u32],
+        values: &[f64],
+        starts: Option<&[Timestamp]>,
+    ) -> RowOutcome {
+        for series in series {
+            if self.home(*series) == Home::None {
+                self.add_column(group, *series, Last::NEVER);
+            }
+        }
+        // only now: a new column may have moved another one
+        let column = |series: &u32| match self.home(*series) {
+            Home::At(_, column) => column,
+            Home::None | Home::Gone => unreachable!("every series of the row has got a column"),
+        };
+        let columns: Vec<u32> = series.iter().map(column).collect();
+        let Some(Some(g)) = self.groups.get_mut(group as usize) else { return RowOutcome::default() };
+        let in_order = g.push_columns(time, &columns, values, starts);
+        if g.is_full() {
+            g.wish_order(series);
+        }
+        self.cover(time);
+        self.seal_if_full(group);
+        RowOutcome { in_order, refused: series.len() - in_order, ..RowOutcome::default() }
+    }
+
     /// Checks a row without taking it; calls `refuse` with the index of each sample that would be refused. Pins series
     /// that could otherwise be removed before the transaction commits.
     pub(crate) fn check_row(
@@ -271,6 +326,10 @@ impl Groups {
             if !recent {
                 series.iter().for_each(|s| self.pin(*s, transaction));
             }
+            return;
+        }
+        if self.group_of_changed_row(time, series, limits).is_some() {
+            series.iter().for_each(|s| self.pin_if_idle(*s, transaction));
             return;
         }
         for (at, (series, value)) in series.iter().zip(values).enumerate() {
@@ -303,18 +362,22 @@ impl Groups {
             self.seal_if_full(group);
             return RowOutcome { in_order: series.len(), ..RowOutcome::default() };
         }
+        if let Some(group) = self.group_of_changed_row(time, series, limits) {
+            return self.push_changed_row(group, time, series, values, starts);
+        }
         let mut outcome = RowOutcome::default();
         let mut homeless = Vec::new();
-        // (group, column, value, start)
-        let mut cells: Vec<(u32, u32, f64, Timestamp)> = Vec::with_capacity(series.len());
+        let mut samples: Vec<(u32, f64, Timestamp)> = Vec::with_capacity(series.len());
         let mut complete = true;
         for (at, (id, value)) in series.iter().zip(values).enumerate() {
             let start = starts.map_or(0, |s| s[at]);
             match self.judge(*id, time, Some(*value), limits) {
-                Ok(Verdict::InOrder) => match self.home(*id) {
-                    Home::At(group, column) => cells.push((group, column, *value, start)),
-                    _ => homeless.push((*id, *value, start)),
-                },
+                Ok(Verdict::InOrder) => {
+                    if !matches!(self.home(*id), Home::At(..)) {
+                        homeless.push(*id);
+                    }
+                    samples.push((*id, *value, start));
+                }
                 Ok(Verdict::OutOfOrder) => {
                     complete = false;
                     outcome.out_of_order += usize::from(self.out_of_order.push_float(*id, time, *value));
@@ -328,22 +391,22 @@ impl Groups {
         }
         if !homeless.is_empty() {
             // where most of the row lies, if it lies anywhere
-            let group = cells.get(cells.len() / 2).map_or_else(|| self.new_group(homeless.len()), |c| c.0);
-            for (id, value, start) in homeless {
-                // the same series twice in a row: the first counts
-                if matches!(self.home(id), Home::At(..)) {
-                    outcome.refused += 1;
-                    continue;
+            let homes = || samples.iter().filter_map(|(id, ..)| self.group_of(*id));
+            let group = homes().nth(homes().count() / 2).unwrap_or_else(|| self.new_group(homeless.len()));
+            for id in homeless {
+                // it may be in the row twice
+                if self.group_of(id).is_none() {
+                    let last = self.last(id, Home::None).map_or(Last::NEVER, |(time, _)| Last { time, value: 0.0 });
+                    self.add_column(group, id, last);
                 }
-                let last = self.last(id, Home::None).map_or(Last::NEVER, |(time, _)| Last { time, value: 0.0 });
-                let careful = last.time != Timestamp::MIN;
-                let Some(Some(g)) = self.groups.get_mut(group as usize) else { continue };
-                let column = g.add(id, last);
-                g.careful |= careful;
-                self.set_home(id, Home::At(group, column));
-                cells.push((group, column, value, start));
             }
         }
+        // only now: a new column may have moved another one
+        let cell = |(id, value, start)| match self.home(id) {
+            Home::At(group, column) => Some((group, column, value, start)),
+            Home::None | Home::Gone => None,
+        };
+        let cells: Vec<(u32, u32, f64, Timestamp)> = samples.into_iter().filter_map(cell).collect();
         outcome.in_order = cells.len();
         if let (Some(first), true) = (cells.first(), complete)
             && cells.iter().all(|c| c.0 == first.0)
@@ -400,6 +463,19 @@ impl Groups {
         }
         self.groups.push(Some(group));
         self.groups.len() as u32 - 1
+    }
+
+    /// Gives a series a column of a group.
+    fn add_column(&mut self, group: u32, series: u32, last: Last) -> Option<u32> {
+        let g = self.groups.get_mut(group as usize)?.as_mut()?;
+        let (column, moved) = g.add(series, last);
+        // the last sample was a histogram
+        g.careful |= last.time != Timestamp::MIN;
+        self.set_home(series, Home::At(group, column));
+        if let Some((other, column)) = moved {
+            self.set_home(other, Home::At(group, column));
+        }
+        Some(column)
     }
 
     fn seal_if_full(&mut self, group: u32) {

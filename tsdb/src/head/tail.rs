@@ -106,30 +106,36 @@ impl Tail {
         }
     }
 
-    /// Adds a row of some columns: (column, value, value before), ascending by column. `width` is the group's.
-    pub(crate) fn push_some(&mut self, time: Timestamp, width: usize, cells: &[(u32, f64, f64)]) {
-        if cells.len() * 8 < width {
-            self.begin(time, SPARSE, cells.len() * 4 + 16);
-            varint::put(&mut self.bytes, cells.len() as u64);
+    /// Adds a row of some columns, `count` of them: (column, value, value before), ascending by column. `width` is the group's.
+    pub(crate) fn push_some(
+        &mut self,
+        time: Timestamp,
+        width: usize,
+        count: usize,
+        cells: impl Iterator<Item = (u32, f64, f64)>,
+    ) {
+        if count * 8 < width {
+            self.begin(time, SPARSE, count * 4 + 16);
+            varint::put(&mut self.bytes, count as u64);
             let mut next = 0;
             for (column, value, before) in cells {
                 varint::put(&mut self.bytes, u64::from(column - next));
                 next = column + 1;
-                put_change(&mut self.bytes, *before, *value);
+                put_change(&mut self.bytes, before, value);
             }
             return;
         }
-        self.begin(time, PARTIAL, width / 4 + cells.len() / 2 + 16);
+        self.begin(time, PARTIAL, width / 4 + count / 2 + 16);
         varint::put(&mut self.bytes, width as u64);
         let present = self.bytes.len();
         let changed = present + width.div_ceil(8);
         self.bytes.resize(changed + width.div_ceil(8), 0);
         for (column, value, before) in cells {
-            let (byte, bit) = (*column as usize / 8, 1 << (column % 8));
+            let (byte, bit) = (column as usize / 8, 1 << (column % 8));
             self.bytes[present + byte] |= bit;
             if value.to_bits() != before.to_bits() {
                 self.bytes[changed + byte] |= bit;
-                put_change(&mut self.bytes, *before, *value);
+                put_change(&mut self.bytes, before, value);
             }
         }
     }
@@ -417,7 +423,7 @@ mod tests {
                     tail.push_dense(time, &all, |c| before[c]);
                 } else {
                     // the width decides between a bitmap and a list
-                    tail.push_some(time, if at % 2 == 0 { 9 } else { 100 }, &cells);
+                    tail.push_some(time, if at % 2 == 0 { 9 } else { 100 }, cells.len(), cells.iter().copied());
                 }
                 cells.iter().for_each(|(c, v, _)| before[*c as usize] = *v);
             }

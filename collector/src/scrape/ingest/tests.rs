@@ -8,6 +8,8 @@ use super::super::target::{Settled, settle};
 use super::*;
 use crate::config::{Config, DiscoveryConfig, LoadOptions};
 
+mod page_sequences;
+
 struct Bench {
     store: Store,
     options: ScrapeOptions,

@@ -1,0 +1,258 @@
+//! How a page differs from the last one of its target: which lines stay, and which are new.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use tsdb::SeriesRef;
+
+use super::page_cache::{Cursor, Line, PageCache, PageWriter, blocks_for};
+use crate::number_hash::NumberHash;
+
+/// Neighbouring lines of the page.
+#[derive(Clone, Debug)]
+enum Run {
+    /// These lines of the last page.
+    Old(Range<usize>),
+    /// These of [`Changes::new_lines`].
+    New(Range<usize>),
+}
+
+impl Run {
+    fn lines(&self) -> &Range<usize> {
+        match self {
+            Self::Old(lines) | Self::New(lines) => lines,
+        }
+    }
+}
+
+/// As much text of new lines is held before it goes into the new cache, so that a first page is not in memory as a whole.
+const HELD: usize = 64 << 10;
+
+/// Blocks with fewer lines are put together with the next.
+const SMALL_BLOCK: usize = 16;
+
+/// The lines of a page that is not the last one again. What stays costs next to nothing: a bit a line while the page is read, and
+/// for most blocks of lines a copy of their bytes at the end.
+pub(super) struct Changes<'a> {
+    old: &'a PageCache,
+    /// Whether series of lines with timestamps of their own get markers when they end.
+    track_timed: bool,
+    /// A bit for each line of the last page that is there.
+    stays: Vec<u64>,
+    /// The series of new lines.
+    added: HashSet<SeriesRef, NumberHash>,
+    /// Lines of the last page whose series other lines have taken.
+    taken: HashSet<usize>,
+    /// The lines of the last page by series, once somebody asked.
+    by_series: Option<HashMap<SeriesRef, u32, NumberHash>>,
+    /// Lines that are not written yet.
+    runs: Vec<Run>,
+    new_text: Vec<u8>,
+    /// The ends of the new lines in the text.
+    new_lines: Vec<(usize, Line)>,
+    writer: PageWriter,
+}
+
+impl<'a> Changes<'a> {
+    /// A page that begins with this many lines of the last one.
+    pub(super) fn new(old: &'a PageCache, same: usize, track_timed: bool) -> Self {
+        let mut stays = vec![0; old.len().div_ceil(64)];
+        stays[..same / 64].fill(u64::MAX);
+        if !same.is_multiple_of(64) {
+            stays[same / 64] = (1 << (same % 64)) - 1;
+        }
+        Self {
+            old,
+            track_timed,
+            stays,
+            added: HashSet::default(),
+            taken: HashSet::new(),
+            by_series: None,
+            runs: if same == 0 { Vec::new() } else { vec![Run::Old(0..same)] },
+            new_text: Vec::new(),
+            new_lines: Vec::new(),
+            writer: PageWriter::default(),
+        }
+    }
+
+    /// A line of the last page comes again, with this text. What it is now: of lines of a series the first counts.
+    #[inline]
+    pub(super) fn keep(&mut self, at: usize, text: &[u8], line: Line) -> Line {
+        let (word, bit) = (at / 64, 1 << (at % 64));
+        if self.stays[word] & bit != 0 || (!self.taken.is_empty() && self.taken.contains(&at)) {
+            let line = if matches!(line, Line::Series(_)) { Line::Repeated } else { line };
+            return self.push(text, line);
+        }
+        self.stays[word] |= bit;
+        match self.runs.last_mut() {
+            Some(Run::Old(lines)) if lines.end == at => lines.end += 1,
+            _ => self.runs.push(Run::Old(at..at + 1)),
+        }
+        line
+    }
+
+    /// A line comes that was not on the last page. What it is: of lines of a series the first counts, but for those with times of
+    /// their own, of which there may be several.
+    pub(super) fn add(&mut self, text: &[u8], line: Line) -> Line {
+        let repeated = match line {
+            Line::Series(series) => !self.first(series),
+            Line::Timed(series) if self.track_timed => {
+                self.first(series);
+                false
+            }
+            _ => false,
+        };
+        self.push(text, if repeated { Line::Repeated } else { line })
+    }
+
+    /// The line of the last page that has this series.
+    pub(super) fn old_line_of(&mut self, series: SeriesRef) -> Option<usize> {
+        if series > self.old.newest() {
+            return None;
+        }
+        let old = self.old;
+        let by_series = self.by_series.get_or_insert_with(|| {
+            old.lines().zip(0..).filter_map(|(line, at)| Some((line.series(true)?, at))).collect()
+        });
+        by_series.get(&series).map(|at| *at as usize)
+    }
+
+    /// Notes the series of a new line. Whether no line before has it.
+    fn first(&mut self, series: SeriesRef) -> bool {
+        if let Some(at) = self.old_line_of(series)
+            && self.old.line(at).series(self.track_timed).is_some()
+        {
+            if self.has(at) {
+                return false;
+            }
+            self.taken.insert(at);
+        }
+        self.added.insert(series)
+    }
+
+    fn has(&self, at: usize) -> bool {
+        self.stays[at / 64] & 1 << (at % 64) != 0
+    }
+
+    fn push(&mut self, text: &[u8], line: Line) -> Line {
+        let at = self.new_lines.len();
+        self.new_text.extend_from_slice(text);
+        self.new_lines.push((self.new_text.len(), line));
+        match self.runs.last_mut() {
+            Some(Run::New(lines)) => lines.end += 1,
+            _ => self.runs.push(Run::New(at..at + 1)),
+        }
+        if self.new_text.len() > HELD {
+            self.write();
+        }
+        line
+    }
+
+    /// The series of the last page that are not on this one.
+    pub(super) fn ended(&self) -> Vec<SeriesRef> {
+        let mut ended = Vec::new();
+        // of lines with timestamps a series may have several
+        let mut timed = false;
+        for (word, stays) in self.stays.iter().enumerate() {
+            let mut gone = !stays;
+            while gone != 0 {
+                let at = word * 64 + gone.trailing_zeros() as usize;
+                gone &= gone - 1;
+                if at >= self.old.len() {
+                    break;
+                }
+                let line = self.old.line(at);
+                let Some(series) = line.series(self.track_timed) else { continue };
+                if !self.added.contains(&series) {
+                    timed |= matches!(line, Line::Timed(_));
+                    ended.push(series);
+                }
+            }
+        }
+        if timed {
+            let stay = (0..self.old.len()).filter(|at| self.has(*at));
+            let stay: HashSet<SeriesRef, NumberHash> =
+                stay.filter_map(|at| self.old.line(at).series(self.track_timed)).collect();
+            ended.retain(|series| !stay.contains(series));
+            ended.sort_unstable();
+            ended.dedup();
+        }
+        ended
+    }
+
+    /// The page as it is now.
+    pub(super) fn into_cache(mut self) -> PageCache {
+        self.write();
+        self.writer.finish()
+    }
+
+    /// Writes the lines so far: whole blocks that stay are copied, what lies between them goes into blocks of its own.
+    fn write(&mut self) {
+        let (mut between, mut count) = (Vec::new(), 0);
+        let put = |between: &mut Vec<Run>, count: &mut usize, run: Run| {
+            *count += run.lines().len();
+            if !run.lines().is_empty() {
+                between.push(run);
+            }
+        };
+        for run in std::mem::take(&mut self.runs) {
+            let mut blocks = match &run {
+                Run::Old(lines) => self.old.whole_blocks(lines),
+                Run::New(_) => 0..0,
+            };
+            let lines = run.lines().clone();
+            if blocks.is_empty() {
+                put(&mut between, &mut count, run);
+                continue;
+            }
+            put(&mut between, &mut count, Run::Old(lines.start..self.old.lines_of(&blocks).start));
+            while (1..SMALL_BLOCK).contains(&count) && !blocks.is_empty() {
+                let first = blocks.start..blocks.start + 1;
+                put(&mut between, &mut count, Run::Old(self.old.lines_of(&first)));
+                blocks.start += 1;
+            }
+            self.write_lines(&between, count);
+            (between, count) = (Vec::new(), 0);
+            let after = self.old.lines_of(&blocks).end;
+            self.writer.copy(self.old, blocks);
+            put(&mut between, &mut count, Run::Old(after..lines.end));
+        }
+        self.write_lines(&between, count);
+        self.new_text.clear();
+        self.new_lines.clear();
+    }
+
+    fn write_lines(&mut self, runs: &[Run], count: usize) {
+        let size = count.div_ceil(blocks_for(count));
+        let mut written = 0;
+        let writer = &mut self.writer;
+        let mut push = |text: &[u8], line| {
+            if written % size == 0 {
+                writer.block();
+            }
+            written += 1;
+            writer.push(text, line);
+        };
+        let mut cursor = Cursor::new(self.old);
+        for run in runs {
+            match run {
+                Run::Old(lines) => {
+                    cursor.seek(lines.start);
+                    while cursor.at() < lines.end
+                        && let Some((text, line)) = cursor.line()
+                    {
+                        push(text, line);
+                        cursor.advance();
+                    }
+                }
+                Run::New(lines) => {
+                    for at in lines.clone() {
+                        let from = at.checked_sub(1).map_or(0, |before| self.new_lines[before].0);
+                        let (end, line) = self.new_lines[at];
+                        push(&self.new_text[from..end], line);
+                    }
+                }
+            }
+        }
+    }
+}
