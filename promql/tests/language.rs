@@ -63,6 +63,43 @@ eval instant at 3m count_over_time(up{host=\"1\"}[step() + 2m])
     );
 }
 
+/// Series that match are worked on whole: what they come to, and in which order, is as if it were step by step.
+#[test]
+fn pairs_of_series() {
+    check(
+        "pairs of series",
+        "
+load 1m
+  many{job=\"a\",n=\"1\"} _ 1 2 3
+  many{job=\"a\",n=\"2\"} 10 _ 20 30
+  many{job=\"b\",n=\"1\"} 7 7 7 7
+  one{job=\"a\",id=\"x\"} 2 2 _ 4
+  one{job=\"b\",id=\"y\"} 1 0 NaN Inf
+
+eval range from 0 to 3m step 1m many * on (job) group_left (id) last_over_time(one[30s])
+  {job=\"a\",n=\"1\",id=\"x\"} _ 2 _ 12
+  {job=\"a\",n=\"2\",id=\"x\"} 20 20 _ 120
+  {job=\"b\",n=\"1\",id=\"y\"} 7 0 NaN Inf
+
+eval range from 0 to 3m step 1m last_over_time(one[30s]) < on (job) group_right (id) many
+  many{job=\"a\",n=\"2\",id=\"x\"} 2 2 _ 4
+  many{job=\"b\",n=\"1\",id=\"y\"} 1 0 _ _
+
+eval range from 0 to 3m step 1m many > bool on (job) group_left () last_over_time(one[30s])
+  {job=\"a\",n=\"1\"} _ 0 _ 0
+  {job=\"a\",n=\"2\"} 1 1 _ 1
+  {job=\"b\",n=\"1\"} 1 1 0 0
+
+eval range from 0 to 3m step 1m one{job=\"b\"} % ignoring (id, n) many{job=\"b\"}
+  {job=\"b\"} 1 0 NaN NaN
+
+# two series that come to one where they have no step in common
+eval range from 0 to 1m step 1m last_over_time(many{n=\"1\",job=\"a\"}[30s]) * on (job) group_left (n) last_over_time(one[30s])
+  {job=\"a\"} _ 2
+",
+    );
+}
+
 #[test]
 fn operators() {
     check(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{CounterResetHint, FloatHistogram, Keep};
 
-use super::frame::{Cell, Frame, Hist};
+use super::frame::{ABSENT, Cell, Frame, Hist, Row, is_absent};
 use super::last_notes::LastNotes;
 use super::{Evaluated, Evaluator};
 use crate::annotations::{Annotations, HistogramOp};
@@ -23,6 +23,23 @@ pub(super) enum Outcome {
         value: Hist,
         keep: bool,
     },
+}
+
+/// Evaluates the body with the function of an operator on floats, so that a loop in it is made for that operator; whether it has one.
+macro_rules! with_operator {
+    ($op:expr, |$apply:ident| $body:expr) => {
+        with_operator!(@each $op, $apply, $body, Add Sub Mul Div Mod Pow Atan2 Eq Ne Gt Lt Ge Le)
+    };
+    (@each $op:expr, $apply:ident, $body:expr, $($name:ident)*) => {
+        match $op {
+            $(BinaryOp::$name => {
+                let $apply = |left, right| floats(BinaryOp::$name, left, right).unwrap_or((f64::NAN, true));
+                $body;
+                true
+            })*
+            BinaryOp::And | BinaryOp::Or | BinaryOp::Unless | BinaryOp::TrimUpper | BinaryOp::TrimLower => false,
+        }
+    };
 }
 
 impl Evaluator<'_> {
@@ -87,44 +104,11 @@ impl Evaluator<'_> {
         pos: PosRange,
         notes: &mut Annotations,
     ) -> Result<Frame, QueryError> {
-        let op = binary.op;
-        let drops_name = op.changes_metric() || binary.return_bool;
+        let drops_name = binary.op.changes_metric() || binary.return_bool;
         let mut last = LastNotes::new(values.len());
         for (at, row) in frame.rows.iter_mut().enumerate() {
             self.query.check()?;
-            for (step, scalar) in values.iter().enumerate() {
-                let cell = row.cell(step);
-                if matches!(cell, Cell::Empty) {
-                    continue;
-                }
-                let scalar = Cell::Float(*scalar);
-                let (left, right) = if swapped { (scalar, cell) } else { (cell, scalar) };
-                let mut found = Annotations::default();
-                let outcome = samples(op, left, right, pos, &mut found);
-                last.note(step, at, found);
-                let (keep, float, histogram) = match outcome {
-                    Outcome::None => {
-                        row.clear(step);
-                        continue;
-                    }
-                    Outcome::Float { value, keep } => (keep, value, None),
-                    Outcome::Histogram { value, keep } => (keep, 0.0, Some(value)),
-                };
-                if binary.return_bool {
-                    row.clear(step);
-                    row.set_float(step, if keep { 1.0 } else { 0.0 });
-                } else if !keep {
-                    row.clear(step);
-                } else if op.is_comparison() {
-                    // a filter keeps the vector's own value, on whichever side it stands
-                } else {
-                    row.clear(step);
-                    match histogram {
-                        Some(histogram) => row.set_histogram(step, histogram),
-                        None => row.set_float(step, float),
-                    }
-                }
-            }
+            row_with_scalar(binary, (at, row), values, swapped, pos, &mut last);
             if drops_name {
                 self.drop_name(row);
             }
@@ -138,6 +122,96 @@ impl Evaluator<'_> {
     }
 }
 
+/// An operator on the samples of a row, the `at`th of its vector, and a scalar, left in the row; `swapped` if the scalar stands on the
+/// left.
+pub(super) fn row_with_scalar(
+    binary: &Binary,
+    (at, row): (usize, &mut Row),
+    values: &[f64],
+    swapped: bool,
+    pos: PosRange,
+    notes: &mut LastNotes,
+) {
+    let (op, return_bool) = (binary.op, binary.return_bool);
+    let filters = op.is_comparison() && !return_bool;
+    if row.histograms.is_empty() {
+        let floats = row.floats.iter_mut().zip(values).filter(|(value, _)| !is_absent(**value));
+        let known = with_operator!(op, |apply| for (value, scalar) in floats {
+            let (found, keep) = if swapped { apply(*scalar, *value) } else { apply(*value, *scalar) };
+            *value = match (filters, return_bool) {
+                // a filter keeps the vector's own value, on whichever side it stands
+                (true, _) => {
+                    if keep {
+                        *value
+                    } else {
+                        ABSENT
+                    }
+                }
+                (_, true) => f64::from(u8::from(keep)),
+                _ => present(found),
+            };
+        });
+        if known {
+            return;
+        }
+    }
+    for (step, scalar) in values.iter().enumerate() {
+        let cell = row.cell(step);
+        if matches!(cell, Cell::Empty) {
+            continue;
+        }
+        let scalar = Cell::Float(*scalar);
+        let (left, right) = if swapped { (scalar, cell) } else { (cell, scalar) };
+        let mut found = Annotations::default();
+        let outcome = samples(op, left, right, pos, &mut found);
+        notes.note(step, at, found);
+        let (keep, float, histogram) = match outcome {
+            Outcome::None => {
+                row.clear(step);
+                continue;
+            }
+            Outcome::Float { value, keep } => (keep, value, None),
+            Outcome::Histogram { value, keep } => (keep, 0.0, Some(value)),
+        };
+        if return_bool {
+            row.clear(step);
+            row.set_float(step, if keep { 1.0 } else { 0.0 });
+        } else if !keep {
+            row.clear(step);
+        } else if filters {
+            // as above
+        } else {
+            row.clear(step);
+            match histogram {
+                Some(histogram) => row.set_histogram(step, histogram),
+                None => row.set_float(step, float),
+            }
+        }
+    }
+}
+
+/// An operator on two columns of floats, at each step that both have: what it gives there, [`ABSENT`] where it gives nothing. `false`
+/// if it is none of floats.
+pub(super) fn columns(binary: &Binary, left: &[f64], right: &[f64], out: &mut Vec<f64>) -> bool {
+    let (op, return_bool) = (binary.op, binary.return_bool);
+    let filters = op.is_comparison() && !return_bool;
+    out.clear();
+    with_operator!(op, |apply| out.extend(left.iter().zip(right).map(|(left, right)| {
+        let (value, keep) = apply(*left, *right);
+        match is_absent(*left) || is_absent(*right) || (filters && !keep) {
+            true => ABSENT,
+            false if return_bool => f64::from(u8::from(keep)),
+            false => present(value),
+        }
+    })))
+}
+
+/// A computed NaN can have any bits in theory.
+#[inline]
+fn present(value: f64) -> f64 {
+    if is_absent(value) { f64::NAN } else { value }
+}
+
 /// An operator on two scalars.
 fn scalars(op: BinaryOp, left: f64, right: f64) -> f64 {
     match floats(op, left, right) {
@@ -148,7 +222,7 @@ fn scalars(op: BinaryOp, left: f64, right: f64) -> f64 {
 }
 
 /// An operator on two floats: the value, and whether a filter keeps it. `None` for operators of histograms.
-#[inline]
+#[inline(always)]
 fn floats(op: BinaryOp, left: f64, right: f64) -> Option<(f64, bool)> {
     Some(match op {
         BinaryOp::Add => (left + right, true),

@@ -6,10 +6,10 @@ use std::ops::Range;
 use model::Labels;
 
 use super::Evaluator;
-use super::binary::{Outcome, samples};
-use super::frame::{Cell, Frame, Row, is_metadata_label, same_labelset, without_metadata};
+use super::binary::{self, Outcome, samples};
+use super::frame::{Cell, Frame, Row, is_absent, is_metadata_label, same_labelset, without_metadata};
 use super::last_notes::LastNotes;
-use super::pace::LABELS_WORK;
+use super::pace::{LABELS_WORK, Pace};
 use crate::annotations::Annotations;
 use crate::ast::{Binary, Cardinality, VectorMatching};
 use crate::memory::{Charge, Footprint, TABLE_ENTRY};
@@ -64,6 +64,9 @@ struct Match<'a> {
 
 /// What a pair of samples counts for.
 const PAIR_WORK: usize = 16;
+
+/// So many steps are looked at at a time to find the first one with a result.
+const FIRST_STEPS: usize = 64;
 
 /// Stands for a series that is filled in.
 const FILLED: usize = usize::MAX;
@@ -141,6 +144,8 @@ impl<'a> Match<'a> {
 
     fn run_steps(&mut self, groups: &[MatchGroup], steps: Range<usize>, live: &[bool]) -> Result<(), QueryError> {
         let (fill_many, fill_one) = self.fills();
+        let whole = steps == (0..self.evaluator.steps.count);
+        let mut column = Vec::new();
         let many_side: &'a Frame = self.many;
         for group in groups {
             self.evaluator.query.check()?;
@@ -151,6 +156,9 @@ impl<'a> Match<'a> {
         for (number, group) in groups.iter().enumerate() {
             evaluator.query.check()?;
             if group.one.is_empty() && fill_one.is_none() || group.many.is_empty() && fill_many.is_none() {
+                continue;
+            }
+            if whole && self.run_columns(number, group, &mut column, &mut pace)? {
                 continue;
             }
             let mut rows: HashMap<(usize, usize), usize> = HashMap::new();
@@ -184,6 +192,69 @@ impl<'a> Match<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Works on the usual group, all steps of a pair of series at once: floats only, and one series on the "one" side. `false` if it is
+    /// another. An error may be another than that of the first step that has one.
+    fn run_columns(
+        &mut self,
+        number: usize,
+        group: &MatchGroup,
+        column: &mut Vec<f64>,
+        pace: &mut Pace<'_>,
+    ) -> Result<bool, QueryError> {
+        let &[one_at] = &group.one[..] else { return Ok(false) };
+        let (many, one): (&'a Frame, &'a Row) = (self.many, &self.one.rows[one_at]);
+        let several = group.many.len() > 1 && self.matching.card == Cardinality::OneToOne;
+        let has_histograms = |row: &Row| !row.histograms.is_empty();
+        if several
+            || self.fills() != (None, None)
+            || has_histograms(one)
+            || group.many.iter().any(|at| has_histograms(&many.rows[*at]))
+        {
+            return Ok(false);
+        }
+        let (binary, swapped) = (self.binary, self.swapped);
+        let sides = |many_at: usize, steps: Range<usize>| {
+            let (many, one) = (&many.rows[many_at].floats[steps.clone()], &one.floats[steps]);
+            if swapped { (one, many) } else { (many, one) }
+        };
+        let steps = one.floats.len();
+        // in the order in which a step after the other would find them
+        let mut found = Vec::with_capacity(group.many.len());
+        for &many_at in &group.many {
+            for from in (0..steps).step_by(FIRST_STEPS) {
+                pace.done(FIRST_STEPS)?;
+                let (left, right) = sides(many_at, from..steps.min(from + FIRST_STEPS));
+                if !binary::columns(binary, left, right, column) {
+                    return Ok(false);
+                }
+                if let Some(first) = column.iter().position(|value| !is_absent(*value)) {
+                    found.push((from + first, many_at));
+                    break;
+                }
+            }
+        }
+        found.sort_unstable();
+        for (_, many_at) in found {
+            pace.done(2 * steps)?;
+            let (left, right) = sides(many_at, 0..steps);
+            let known = self.out.rows.len();
+            let at = self.output_row(number, group, many_at, one_at)?;
+            let row = &mut self.out.rows[at];
+            if at == known {
+                binary::columns(binary, left, right, &mut row.floats);
+                continue;
+            }
+            binary::columns(binary, left, right, column);
+            for (step, value) in column.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
+                if row.has(step) {
+                    return Err(same_labelset());
+                }
+                row.set_float(step, *value);
+            }
+        }
+        Ok(true)
     }
 
     /// The values for series that miss: on the side of many, and on that of one.
@@ -318,17 +389,25 @@ impl<'a> Match<'a> {
         let one = self.one.rows.get(one_at).map_or(&group.signature, |row| &row.labels);
         let listed = |name: &str| self.matching.labels.iter().any(|l| l == name);
         let changes = self.binary.op.changes_metric();
-        let mut builder = many.to_builder();
-        builder.retain(|name, _| {
+        let kept = many.iter().filter(|(name, _)| {
             if changes && is_metadata_label(name) {
                 return false;
             }
             self.matching.card != Cardinality::OneToOne || listed(name) == self.matching.on
         });
+        let mut pairs: Vec<(&str, &str)> = kept.collect();
         for name in &self.matching.include {
-            builder.set(name, one.value(name));
+            let value = one.value(name);
+            match (pairs.binary_search_by(|(known, _)| (*known).cmp(name)), value.is_empty()) {
+                (Ok(at), false) => pairs[at].1 = value,
+                (Ok(at), true) => {
+                    pairs.remove(at);
+                }
+                (Err(at), false) => pairs.insert(at, (name, value)),
+                (Err(_), true) => {}
+            }
         }
-        let mut labels = builder.build();
+        let mut labels = Labels::from_sorted(pairs);
         let mut drop_name = drop_many;
         if self.binary.return_bool {
             drop_name = true;
