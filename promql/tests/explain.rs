@@ -66,6 +66,15 @@ count(m @ 500.000) = 1x10 once
 ",
     );
     check(
+        "count(m > 54)",
+        "
+count(m > 54) = 1x5
+  m > 54 = 100x500
+    m = 100x1000 of 100x3900
+    54 = 0x10
+",
+    );
+    check(
         "max_over_time(sum(m)[1m:20s])",
         "
 max_over_time(sum(m)[1m:20s]) = 1x10

@@ -129,6 +129,13 @@ fn peak_samples() {
         assert_eq!(peak(query, None), expected, "{query}");
     }
     let three_steps = Some((600_000, 620_000, 10_000));
+    // aggregated series by series, and counted as if all were there first
+    let quantile = "quantile_over_time(0.5, m[1m]) > 0";
+    for filter in ["m > 60", "m > 61", "60 == (m)", "rate(m[1m]) > 0", quantile, "(m) > bool 60"] {
+        for range in [None, three_steps] {
+            assert_eq!(peak(&format!("sum({filter})"), range), peak(filter, range), "{filter}");
+        }
+    }
     for (query, expected) in [
         ("1", 3),
         ("m", 30),

@@ -62,7 +62,7 @@ fn counters() -> MemoryStorage {
     storage
 }
 
-const HEAVY: [&str; 21] = [
+const HEAVY: [&str; 22] = [
     "m_total",
     "rate(m_total[5m])",
     "m_total * 2 + 1",
@@ -73,6 +73,7 @@ const HEAVY: [&str; 21] = [
     "avg by (n) (m_total)",
     "quantile by (instance) (0.5, m_total)",
     "count_values(\"v\", m_total)",
+    "min by (n) (m_total > 100)",
     "topk(500, m_total)",
     "label_replace(m_total, \"x\", \"$1$1$1$1\", \"instance\", \"(.*)\")",
     "label_join(m_total, \"x\", \"-\", \"instance\", \"instance\", \"n\", \"n\")",
@@ -147,6 +148,20 @@ fn a_query_ends_where_its_memory_does() {
         assert_eq!(pool.held(), 0, "{query}");
     }
     assert!(refused > 12, "{refused}");
+}
+
+/// What a comparison leaves of a vector is not held whole to be aggregated.
+#[test]
+fn a_filter_is_aggregated_series_by_series() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let engine = engine(usize::MAX, &Arc::default());
+    let peak = |query: &str| range(&engine, storage(), query).unwrap().stats.peak_bytes;
+    for filter in ["m_total > 100", "100 < m_total", "rate(m_total[5m]) > 0"] {
+        let (alone, counted) = (peak(filter), peak(&format!("count({filter})")));
+        assert!(counted < alone / 2, "{filter}: {alone} bytes, counted in {counted}");
+    }
+    // asked for twice, it is
+    assert!(peak("count(m_total > 100) + sum(m_total > 100)") > peak("count(m_total > 100)") * 2);
 }
 
 /// Labels, values and steps that grow without many series behind them.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use model::{FloatHistogram, IncompatibleSchemas, Labels, METRIC_NAME, MatchOp, Matcher, kahan_inc};
 
+use super::filter::Filter;
 use super::frame::{Cell, Frame, Hist, Row, is_absent, is_metadata_label};
 use super::over_time::{HistogramMean, HistogramNotes, Mean};
 use super::pace::{Pace, SORT_WORK};
@@ -70,31 +71,54 @@ impl Evaluator<'_> {
         each: &mut dyn FnMut(&Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let inner = expr.unparen();
-        let streams = self.steps.count == 1 || !invariant::is_step_invariant(inner);
-        match inner {
-            Expr::Vector(selector) if streams => {
-                self.query.begin_node(inner);
-                self.select_rows(selector, expr.pos(), kept, &mut |row| self.pass_on(&row, each))?;
-                self.query.end_node(Extent::default);
-                return Ok(());
+        if self.steps.count == 1 || !invariant::is_step_invariant(inner) {
+            if self.streams(inner)? {
+                return self.stream_rows(inner, expr.pos(), kept, &mut |row| each(&row));
             }
-            Expr::Call(call)
-                if streams
-                    && call.function.arg_types.contains(&ValueType::Matrix)
-                    && call.function.name != "absent_over_time"
-                    && self.stay_different(call)? =>
+            if let Some(filter) = Filter::of(inner)
+                && self.filter_rows(&filter, kept, each)?
             {
-                self.query.begin_node(inner);
-                self.range_call_rows(call, kept, &mut |row| self.pass_on(&row, each))?;
-                self.query.end_node(Extent::default);
                 return Ok(());
             }
-            _ => {}
         }
         for row in &self.vector(expr)?.rows {
             self.query.check()?;
             each(row)?;
         }
+        Ok(())
+    }
+
+    /// Whether the rows of an expression come from storage one by one.
+    pub(super) fn streams(&self, expr: &Expr) -> Result<bool, QueryError> {
+        match expr {
+            Expr::Vector(_) => Ok(true),
+            Expr::Call(call) => Ok(call.function.arg_types.contains(&ValueType::Matrix)
+                && call.function.name != "absent_over_time"
+                && self.stay_different(call)?),
+            _ => Ok(false),
+        }
+    }
+
+    /// Calls `each` for the rows of an expression that come from storage one by one.
+    pub(super) fn stream_rows(
+        &self,
+        expr: &Expr,
+        pos: PosRange,
+        kept: KeptLabels<'_>,
+        each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let mut pass_on = |row: Row| {
+            // one that is not kept
+            self.query.note_given(&row);
+            each(row)
+        };
+        self.query.begin_node(expr);
+        match expr {
+            Expr::Vector(selector) => self.select_rows(selector, pos, kept, &mut pass_on)?,
+            Expr::Call(call) => self.range_call_rows(call, kept, &mut pass_on)?,
+            _ => {}
+        }
+        self.query.end_node(Extent::default);
         Ok(())
     }
 
@@ -114,12 +138,6 @@ impl Evaluator<'_> {
         }
         let (first, last) = self.range_source(arg)?.shape.span(self.steps);
         Ok(!["__type__", "__unit__"].iter().any(|name| self.query.storage.may_have_label(name, first, last)))
-    }
-
-    /// Passes on a row that is not kept.
-    fn pass_on(&self, row: &Row, each: &mut dyn FnMut(&Row) -> Result<(), QueryError>) -> Result<(), QueryError> {
-        self.query.note_given(row);
-        each(row)
     }
 
     fn aggregate_groups(&self, aggregate: &Aggregate) -> Result<Frame, QueryError> {

@@ -88,25 +88,9 @@ impl Tally {
     }
 
     fn of_frame(frame: &Frame, steps: usize) -> Self {
-        let mut points = vec![0u32; steps];
-        for row in &frame.rows {
-            for (points, value) in points.iter_mut().zip(&row.floats) {
-                *points += u32::from(!is_absent(*value));
-            }
-        }
-        if frame.rows.iter().all(|row| row.histograms.is_empty()) {
-            return Self::Vector { points, sizes: None };
-        }
-        let mut sizes = points.clone();
-        for row in &frame.rows {
-            for (step, histogram) in row.histograms.iter().enumerate() {
-                if let Some(histogram) = histogram {
-                    points[step] += 1;
-                    sizes[step] += histogram_size(histogram) as u32;
-                }
-            }
-        }
-        Self::Vector { points, sizes: Some(sizes) }
+        let mut gathered = Gathered::new(steps);
+        frame.rows.iter().for_each(|row| gathered.add(row));
+        gathered.into()
     }
 
     fn points(&self, step: usize) -> usize {
@@ -128,6 +112,44 @@ impl Tally {
             Self::Scalar { steps } => *steps,
             Self::Vector { points, sizes } => sizes.as_ref().unwrap_or(points).iter().map(|n| *n as usize).sum(),
         }
+    }
+}
+
+/// What the rows of a vector hold at each step, gathered row by row.
+pub(super) struct Gathered {
+    points: Vec<u32>,
+    sizes: Option<Vec<u32>>,
+}
+
+impl Gathered {
+    /// Of no row yet.
+    pub(super) fn new(steps: usize) -> Self {
+        Self { points: vec![0; steps], sizes: None }
+    }
+
+    /// And of this row.
+    pub(super) fn add(&mut self, row: &Row) {
+        let Self { points, sizes } = self;
+        if !row.histograms.is_empty() && sizes.is_none() {
+            *sizes = Some(points.clone());
+        }
+        for counts in [Some(&mut *points), sizes.as_mut()].into_iter().flatten() {
+            for (count, value) in counts.iter_mut().zip(&row.floats) {
+                *count += u32::from(!is_absent(*value));
+            }
+        }
+        for (step, histogram) in row.histograms.iter().enumerate() {
+            if let (Some(histogram), Some(sizes)) = (histogram, &mut *sizes) {
+                points[step] += 1;
+                sizes[step] += histogram_size(histogram) as u32;
+            }
+        }
+    }
+}
+
+impl From<Gathered> for Tally {
+    fn from(Gathered { points, sizes }: Gathered) -> Self {
+        Self::Vector { points, sizes }
     }
 }
 
@@ -375,11 +397,28 @@ impl Evaluator<'_> {
         self.query.budget.ledger().operands.push(Tally::Vector { points, sizes: None });
     }
 
+    /// A vector that was handed on row by row is an operand of a node.
+    pub(super) fn note_streamed(&self, rows: Gathered) {
+        self.query.budget.ledger().operands.push(rows.into());
+    }
+
     /// Counts a node that gathers its operands at each step and gives a vector for it.
     pub(super) fn count_steps(&self, mark: Mark, value: &Evaluated) -> Result<(), QueryError> {
+        self.count_tally(mark, Tally::of(value, self.steps.count))
+    }
+
+    /// The same of a node that has handed on its result row by row, to a node of which it is an operand.
+    pub(super) fn count_streamed(&self, mark: Mark, rows: Gathered) -> Result<(), QueryError> {
+        self.count_tally(mark, rows.into())?;
+        let mut ledger = self.query.budget.ledger();
+        let latest = ledger.latest.take();
+        ledger.operands.extend(latest);
+        Ok(())
+    }
+
+    fn count_tally(&self, mark: Mark, result: Tally) -> Result<(), QueryError> {
         let budget = &self.query.budget;
         let operands = budget.ledger().operands.split_off(mark.operands);
-        let result = Tally::of(value, self.steps.count);
         let mut held = budget.held();
         for step in 0..self.steps.count {
             let gathered: usize = operands.iter().map(|operand| operand.points(step)).sum();

@@ -24,6 +24,11 @@ impl Query<'_> {
         self.plan.as_ref().map(|plan| plan.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether it is written down.
+    pub(super) fn is_explained(&self) -> bool {
+        self.plan.is_some()
+    }
+
     /// A node is about to be evaluated.
     pub(super) fn begin_node(&self, expr: &Expr) {
         if let Some(mut plan) = self.plan() {
@@ -96,7 +101,8 @@ impl Query<'_> {
     }
 }
 
-fn of_row(row: &Row) -> Extent {
+/// How much there is of a row.
+pub(super) fn of_row(row: &Row) -> Extent {
     let floats = row.floats.iter().filter(|value| !is_absent(**value)).count();
     Extent { series: 1, samples: floats + row.histograms.iter().flatten().count(), bytes: row.bytes() }
 }

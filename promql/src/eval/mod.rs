@@ -13,6 +13,7 @@ mod dates;
 mod durations;
 mod explain;
 mod extended;
+mod filter;
 mod frame;
 mod histogram_functions;
 mod info;
