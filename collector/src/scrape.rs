@@ -12,6 +12,7 @@ mod page_changes;
 mod page_parser;
 mod pool;
 mod report;
+mod scrape_row;
 mod start_times;
 mod target;
 mod target_loop;

@@ -55,7 +55,7 @@ fn a_head_whose_series_change_does_not_grow() {
 fn stored(db: &Db) -> BTreeMap<String, Vec<(i64, f64)>> {
     let selection = db.select(&[Matcher::equal("__name__", "m")], i64::MIN, i64::MAX).unwrap();
     let samples = selection.read(0..selection.labels().len(), i64::MIN, i64::MAX).unwrap();
-    let samples = samples.into_iter().map(|s| s.floats.timestamps.into_iter().zip(s.floats.values).collect());
+    let samples = samples.into_iter().map(|s| s.floats.timestamps.iter().copied().zip(s.floats.values).collect());
     selection.labels().iter().map(|labels| labels.get("a").unwrap().to_owned()).zip(samples).collect()
 }
 

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,7 +120,8 @@ pub(super) async fn fetch(
     }
     let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
-    let mut body = BytesMut::new();
+    let announced = response.content_length().unwrap_or_default().min(MOST_EXPECTED);
+    let mut body = BytesMut::with_capacity(announced as usize);
     while let Some(chunk) = response.chunk().await.map_err(|e| FetchError::Request(go_body_words(&e)))? {
         // compressed bytes above the limit cannot become fewer
         if (body.len() + chunk.len()) as u64 > limit {
@@ -151,6 +153,50 @@ fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<For
     }
 }
 
+/// So many bytes of a body are expected because the answer says so; more are believed when they come.
+const MOST_EXPECTED: u64 = 1 << 20;
+
+/// A decompressed page. Each thread keeps one such buffer for the next page.
+struct Buffer {
+    bytes: Vec<u8>,
+    /// Of the page; behind it may be what is left of others.
+    len: usize,
+}
+
+/// Larger buffers are not kept.
+const MOST_KEPT: usize = 1 << 20;
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl Buffer {
+    /// One with this much room.
+    fn new(room: usize) -> Self {
+        let mut bytes = SPARE.take();
+        if bytes.len() < room {
+            bytes.resize(room, 0);
+        }
+        Self { bytes, len: room }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.bytes.len() <= MOST_KEPT {
+            let bytes = std::mem::take(&mut self.bytes);
+            // none is kept by a thread that ends
+            let _ = SPARE.try_with(|spare| spare.set(bytes));
+        }
+    }
+}
+
 /// The first bytes of a member of a gzip file.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 8];
 
@@ -169,11 +215,12 @@ fn gunzip(compressed: &[u8], limit: u64) -> Result<Bytes, FetchError> {
     }
     let mut decompressor = libdeflater::Decompressor::new();
     loop {
-        let mut out = vec![0; size as usize];
-        match decompressor.gzip_decompress(compressed, &mut out) {
+        let mut out = Buffer::new(size as usize);
+        let room = out.len;
+        match decompressor.gzip_decompress(compressed, &mut out.bytes[..room]) {
             Ok(len) => {
-                out.truncate(len);
-                return Ok(out.into());
+                out.len = len;
+                return Ok(Bytes::from_owner(out));
             }
             Err(libdeflater::DecompressionError::InsufficientSpace) if size < limit => size = (size * 2).min(limit),
             Err(libdeflater::DecompressionError::InsufficientSpace) => return Err(FetchError::TooLarge),
@@ -210,6 +257,19 @@ mod tests {
         assert_eq!(gunzip(&gzip(&page), 1 << 20).unwrap(), page);
         assert_eq!(gunzip(&gzip(&page), 1000), Err(FetchError::TooLarge));
         assert_eq!(gunzip(&gzip(b""), 1000).unwrap(), &b""[..]);
+    }
+
+    #[test]
+    fn buffers_are_used_again_and_show_nothing_of_another_page() {
+        let long = gunzip(&gzip(&b"long 1\n".repeat(1000)), 1 << 20).unwrap();
+        drop(long);
+        let room = SPARE.take();
+        assert!(room.len() >= 7000);
+        let at = room.as_ptr();
+        SPARE.set(room);
+        // as long as two pages are there at once, they do not share one
+        let (one, two) = (gunzip(&gzip(b"a 1\n"), 1 << 20).unwrap(), gunzip(&gzip(b"b 22\n"), 1 << 20).unwrap());
+        assert_eq!((one.as_ptr(), &one[..], &two[..]), (at, &b"a 1\n"[..], &b"b 22\n"[..]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use common::exposition::{
 };
 use common::exposition::{openmetrics, protobuf, text};
 use common::metrics::NativeHistogram;
-use model::{HistogramError, Labels, MetricType, STALE_NAN, Timestamp};
+use model::{HistogramError, Labels, MetricType, Timestamp};
 use tsdb::{Exemplar, HistogramSample, SeriesRef};
 
 use super::bucket_limits;
@@ -21,6 +21,7 @@ use super::page_changes::Changes;
 use super::page_parser::PageParser;
 use super::pool::ScrapeOptions;
 use super::report::{Report, ReportSeries};
+use super::scrape_row::ScrapeRow;
 use super::start_times::{PageZeros, ZeroSamples};
 use super::target::{LabelMerge, Target};
 use crate::config::ScrapeConfig;
@@ -120,8 +121,10 @@ impl Ingest {
                     Ok(batch) => batch,
                     Err(fault) => return (Err(fault.into()), Refusals::default()),
                 };
-                self.mark_ended(&mut batch, time);
-                self.reports.append(&mut batch, &self.merge, &self.config, &self.target, time, &report);
+                let mut row = ScrapeRow::default();
+                self.mark_ended(&mut row);
+                self.reports.add(&mut row, &mut batch, &self.merge, &self.config, &self.target, &report);
+                row.store(&mut batch, time);
                 match batch.commit() {
                     Ok(refusals) => (Err(error), refusals),
                     Err(fault) => (Err(IngestError::Storage(fault)), Refusals::default()),
@@ -133,19 +136,18 @@ impl Ingest {
     /// Marks all series of the target as ended at `time`: it is gone.
     pub(super) fn end(&mut self, store: &Store, time: Timestamp) -> Result<(), IngestError> {
         let mut batch = store.batch()?;
-        self.mark_ended(&mut batch, time);
-        self.reports.end(&mut batch, time);
+        let mut row = ScrapeRow::default();
+        self.mark_ended(&mut row);
+        row.end(self.reports.series());
+        row.store(&mut batch, time);
         batch.commit().map(|_| ()).map_err(IngestError::Storage)
     }
 
-    fn mark_ended(&mut self, batch: &mut Batch, time: Timestamp) {
-        if self.ended {
-            return;
+    fn mark_ended(&mut self, row: &mut ScrapeRow) {
+        if !std::mem::replace(&mut self.ended, true) {
+            let track = self.config.track_timestamps_staleness;
+            row.end(self.cache.lines().filter_map(|line| line.series(track)));
         }
-        self.ended = true;
-        let track = self.config.track_timestamps_staleness;
-        let series: Vec<SeriesRef> = self.cache.lines().filter_map(|line| line.series(track)).collect();
-        batch.row(time, &series, &vec![STALE_NAN; series.len()]);
     }
 
     fn page(
@@ -167,8 +169,7 @@ impl Ingest {
             merge: &self.merge,
             time,
             batch: &mut batch,
-            refs: Vec::with_capacity(cache.len()),
-            values: Vec::with_capacity(cache.len()),
+            row: ScrapeRow::with_capacity(cache.len()),
             counts: Counts::default(),
             finder: Finder::new(&cache),
             cache: &cache,
@@ -191,17 +192,15 @@ impl Ingest {
             }
             FormatKind::Protobuf => reading.run(&mut protobuf::Parser::new(&page.body, options)),
         };
-        let Reading { refs, values, counts, changes, zeros, .. } = reading;
+        let Reading { mut row, counts, changes, zeros, .. } = reading;
         let tried = zeros.map(PageZeros::tried);
         if let Err(error) = read {
             self.cache = cache;
             return Err((error, counts));
         }
-        batch.row(time, &refs, &values);
         let changed = changes.map(|changes| {
             if !self.ended {
-                let ended = changes.ended();
-                batch.row(time, &ended, &vec![STALE_NAN; ended.len()]);
+                row.end(changes.ended());
             }
             changes.into_cache()
         });
@@ -212,7 +211,8 @@ impl Ingest {
             counts: (counts.scraped, counts.kept, counts.new),
             body_size: Some(page.body.len() as f64),
         };
-        self.reports.append(&mut batch, &self.merge, &self.config, &self.target, time, &report);
+        self.reports.add(&mut row, &mut batch, &self.merge, &self.config, &self.target, &report);
+        row.store(&mut batch, time);
         match batch.commit() {
             Ok(refusals) => {
                 self.ended = false;
@@ -239,9 +239,7 @@ struct Reading<'a, 'b> {
     merge: &'a LabelMerge,
     time: Timestamp,
     batch: &'b mut Batch,
-    /// Samples at the time of the scrape.
-    refs: Vec<SeriesRef>,
-    values: Vec<f64>,
+    row: ScrapeRow,
     counts: Counts,
     cache: &'a PageCache,
     finder: Finder<'a>,
@@ -463,10 +461,7 @@ impl<'a> Reading<'a, '_> {
             return Ok(());
         }
         match timestamp {
-            None => {
-                self.refs.push(series);
-                self.values.push(sample.value);
-            }
+            None => self.row.push(series, sample.value),
             Some(at) if self.in_bounds(at) => self.batch.sample(series, at, sample.value),
             Some(_) => {}
         }

@@ -199,10 +199,11 @@ impl PageWriter {
         self.cache.newest = self.cache.newest.max(from.newest);
         self.cache.text.extend_from_slice(&from.text[first.text as usize..end]);
         self.cache.lines.extend_from_slice(&from.lines[from.lines_of(&blocks)]);
-        self.cache.blocks.extend(from.blocks[blocks].iter().map(|block| Block {
-            text: block.text - first.text + text,
-            line: block.line - first.line + line,
-        }));
+        self.cache.blocks.extend(
+            from.blocks[blocks]
+                .iter()
+                .map(|block| Block { text: block.text - first.text + text, line: block.line - first.line + line }),
+        );
     }
 
     pub(super) fn finish(mut self) -> PageCache {

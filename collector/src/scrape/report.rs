@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use model::{STALE_NAN, Timestamp};
 use tsdb::SeriesRef;
 
+use super::scrape_row::ScrapeRow;
 use super::target::{LabelMerge, Target};
 use crate::config::ScrapeConfig;
 use crate::storage::Batch;
@@ -36,13 +36,14 @@ pub(super) struct ReportSeries {
 }
 
 impl ReportSeries {
-    pub(super) fn append(
+    /// Adds what there is to say about a scrape to its row.
+    pub(super) fn add(
         &mut self,
+        row: &mut ScrapeRow,
         batch: &mut Batch,
         merge: &LabelMerge,
         config: &ScrapeConfig,
         target: &Target,
-        time: Timestamp,
         report: &Report,
     ) {
         let extra: &[&str] = if config.extra_scrape_metrics { &EXTRA } else { &[] };
@@ -68,15 +69,11 @@ impl ReportSeries {
             config.limits.samples as f64,
             report.body_size.unwrap_or(0.0),
         ];
-        for (series, value) in self.refs.iter().zip(values) {
-            batch.sample(*series, time, value);
-        }
+        self.refs.iter().zip(values).for_each(|(series, value)| row.push(*series, value));
     }
 
-    /// Marks the series as ended.
-    pub(super) fn end(&self, batch: &mut Batch, time: Timestamp) {
-        for series in &self.refs {
-            batch.sample(*series, time, STALE_NAN);
-        }
+    /// The series.
+    pub(super) fn series(&self) -> impl Iterator<Item = SeriesRef> {
+        self.refs.iter().copied()
     }
 }

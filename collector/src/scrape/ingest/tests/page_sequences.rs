@@ -88,7 +88,9 @@ fn apply(page: &mut Vec<Written>, edit: &Edit) {
                 page.insert((*to).min(page.len()), line);
             }
         }
-        Edit::Shuffle(seed) => page.sort_by_cached_key(|line| xxhash_rust::xxh3::xxh3_64_with_seed(line.text().as_bytes(), *seed)),
+        Edit::Shuffle(seed) => {
+            page.sort_by_cached_key(|line| xxhash_rust::xxh3::xxh3_64_with_seed(line.text().as_bytes(), *seed))
+        }
     }
 }
 
