@@ -297,7 +297,7 @@ fn replace(labels: &mut LabelsBuilder, rule: &RelabelRule, source: &str, names: 
 
 /// The template with the captures of the regex on `source`; `None` if it does not match.
 fn expand(rule: &RelabelRule, source: &str, template: &str) -> Option<String> {
-    let captures = rule.regex.regex().captures(source)?;
+    let captures = rule.regex.captures(source)?;
     let mut out = String::new();
     captures.expand(template, &mut out);
     Some(out)

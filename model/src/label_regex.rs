@@ -1,12 +1,14 @@
 use std::fmt;
+use std::sync::OnceLock;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
 /// A fully anchored regular expression over label values, `^(?s:...)$`, in RE2 syntax.
 #[derive(Clone)]
 pub struct LabelRegex {
     source: Box<str>,
-    regex: Regex,
+    /// Compiled when it is needed, if the plan can do without.
+    regex: OnceLock<Regex>,
     plan: Plan,
 }
 
@@ -19,10 +21,34 @@ enum Plan {
     Anything,
     /// `.+`
     NotEmpty,
+    /// A literal text with anything around it.
+    Around(Around),
+    /// Literal characters, and dots for any.
+    Characters(Box<str>),
     /// Literal prefix, then the engine.
     Prefix(Box<str>),
     Engine,
 }
+
+/// A literal text, and what may stand before and behind it: nothing, `.*` or `.+`.
+#[derive(Clone, Debug, PartialEq)]
+struct Around {
+    before: Option<Any>,
+    text: Box<str>,
+    behind: Option<Any>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Any {
+    /// `.*`
+    Text,
+    /// `.+`
+    Characters,
+}
+
+/// To compile an expression is what takes longest about most queries, so one that is not longer than this (and so compiles) is compiled
+/// only if its plan needs it.
+const SURELY_COMPILES: usize = 1000;
 
 /// The regular expression does not parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,12 +66,14 @@ impl LabelRegex {
     /// # Errors
     /// When it is not a regular expression in RE2 syntax.
     pub fn new(pattern: &str) -> Result<Self, RegexError> {
-        let error = |message: String| RegexError { message, pattern: pattern.to_owned() };
-        let translated = translate_re2(pattern);
-        // compiled alone first, so that a stray parenthesis cannot escape the group around it
-        Regex::new(&translated).map_err(|e| error(first_line(&e)))?;
-        let regex = Regex::new(&format!("^(?s:{translated})$")).map_err(|e| error(first_line(&e)))?;
-        Ok(Self { source: pattern.into(), plan: Plan::of(pattern), regex })
+        let plan = Plan::of(pattern);
+        let regex = OnceLock::new();
+        if matches!(plan, Plan::Prefix(_) | Plan::Engine) || pattern.len() > SURELY_COMPILES {
+            let compiled = compile(pattern)
+                .map_err(|error| RegexError { message: first_line(&error), pattern: pattern.to_owned() })?;
+            let _ = regex.set(compiled);
+        }
+        Ok(Self { source: pattern.into(), plan, regex })
     }
 
     /// The expression as written.
@@ -59,8 +87,13 @@ impl LabelRegex {
             Plan::OneOf(values) => values.binary_search_by(|v| (**v).cmp(value)).is_ok(),
             Plan::Anything => true,
             Plan::NotEmpty => !value.is_empty(),
-            Plan::Prefix(prefix) => value.starts_with(&**prefix) && self.regex.is_match(value),
-            Plan::Engine => self.regex.is_match(value),
+            Plan::Around(around) => around.is_match(value),
+            Plan::Characters(characters) => {
+                let mut wanted = characters.chars();
+                value.chars().all(|c| wanted.next().is_some_and(|w| w == '.' || w == c)) && wanted.next().is_none()
+            }
+            Plan::Prefix(prefix) => value.starts_with(&**prefix) && self.engine_matches(value),
+            Plan::Engine => self.engine_matches(value),
         }
     }
 
@@ -76,13 +109,106 @@ impl LabelRegex {
     pub fn prefix(&self) -> &str {
         match &self.plan {
             Plan::Prefix(prefix) => prefix,
+            Plan::Around(Around { before: None, text, .. }) => text,
+            Plan::Characters(characters) => characters.split('.').next().unwrap_or_default(),
             _ => "",
         }
     }
 
-    /// The compiled, anchored expression, for captures.
-    pub fn regex(&self) -> &Regex {
-        &self.regex
+    /// What the groups of the expression match in `value`; `None` if it does not match.
+    pub fn captures<'v>(&self, value: &'v str) -> Option<Captures<'v>> {
+        self.engine()?.captures(value)
+    }
+
+    fn engine_matches(&self, value: &str) -> bool {
+        self.engine().is_some_and(|regex| regex.is_match(value))
+    }
+
+    fn engine(&self) -> Option<&Regex> {
+        if self.regex.get().is_none() {
+            // as it surely does
+            let compiled = compile(&self.source).ok()?;
+            let _ = self.regex.set(compiled);
+        }
+        self.regex.get()
+    }
+}
+
+/// The expression with what anchors it.
+fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    let translated = translate_re2(pattern);
+    let alone = || Regex::new(&translated).map(drop);
+    // a stray parenthesis must not escape the group around it
+    if !surely_balanced(&translated) {
+        alone()?;
+    }
+    match Regex::new(&format!("^(?s:{translated})$")) {
+        // what is wrong is told of the expression as it was written
+        Err(error) => Err(alone().err().unwrap_or(error)),
+        compiled => compiled,
+    }
+}
+
+/// Whether every closing parenthesis has an opening one, as far as that is seen at a glance.
+fn surely_balanced(pattern: &str) -> bool {
+    // comments and named classes are left to the parser
+    if pattern.contains('#') || pattern.contains("[:") {
+        return false;
+    }
+    let (mut depth, mut in_class) = (0u32, false);
+    let mut characters = pattern.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => drop(characters.next()),
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '(' if !in_class => depth += 1,
+            ')' if !in_class => match depth.checked_sub(1) {
+                Some(less) => depth = less,
+                None => return false,
+            },
+            _ => {}
+        }
+    }
+    true
+}
+
+fn is_meta(c: char) -> bool {
+    "\\.+*?()|[]{}^$".contains(c)
+}
+
+impl Around {
+    /// The pattern as one, if it is.
+    fn of(pattern: &str) -> Option<Self> {
+        let any = |part: &str| match part {
+            ".*" => Some(Any::Text),
+            ".+" => Some(Any::Characters),
+            _ => None,
+        };
+        let before = pattern.get(..2).and_then(any);
+        let rest = if before.is_some() { &pattern[2..] } else { pattern };
+        let behind = rest.len().checked_sub(2).and_then(|at| rest.get(at..)).and_then(any);
+        let text = if behind.is_some() { &rest[..rest.len() - 2] } else { rest };
+        let literal = !text.is_empty() && !text.contains(is_meta);
+        (literal && (before.is_some() || behind.is_some())).then(|| Self { before, text: text.into(), behind })
+    }
+
+    fn is_match(&self, value: &str) -> bool {
+        let Self { before, text, behind } = self;
+        let mut inner = value.chars();
+        // a character on each side where there must be one
+        if *before == Some(Any::Characters) && inner.next().is_none() {
+            return false;
+        }
+        if *behind == Some(Any::Characters) && inner.next_back().is_none() {
+            return false;
+        }
+        let inner = inner.as_str();
+        match (before, behind) {
+            (None, _) => inner.starts_with(&**text),
+            (_, None) => inner.ends_with(&**text),
+            _ => inner.contains(&**text),
+        }
     }
 }
 
@@ -93,19 +219,24 @@ impl Plan {
             ".+" => return Self::NotEmpty,
             _ => {}
         }
-        let meta = |c: char| "\\.+*?()|[]{}^$".contains(c);
         let body = pattern.strip_prefix('(').and_then(|p| p.strip_suffix(')')).unwrap_or(pattern);
-        if body.split('|').all(|part| !part.contains(meta)) {
+        if body.split('|').all(|part| !part.contains(is_meta)) {
             let mut values: Vec<Box<str>> = body.split('|').map(Into::into).collect();
             values.sort_unstable();
             values.dedup();
             return Self::OneOf(values);
         }
+        if let Some(around) = Around::of(pattern) {
+            return Self::Around(around);
+        }
+        if !pattern.contains(|c| c != '.' && is_meta(c)) {
+            return Self::Characters(pattern.into());
+        }
         // an alternation at any depth could start with something else
         if pattern.contains('|') {
             return Self::Engine;
         }
-        let end = pattern.find(meta).unwrap_or(pattern.len());
+        let end = pattern.find(is_meta).unwrap_or(pattern.len());
         let (mut prefix, rest) = pattern.split_at(end);
         if rest.starts_with(['*', '?', '{']) {
             // the quantifier makes the last character optional
@@ -282,10 +413,44 @@ mod tests {
         check("[]a]", &["]", "a"], &["b"]);
     }
 
+    /// What a plan decides is what the engine decides.
+    #[test]
+    fn plans_agree_with_the_engine() {
+        let texts = [
+            "", "a", "ab", "ba", "aba", "é", "aé", "\n", "a\n", "xab", "abx", "xabx", "axb", "a.b", "aab", "abab", "b",
+        ];
+        for pattern in [
+            "", "a", "a|ab", "(a|)", ".*", ".+", "a.*", "a.+", ".*a", ".+a", ".*ab.*", ".+ab.+", ".*ab.+", ".+ab.*",
+            "a.b", ".", "..", "a.", ".a", "...", "ab.*.*", "é.*", ".+é", "a.?", "ab*", "a[b]", "(?i)A.*", "a|b.*",
+        ] {
+            let regex = LabelRegex::new(pattern).unwrap();
+            for text in texts {
+                assert_eq!(regex.is_match(text), regex.captures(text).is_some(), "{pattern} {text:?}");
+                assert!(!regex.is_match(text) || text.starts_with(regex.prefix()), "{pattern} {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_needs_the_engine_is_compiled() {
+        for pattern in ["a|b", "(GET|LIST)", ".+", "node-1.*", ".*-1.+", "5..", "10.0.0.1:9100"] {
+            assert!(LabelRegex::new(pattern).unwrap().regex.get().is_none(), "{pattern}");
+        }
+        let long = format!("{}.*", "x".repeat(SURELY_COMPILES));
+        for pattern in ["a|b.*", "[ab]", "a?", &long] {
+            assert!(LabelRegex::new(pattern).unwrap().regex.get().is_some(), "{pattern}");
+        }
+    }
+
     #[test]
     fn broken_expressions_are_refused() {
-        for pattern in ["(", ")", "a)(b", "*", "[", "a{2,1}", "(?P<n", r"\8"] {
+        for pattern in
+            ["(", ")", "a)(b", "*", "[", "a{2,1}", "(?P<n", r"\8", "[(]a)(b", "[[:alpha:](]a)(b", "(?x:#(\n)a)(b"]
+        {
             assert!(LabelRegex::new(pattern).is_err(), "{pattern}");
+        }
+        for pattern in ["[)]", r"\)", "(a)(b)", "[[:alpha:])]", "a#)("] {
+            assert_eq!(LabelRegex::new(pattern).is_ok(), Regex::new(pattern).is_ok(), "{pattern}");
         }
     }
 }

@@ -34,7 +34,7 @@ impl Evaluator<'_> {
         for row in &mut frame.rows {
             self.query.check()?;
             let value = row.labels.value(&source);
-            if let Some(captures) = regex.regex().captures(value) {
+            if let Some(captures) = regex.captures(value) {
                 // each reference gives a part of the value at most
                 let most =
                     replacement.len().saturating_add(replacement.matches('$').count().saturating_mul(value.len()));
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn templates_are_expanded_as_go_does() {
         let regex = LabelRegex::new("(?P<first>[a-z]+)-([0-9]+)").unwrap();
-        let captures = regex.regex().captures("ab-12").unwrap();
+        let captures = regex.captures("ab-12").unwrap();
         for (template, expected) in [
             ("$1", "ab"),
             ("${1}x$2", "abx12"),
