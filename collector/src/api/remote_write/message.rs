@@ -85,7 +85,13 @@ impl<'a> WriteRequest<'a> {
         histograms.clear();
         let mut fields = Fields::new(bytes);
         let mut before = bytes.len();
-        while let Some((number, field)) = fields.next()? {
+        loop {
+            while let Some((sample, rest)) = plain_sample(fields.rest()) {
+                samples.push(sample);
+                fields = Fields::new(rest);
+                before = rest.len();
+            }
+            let Some((number, field)) = fields.next()? else { break };
             let start = bytes.len() - std::mem::replace(&mut before, fields.rest().len());
             match number {
                 LABELS => {
@@ -100,6 +106,22 @@ impl<'a> WriteRequest<'a> {
         }
         Ok(())
     }
+}
+
+/// A sample off the front, if it is written as all known writers write those of our days: the value, then a time that takes six bytes.
+/// Field by field, reading samples took half the time of a request.
+#[inline]
+fn plain_sample(bytes: &[u8]) -> Option<((Timestamp, f64), &[u8])> {
+    let (sample, rest) = bytes.split_first_chunk::<18>()?;
+    let (head, value, key, time) = (&sample[..3], &sample[3..11], sample[11], &sample[12..]);
+    let time = u64::from_le_bytes([time[0], time[1], time[2], time[3], time[4], time[5], 0, 0]);
+    // all bytes of a number but the last have the high bit
+    if *head != [0x12, 16, 0x09] || key != 0x10 || time & 0x8080_8080_8080 != 0x0080_8080_8080 {
+        return None;
+    }
+    let time = (0..6).fold(0, |all, at| all | (time >> at) & 0x7f << (7 * at));
+    let value = f64::from_le_bytes(value.try_into().ok()?);
+    Some(((time as Timestamp, value), rest))
 }
 
 fn label<'a>(field: Field<'a>) -> Result<(&'a str, &'a str), WireError> {
@@ -126,4 +148,68 @@ fn sample(field: Field<'_>) -> Result<(Timestamp, f64), WireError> {
         }
     }
     Ok((time, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn samples_are_the_same_however_they_are_read(
+            samples in proptest::collection::vec((proptest::num::i64::ANY, proptest::num::u64::ANY, 0u32..64), 0..20),
+            noise in proptest::collection::vec((0usize..400, proptest::num::u8::ANY), 0..3),
+        ) {
+            let mut series = Vec::new();
+            for (time, bits, shift) in samples {
+                let sample = [&[0x09], &bits.to_le_bytes()[..], &[0x10]].concat();
+                let mut time = (time >> shift) as u64;
+                let mut number = Vec::new();
+                while time >= 0x80 {
+                    number.push(time as u8 | 0x80);
+                    time >>= 7;
+                }
+                number.push(time as u8);
+                series.extend([0x12, (sample.len() + number.len()) as u8]);
+                series.extend(sample);
+                series.extend(number);
+            }
+            for (at, byte) in noise {
+                if let Some(to) = series.get_mut(at) {
+                    *to = byte;
+                }
+            }
+            let slowly = || -> Result<Vec<(Timestamp, u64)>, WireError> {
+                let mut fields = Fields::new(&series);
+                let mut found = Vec::new();
+                while let Some((number, field)) = fields.next()? {
+                    match number {
+                        LABELS => drop(field.bytes()?),
+                        SAMPLES => found.push(sample(field).map(|(time, value)| (time, value.to_bits()))?),
+                        HISTOGRAMS => drop(WireHistogram::decode(field.bytes()?).map_err(|_| "a histogram")?),
+                        _ => {}
+                    }
+                }
+                Ok(found)
+            };
+            let mut request = WriteRequest::new(&[]);
+            let read = request.read_series(&series);
+            let found = || request.series.samples.iter().map(|(time, value)| (*time, value.to_bits())).collect::<Vec<_>>();
+            match slowly() {
+                Ok(expected) => proptest::prop_assert_eq!(found(), expected),
+                Err(_) => proptest::prop_assert!(read.is_err()),
+            }
+        }
+
+        #[test]
+        fn times_of_our_days_are_read_at_once(time in 1i64 << 35..1 << 42, value: f64) {
+            let mut bytes = vec![0x12, 16, 0x09];
+            bytes.extend(value.to_le_bytes());
+            bytes.push(0x10);
+            bytes.extend((0..6).map(|at| (time >> (7 * at)) as u8 & 0x7f | if at < 5 { 0x80 } else { 0 }));
+            bytes.push(7);
+            let read = plain_sample(&bytes).map(|((time, value), rest)| (time, value.to_bits(), rest));
+            proptest::prop_assert_eq!(read, Some((time, value.to_bits(), &[7u8][..])));
+        }
+    }
 }
