@@ -15,4 +15,4 @@ pub use ulid::{Ulid, UlidError};
 pub(crate) use meta::IMPORTED;
 pub(crate) use pages::PageBuffer;
 pub(crate) use reader::{Block, BlockSelection};
-pub(crate) use writer::{BlockWriter, TEMPORARY};
+pub(crate) use writer::{BlockWriter, Effort, TEMPORARY};

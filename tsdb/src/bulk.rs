@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use model::{Column, Labels, Timestamp};
 
-use crate::block::{Block, BlockMeta, BlockWriter, Compaction, IMPORTED, Ulid};
+use crate::block::{Block, BlockMeta, BlockWriter, Compaction, Effort, IMPORTED, Ulid};
 use crate::compact;
 use crate::db::FOLDER;
 use crate::error::{MaintainError, OpenError};
@@ -189,7 +189,7 @@ impl BulkLoader {
     ) -> Result<Option<BlockMeta>, MaintainError> {
         let ulid = Ulid::new(self.options.clock.now());
         let (files, dir) = (&self.options.files, self.dir.as_path());
-        BlockWriter { files, dir, min_time, max_time, compaction, ulid }.write(selection)
+        BlockWriter { files, dir, min_time, max_time, compaction, ulid, effort: Effort::Most }.write(selection)
     }
 
     fn merge(&self, metas: &[BlockMeta]) -> Result<BlockMeta, ImportError> {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashSet;
 use model::{Labels, Timestamp};
 
-use crate::block::{Block, BlockMeta, BlockWriter, Compaction, TEMPORARY, Ulid};
+use crate::block::{Block, BlockMeta, BlockWriter, Compaction, Effort, TEMPORARY, Ulid};
 use crate::blocks::DamagedBlock;
 use crate::compact;
 use crate::db::FOLDER;
@@ -235,9 +235,9 @@ fn write_block(
 ) -> Result<Option<Arc<Block>>, MaintainError> {
     let dir = db.dir.join("blocks");
     let files = &db.options.files;
-    let writer =
-        BlockWriter { files, dir: &dir, min_time, max_time, compaction, ulid: Ulid::new(db.options.clock.now()) };
-    let ulid = writer.ulid;
+    let ulid = Ulid::new(db.options.clock.now());
+    let effort = if compaction.level == 1 && will_merge(db) { Effort::Little } else { Effort::Most };
+    let writer = BlockWriter { files, dir: &dir, min_time, max_time, compaction, ulid, effort };
     let finished = dir.join(ulid.to_string());
     // a block that this process does not know of must not be there at the next start
     let Some(meta) = writer.write(selection).inspect_err(|_| remove_dirs(db, [finished.clone()]))? else {
@@ -249,6 +249,11 @@ fn write_block(
     );
     let block = Block::open(files, &finished).inspect_err(|_| remove_dirs(db, [finished.clone()]))?;
     Ok(Some(Arc::new(block)))
+}
+
+/// Whether blocks cut from the head are merged with their neighbours.
+fn will_merge(db: &Engine) -> bool {
+    db.options.compaction && compact::ranges(db.options.min_block_duration, db.options.max_block_duration).len() > 1
 }
 
 /// Puts a block in the place of others.
@@ -513,6 +518,7 @@ pub(crate) fn snapshot(db: &Engine, dir: &Path, with_head: bool) -> Result<(), M
                 max_time,
                 compaction,
                 ulid: Ulid::new(db.options.clock.now()),
+                effort: Effort::Most,
             };
             writer.write(&selection)?;
         }

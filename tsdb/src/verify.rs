@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::Timestamp;
 
-use crate::block::{Block, BlockMeta, BlockWriter, Compaction, Ulid};
+use crate::block::{Block, BlockMeta, BlockWriter, Compaction, Effort, Ulid};
 use crate::db::FOLDER;
 use crate::error::{FileError, MaintainError, OpenError, ReadError};
 use crate::files::Files;
@@ -257,6 +257,7 @@ fn salvage(files: &Files, path: &Path, ulid: Ulid) -> Result<Option<(Option<Bloc
     let compaction = Compaction { parents: vec![block.meta.parent()], ..block.meta.compaction.clone() };
     let (min_time, max_time) = (block.meta.min_time, block.meta.max_time);
     let dir = path.parent().unwrap_or(path);
-    let written = BlockWriter { files, dir, min_time, max_time, compaction, ulid }.write(&selection)?;
+    let written =
+        BlockWriter { files, dir, min_time, max_time, compaction, ulid, effort: Effort::Most }.write(&selection)?;
     Ok(Some((written, lost)))
 }

@@ -270,6 +270,37 @@ fn blocks_are_cut_merged_and_deleted() {
 }
 
 #[test]
+fn a_block_that_will_be_merged_costs_little_effort() {
+    let bytes = |compaction: bool, hours: i64| -> u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), Options { compaction, ..options() }).unwrap();
+        let mut state = 1u64;
+        let values: Vec<(i64, f64)> = (0..hours * 240)
+            .map(|at| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                // mostly small, now and then large: what takes some effort
+                let value = if state >> 60 == 0 { state >> 40 } else { state >> 61 };
+                (at * 15_000, value as f64)
+            })
+            .collect();
+        append(&db, "noise", "a", &values);
+        let before = all(&db);
+        db.maintain().unwrap();
+        assert_eq!(all(&db), before);
+        db.blocks().iter().map(|block| fs::metadata(db_path(dir.path(), &block.ulid.to_string())).unwrap().len()).sum()
+    };
+    let (hasty, thorough) = (bytes(true, 4), bytes(false, 4));
+    assert!(hasty > thorough * 5 / 4, "{hasty} {thorough}");
+    // three merged ones and another
+    let merged = bytes(true, 10);
+    assert!(merged < hasty + thorough * 3, "{merged} {hasty} {thorough}");
+}
+
+fn db_path(dir: &Path, block: &str) -> std::path::PathBuf {
+    dir.join("firewatch/blocks").join(block).join("data")
+}
+
+#[test]
 fn series_that_end_leave_the_head_and_come_back() {
     let dir = scratch();
     let db = open(dir.path());
