@@ -89,7 +89,7 @@ fn apply(page: &mut Vec<Written>, edit: &Edit) {
             }
         }
         Edit::Shuffle(seed) => {
-            page.sort_by_cached_key(|line| xxhash_rust::xxh3::xxh3_64_with_seed(line.text().as_bytes(), *seed))
+            page.sort_by_cached_key(|line| xxhash_rust::xxh3::xxh3_64_with_seed(line.text().as_bytes(), *seed));
         }
     }
 }

@@ -1,0 +1,239 @@
+//! How rows of float samples get into their groups: the row that is expected at once, one that differs a little in one go, and any other
+//! sample by sample.
+
+use model::Timestamp;
+
+use super::{Groups, Home, Limits, Verdict};
+use crate::error::AppendError;
+use crate::head::group::{Group, Last};
+
+/// What became of the samples of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RowOutcome {
+    pub(crate) in_order: usize,
+    pub(crate) out_of_order: usize,
+    pub(crate) refused: usize,
+}
+
+impl Groups {
+    /// The group that takes a row on the fast path, if there is one. `fits` compares the row with the group's layout.
+    fn next_row(
+        &self,
+        time: Timestamp,
+        series: &[u32],
+        limits: Limits,
+        fits: impl FnOnce(&Group, Timestamp, &[u32]) -> bool,
+    ) -> Option<u32> {
+        let Home::At(group, 0) = self.home(*series.first()?) else { return None };
+        let fits = time >= limits.min_valid.max(self.bounds.min_valid)
+            && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late))
+            && fits(self.group(group)?, time, series);
+        fits.then_some(group)
+    }
+
+    /// The group of a row that is newer than all of it and differs from its layout: series may be missing, stand elsewhere, or be
+    /// new. `None` if there is anything to be judged one by one.
+    fn group_of_changed_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<u32> {
+        let number = series.iter().find_map(|series| self.group_of(*series))?;
+        let group = self.group(number)?;
+        let newest = time > group.max_time()
+            && !group.careful
+            && time >= limits.min_valid.max(self.bounds.min_valid)
+            && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late));
+        let fits = |series: &u32| match self.home(*series) {
+            Home::At(group, _) => group == number,
+            Home::None => self.histograms.is_empty() || self.histograms.get(*series).is_none(),
+            Home::Gone => false,
+        };
+        // a few samples are judged as quickly
+        (newest && series.len() > 1 && series.iter().all(fits)).then_some(number)
+    }
+
+    /// Takes a row of a [`Groups::group_of_changed_row`].
+    fn push_changed_row(
+        &mut self,
+        group: u32,
+        time: Timestamp,
+        series: &[u32],
+        values: &[f64],
+        starts: Option<&[Timestamp]>,
+    ) -> RowOutcome {
+        for series in series {
+            if self.home(*series) == Home::None {
+                self.add_column(group, *series, Last::NEVER);
+            }
+        }
+        // only now: a new column may have moved another one
+        let column = |series: &u32| match self.home(*series) {
+            Home::At(_, column) => column,
+            Home::None | Home::Gone => unreachable!("every series of the row has got a column"),
+        };
+        let columns: Vec<u32> = series.iter().map(column).collect();
+        let Some(Some(g)) = self.groups.get_mut(group as usize) else { return RowOutcome::default() };
+        let in_order = g.push_columns(time, &columns, values, starts);
+        if g.is_full() {
+            g.wish_order(series);
+        }
+        self.cover(time);
+        self.seal_if_full(group);
+        RowOutcome { in_order, refused: series.len() - in_order, ..RowOutcome::default() }
+    }
+
+    /// Checks a row without taking it; calls `refuse` with the index of each sample that would be refused. Pins series
+    /// that could otherwise be removed before the transaction commits.
+    pub(crate) fn check_row(
+        &mut self,
+        time: Timestamp,
+        series: &[u32],
+        values: &[f64],
+        limits: Limits,
+        transaction: u64,
+        mut refuse: impl FnMut(usize, AppendError),
+    ) {
+        if let Some(group) = self.next_row(time, series, limits, Group::may_begin_row) {
+            let recent = self.group(group).is_some_and(|g| g.max_time() >= self.recent());
+            if !recent {
+                series.iter().for_each(|s| self.pin(*s, transaction));
+            }
+            return;
+        }
+        if self.group_of_changed_row(time, series, limits).is_some() {
+            series.iter().for_each(|s| self.pin_if_idle(*s, transaction));
+            return;
+        }
+        for (at, (series, value)) in series.iter().zip(values).enumerate() {
+            match self.judge(*series, time, Some(*value), limits) {
+                Err(error) => refuse(at, error),
+                Ok(_) => self.pin_if_idle(*series, transaction),
+            }
+        }
+    }
+
+    /// Takes a row. Samples that are refused by the rules are left out and counted.
+    pub(crate) fn push_row(
+        &mut self,
+        time: Timestamp,
+        series: &[u32],
+        values: &[f64],
+        starts: Option<&[Timestamp]>,
+        limits: Limits,
+    ) -> RowOutcome {
+        if let Some(group) = self.next_row(time, series, limits, Group::is_next_row)
+            && let Some(Some(g)) = self.groups.get_mut(group as usize)
+        {
+            g.push_row(time, values, starts);
+            self.cover(time);
+            self.seal_if_full(group);
+            return RowOutcome { in_order: series.len(), ..RowOutcome::default() };
+        }
+        if let Some(group) = self.group_of_changed_row(time, series, limits) {
+            return self.push_changed_row(group, time, series, values, starts);
+        }
+        let mut outcome = RowOutcome::default();
+        let mut homeless = Vec::new();
+        let mut samples: Vec<(u32, f64, Timestamp)> = Vec::with_capacity(series.len());
+        let mut complete = true;
+        for (at, (id, value)) in series.iter().zip(values).enumerate() {
+            let start = starts.map_or(0, |s| s[at]);
+            match self.judge(*id, time, Some(*value), limits) {
+                Ok(Verdict::InOrder) => {
+                    if !matches!(self.home(*id), Home::At(..)) {
+                        homeless.push(*id);
+                    }
+                    samples.push((*id, *value, start));
+                }
+                Ok(Verdict::OutOfOrder) => {
+                    complete = false;
+                    outcome.out_of_order += usize::from(self.out_of_order.push_float(*id, time, *value));
+                }
+                Ok(Verdict::Known) => complete = false,
+                Err(_) => {
+                    complete = false;
+                    outcome.refused += 1;
+                }
+            }
+        }
+        if !homeless.is_empty() {
+            // where most of the row lies, if it lies anywhere
+            let homes = || samples.iter().filter_map(|(id, ..)| self.group_of(*id));
+            let group = homes().nth(homes().count() / 2).unwrap_or_else(|| self.new_group(homeless.len()));
+            for id in homeless {
+                // it may be in the row twice
+                if self.group_of(id).is_none() {
+                    let last = self.last(id, Home::None).map_or(Last::NEVER, |(time, _)| Last { time, value: 0.0 });
+                    self.add_column(group, id, last);
+                }
+            }
+        }
+        // only now: a new column may have moved another one
+        let cell = |(id, value, start)| match self.home(id) {
+            Home::At(group, column) => Some((group, column, value, start)),
+            Home::None | Home::Gone => None,
+        };
+        let cells: Vec<(u32, u32, f64, Timestamp)> = samples.into_iter().filter_map(cell).collect();
+        outcome.in_order = cells.len();
+        if let (Some(first), true) = (cells.first(), complete)
+            && cells.iter().all(|c| c.0 == first.0)
+            && let Some(Some(g)) = self.groups.get_mut(first.0 as usize)
+            && g.tail.rows() > 0
+            && series.len() > 1
+        {
+            g.wish_order(series);
+        }
+        self.push_cells(time, cells, &mut outcome);
+        if outcome.in_order > 0 {
+            self.cover(time);
+        }
+        outcome
+    }
+
+    fn push_cells(&mut self, time: Timestamp, mut cells: Vec<(u32, u32, f64, Timestamp)>, outcome: &mut RowOutcome) {
+        // stable: of two samples of a series the first counts
+        cells.sort_by_key(|c| (c.0, c.1));
+        let before = cells.len();
+        cells.dedup_by_key(|c| (c.0, c.1));
+        outcome.in_order -= before - cells.len();
+        outcome.refused += before - cells.len();
+        for run in cells.chunk_by(|a, b| a.0 == b.0) {
+            let group = run[0].0;
+            let Some(Some(g)) = self.groups.get_mut(group as usize) else { continue };
+            if g.tail.rows() == 0 && g.chunks.is_empty() && g.series.len() == run.len() {
+                g.lay_out();
+            }
+            let whole = run.len() == g.live && run.last().is_some_and(|c| c.1 as usize + 1 == g.live);
+            if whole && time > g.max_time() {
+                let values: Vec<f64> = run.iter().map(|c| c.2).collect();
+                let starts: Vec<Timestamp> = run.iter().map(|c| c.3).collect();
+                g.push_row(time, &values, Some(&starts));
+            } else {
+                let some: Vec<(u32, f64, Timestamp)> = run.iter().map(|c| (c.1, c.2, c.3)).collect();
+                g.push_cells(time, &some);
+            }
+            self.seal_if_full(group);
+        }
+    }
+
+    fn new_group(&mut self, columns: usize) -> u32 {
+        let mut group = Group::new();
+        group.reserve(columns);
+        if let Some(number) = self.free.pop() {
+            self.groups[number as usize] = Some(group);
+            return number;
+        }
+        self.groups.push(Some(group));
+        self.groups.len() as u32 - 1
+    }
+
+    /// Gives a series a column of a group.
+    fn add_column(&mut self, group: u32, series: u32, last: Last) -> Option<u32> {
+        let g = self.groups.get_mut(group as usize)?.as_mut()?;
+        let (column, moved) = g.add(series, last);
+        // the last sample was a histogram
+        g.careful |= last.time != Timestamp::MIN;
+        self.set_home(series, Home::At(group, column));
+        if let Some((other, column)) = moved {
+            self.set_home(other, Home::At(group, column));
+        }
+        Some(column)
+    }
+}
