@@ -5,5 +5,6 @@ pub(crate) mod floats;
 pub(crate) mod histogram;
 pub(crate) mod integers;
 pub(crate) mod pcodec;
+pub(crate) mod segments;
 pub(crate) mod timestamps;
 pub(crate) mod varint;

@@ -4,7 +4,8 @@ use hashbrown::HashMap;
 use model::{Labels, Timestamp};
 use parking_lot::Mutex;
 
-use crate::block::index_writer::{DELTAS, FOOTER, MAGIC, RUNS, STRIDE, TimesEntry};
+use crate::block::index_writer::{DELTAS, FOOTER, NAME, RUNS, STRIDE, TimesEntry};
+use crate::block::meta::magic;
 use crate::block::pages::PageReader;
 use crate::encoding::varint::Reader;
 use crate::error::{Damaged, ReadError};
@@ -56,7 +57,8 @@ pub(crate) struct SeriesEntry {
 const WHAT: &str = "block index";
 
 impl IndexReader {
-    pub(crate) fn open(file: PageReader) -> Result<Self, ReadError> {
+    /// Of a block of this version.
+    pub(crate) fn open(file: PageReader, version: u32) -> Result<Self, ReadError> {
         let damaged = |e: Damaged| e.in_file(file.path());
         let start = file.len().checked_sub(FOOTER as u64).ok_or_else(|| damaged(Damaged(WHAT)))?;
         let footer = file.read(start, FOOTER, WHAT)?;
@@ -67,7 +69,7 @@ impl IndexReader {
         }
         let series = reader.fixed_u64().map_err(damaged)?;
         let ascend = sections.windows(2).all(|w| w[0] <= w[1]) && sections[4] <= start;
-        if reader.rest != MAGIC || series > u64::from(u32::MAX) || !ascend {
+        if reader.rest != magic(NAME, version) || series > u64::from(u32::MAX) || !ascend {
             return Err(damaged(Damaged(WHAT)));
         }
         Ok(Self { file, sections, series: series as u32, tables: Mutex::new(None) })

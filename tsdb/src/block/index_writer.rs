@@ -4,12 +4,13 @@ use hashbrown::{HashMap, HashSet, HashTable};
 use model::{Labels, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::block::meta::{VERSION, magic};
 use crate::block::pages::PageWriter;
 use crate::encoding::varint;
 use crate::error::FileError;
 use crate::files::Files;
 
-pub(crate) const MAGIC: &[u8; 8] = b"FWINDEX1";
+pub(crate) const NAME: &[u8; 7] = b"FWINDEX";
 /// Series between two entries of the series table.
 pub(crate) const STRIDE: usize = 64;
 /// Bytes of the footer: offsets of the five sections, the number of series, the magic again.
@@ -69,7 +70,7 @@ impl IndexWriter {
             numbers.insert_unique(xxh3_64(text.as_bytes()), number as u32, hash);
         }
         let mut file = PageWriter::create(files, path)?;
-        file.write(MAGIC)?;
+        file.write(&magic(NAME, VERSION))?;
         Ok(Self { file, symbols, numbers, series: 0, table: Vec::new(), postings: HashMap::new() })
     }
 
@@ -180,7 +181,7 @@ impl IndexWriter {
         bytes.clear();
         sections.iter().for_each(|s| bytes.extend_from_slice(&s.to_le_bytes()));
         bytes.extend_from_slice(&u64::from(self.series).to_le_bytes());
-        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&magic(NAME, VERSION));
         self.file.write(&bytes)?;
         self.file.finish()
     }

@@ -9,9 +9,18 @@ use crate::error::{Damaged, FileError, ReadError};
 use crate::files::Files;
 use crate::version::NewerFormat;
 
-/// The version this program writes, and the only one it reads.
-pub(crate) const VERSION: u32 = 1;
+/// The version this program writes.
+pub(crate) const VERSION: u32 = 2;
+/// The oldest one that it reads.
+pub(crate) const OLDEST: u32 = 1;
 pub(crate) const FILE: &str = "meta.json";
+
+/// The magic of a file of a block, of which the last character is the version.
+pub(crate) fn magic(name: &[u8; 7], version: u32) -> [u8; 8] {
+    let mut magic = [b'0' + version as u8; 8];
+    magic[..7].copy_from_slice(name);
+    magic
+}
 
 /// What a block is, as its `meta.json` says; the fields are named as in Prometheus' blocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +117,7 @@ impl BlockMeta {
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Damaged> {
         let meta: Self = serde_json::from_slice(bytes).map_err(|_| Damaged("block meta"))?;
-        if meta.version != VERSION || meta.min_time >= meta.max_time {
+        if !(OLDEST..=VERSION).contains(&meta.version) || meta.min_time >= meta.max_time {
             return Err(Damaged("block meta"));
         }
         Ok(meta)

@@ -5,7 +5,7 @@ use model::{Labels, Matcher, Timestamp};
 use parking_lot::Mutex;
 
 use crate::block::index_reader::{ColumnPlace, IndexReader, LoadedIndex, Tables};
-use crate::block::meta::BlockMeta;
+use crate::block::meta::{BlockMeta, magic};
 use crate::block::pages::{PageBuffer, PageReader};
 use crate::block::tombstone_file;
 use crate::encoding::{histogram, timestamps};
@@ -20,7 +20,7 @@ use crate::watch::Pace;
 
 pub(crate) const INDEX: &str = "index";
 pub(crate) const DATA: &str = "data";
-pub(crate) const DATA_MAGIC: &[u8; 8] = b"FWCOLUM1";
+pub(crate) const DATA_NAME: &[u8; 7] = b"FWCOLUM";
 
 /// An open block.
 pub(crate) struct Block {
@@ -36,9 +36,10 @@ pub(crate) struct Block {
 impl Block {
     pub(crate) fn open(files: &Files, dir: &Path) -> Result<Self, ReadError> {
         let meta = BlockMeta::read(files, dir)?;
-        let index = IndexReader::open(PageReader::open(files, &dir.join(INDEX))?)?;
+        let index = IndexReader::open(PageReader::open(files, &dir.join(INDEX))?, meta.version)?;
         let data = PageReader::open(files, &dir.join(DATA))?;
-        if data.read(0, DATA_MAGIC.len().min(data.len() as usize), "block data")? != DATA_MAGIC {
+        let expected = magic(DATA_NAME, meta.version);
+        if data.read(0, expected.len().min(data.len() as usize), "block data")? != expected {
             return Err(Damaged("block data").in_file(data.path()));
         }
         let tombstones = Mutex::new(Arc::new(tombstone_file::read(files, dir)?));

@@ -7,9 +7,9 @@ use model::{Column, KeptLabels, Timestamp};
 use crate::HistogramSample;
 use crate::block::Ulid;
 use crate::block::index_writer::{ColumnEntry, IndexWriter, TimesEntry};
-use crate::block::meta::{self, BlockMeta, BlockStats, Compaction};
+use crate::block::meta::{self, BlockMeta, BlockStats, Compaction, magic};
 use crate::block::pages::PageWriter;
-use crate::block::reader::{DATA, DATA_MAGIC, INDEX};
+use crate::block::reader::{DATA, DATA_NAME, INDEX};
 use crate::encoding::{floats, histogram, timestamps};
 use crate::error::{FileError, MaintainError};
 use crate::files::Files;
@@ -121,7 +121,7 @@ impl BlockWriter<'_> {
         temporary: &Path,
     ) -> Result<Option<BlockMeta>, MaintainError> {
         let mut data = PageWriter::create(self.files, &temporary.join(DATA))?;
-        data.write(DATA_MAGIC)?;
+        data.write(&magic(DATA_NAME, meta::VERSION))?;
         let count = selection.len();
         let batches = || (0..count).step_by(BATCH).map(|from| from..(from + BATCH).min(count));
         let labels = batches().flat_map(|range| selection.labels_of(range, KeptLabels::All));

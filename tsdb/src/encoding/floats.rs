@@ -8,13 +8,14 @@
 //! 3 runs        number of runs (varint), lengths of all runs but the last (varint each), column of the runs' values
 //! 4 pco         a Pcodec column of floats
 //! 5 pco decimal exponent e (u8, 0..=9), a Pcodec column of value * 10^e as integers
+//! 6 segments    exponent e (u8, 0..=9), segments of value * 10^e as integers
 //! ```
 //! The control byte of `xor` is 0 for an equal value, else 1 + 8 * (number of zero bytes at the low end) + (bytes that follow - 1).
 
 use std::ops::Range;
 
 use crate::encoding::varint::{self, Reader};
-use crate::encoding::{integers, pcodec};
+use crate::encoding::{integers, pcodec, segments};
 use crate::error::Damaged;
 
 const CONSTANT: u8 = 0;
@@ -23,6 +24,7 @@ const XOR: u8 = 2;
 const RUNS: u8 = 3;
 const PCO: u8 = 4;
 const PCO_DECIMAL: u8 = 5;
+const SEGMENTS: u8 = 6;
 
 /// Powers of ten that are exact as floats and as scale of a decimal column.
 const POWERS: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
@@ -77,14 +79,32 @@ pub(crate) fn encode_best(values: &[f64], out: &mut Vec<u8>) {
 /// Of columns of more values Pcodec's are always shorter: what its header and bins take is little then.
 const PCO_ONLY: usize = 256;
 
-/// The shorter one of a column of our own and of one that Pcodec encodes.
+/// Where segments take less than this share of what Pcodec is expected to take, it is not tried.
+const CLEARLY: f64 = 0.9;
+
+/// The shortest of a column of our own, one cut into segments, and one that Pcodec encodes.
 fn best_dense(values: &[f64]) -> Vec<u8> {
     let decimals = decimals(values);
     let mut out = Vec::new();
     let done = match &decimals {
         Some((exponent, integers)) => {
-            out.extend([PCO_DECIMAL, *exponent]);
-            pcodec::encode_integers(integers, &mut out)
+            let sizes = pcodec::estimated_bits(integers);
+            let expected = sizes.iter().copied().fold(f64::INFINITY, f64::min);
+            let mut cut = vec![SEGMENTS, *exponent];
+            let cut =
+                (segments::may_be_shorter(integers, expected) && segments::encode(integers, &mut cut)).then_some(cut);
+            let clearly = |cut: &Vec<u8>| ((cut.len() * 8) as f64) < expected * CLEARLY * values.len() as f64;
+            match cut {
+                Some(cut) if clearly(&cut) => return cut,
+                cut => {
+                    out.extend([PCO_DECIMAL, *exponent]);
+                    let done = pcodec::encode_integers(integers, sizes, &mut out);
+                    match cut {
+                        Some(cut) if !done || cut.len() < out.len() => return cut,
+                        _ => done,
+                    }
+                }
+            }
         }
         None => {
             out.push(PCO);
@@ -143,9 +163,10 @@ pub(crate) fn decimals(values: &[f64]) -> Option<(u8, Vec<i64>)> {
         let scale = *POWERS.get(exponent)?;
         integers.clear();
         for &value in values {
-            let scaled = (value * scale).round();
+            let scaled = value * scale;
+            let integer = nearest(scaled);
             // through the integer, so that -0.0 is seen to be lost
-            if scaled.abs() >= EXACT || (scaled as i64 as f64 / scale).to_bits() != value.to_bits() {
+            if scaled.abs() >= EXACT || (integer as f64 / scale).to_bits() != value.to_bits() {
                 // a value without short decimals fails every scale: give up early on those
                 if !value.is_finite() || value == 0.0 || scaled.abs() >= EXACT {
                     return None;
@@ -153,10 +174,19 @@ pub(crate) fn decimals(values: &[f64]) -> Option<(u8, Vec<i64>)> {
                 exponent += 1;
                 continue 'scale;
             }
-            integers.push(scaled as i64);
+            integers.push(integer);
         }
         return Some((exponent as u8, integers));
     }
+}
+
+/// The nearest integer, or one beside it where two are nearly as near. What rounds floats to floats is a call of a function on processors as
+/// old as the ones we build for.
+#[inline]
+fn nearest(value: f64) -> i64 {
+    // beyond, floats have no fractions, and a half may be rounded up to one
+    let half = if value.abs() < EXACT / 2.0 { 0.5f64.copysign(value) } else { 0.0 };
+    (value + half) as i64
 }
 
 pub(crate) fn encode_xor(values: &[f64], out: &mut Vec<u8>) {
@@ -254,6 +284,14 @@ pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(
                 }
             })?;
         }
+        SEGMENTS => {
+            let scale = *POWERS.get(usize::from(reader.byte()?)).ok_or(reader.damaged())?;
+            if scale == 1.0 {
+                segments::decode(&mut reader, count, |v| out.push(v as f64))?;
+            } else {
+                segments::decode(&mut reader, count, |v| out.push(v as f64 / scale))?;
+            }
+        }
         _ => return Err(reader.damaged()),
     }
     Ok(())
@@ -275,7 +313,7 @@ pub(crate) fn decode_rows(
     match bytes.first() {
         Some(&CONSTANT) => decode(bytes, rows.len(), out),
         // no such column holds anything but numbers
-        Some(&(DECIMAL | PCO_DECIMAL)) if presence => {
+        Some(&(DECIMAL | PCO_DECIMAL | SEGMENTS)) if presence => {
             out.resize(out.len() + rows.len(), 0.0);
             Ok(())
         }
@@ -327,6 +365,24 @@ mod tests {
         assert!(check(&rare) < 40);
         check(&[f64::NAN, -0.0, 0.0, model::STALE_NAN, f64::INFINITY, f64::MIN_POSITIVE, 1e300, 0.1 + 0.2]);
         check(&[9_007_199_254_740_993.0, 9_007_199_254_740_992.0, 1.0]);
+    }
+
+    #[test]
+    fn large_integers_and_their_decimals_are_found() {
+        let large = [
+            4_503_599_627_370_497.0,
+            -9_007_199_254_740_991.0,
+            4_503_599_627_370_495.0,
+            -1.0,
+            0.0,
+            2_251_799_813_685_249.0,
+        ];
+        assert_eq!(decimals(&large), Some((0, large.map(|v| v as i64).to_vec())));
+        assert_eq!(decimals(&[45_035_996_273_704.97, -0.01]), Some((2, vec![4_503_599_627_370_497, -1])));
+        assert_eq!(decimals(&[0.5, 1.0]), Some((1, vec![5, 10])));
+        assert_eq!(decimals(&[-0.0]), None);
+        assert_eq!(decimals(&[f64::NAN]), None);
+        assert_eq!(decimals(&[9_007_199_254_740_992.0]), None);
     }
 
     proptest::proptest! {
