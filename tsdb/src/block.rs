@@ -2,6 +2,7 @@
 
 mod index_reader;
 mod index_writer;
+mod labels;
 mod meta;
 pub(crate) mod pages;
 mod reader;
@@ -12,7 +13,7 @@ mod writer;
 pub use meta::{BlockMeta, BlockStats, Compaction, Parent};
 pub use ulid::{Ulid, UlidError};
 
+pub(crate) use labels::BlockLabels;
 pub(crate) use meta::IMPORTED;
-pub(crate) use pages::PageBuffer;
-pub(crate) use reader::{Block, BlockSelection};
+pub(crate) use reader::{Block, BlockBuffers, BlockSelection};
 pub(crate) use writer::{BlockWriter, Effort, TEMPORARY};

@@ -41,7 +41,7 @@ impl Blocks<'_> {
         wanted.sort_by_key(|b| b.meta.ulid);
         for block in wanted {
             match block.find(matchers, min_time, max_time, pace) {
-                Ok((selection, labels)) => parts.push((Source::Block(selection), SeriesLabels::Made(labels))),
+                Ok((selection, labels)) => parts.push((Source::Block(selection), SeriesLabels::Block(labels))),
                 Err(error) => {
                     self.counters.damaged_blocks.add(1);
                     warnings.push(format!("block {} left out: {error}", block.meta.ulid));

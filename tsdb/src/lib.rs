@@ -35,6 +35,7 @@ mod retention;
 mod sample;
 mod select;
 mod status;
+mod symbol_labels;
 mod tombstones;
 mod verify;
 mod version;

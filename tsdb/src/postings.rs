@@ -1,7 +1,7 @@
 //! From matchers to series numbers, by the rules of Prometheus' `PostingsForMatchers`: a label that is absent has the
 //! empty value.
 
-use model::{LabelRegex, MatchOp, Matcher};
+use model::{LabelRegex, METRIC_NAME, MatchOp, Matcher};
 
 use crate::watch::Pace;
 
@@ -81,7 +81,9 @@ pub(crate) fn select<I: LabelIndex>(index: &I, matchers: &[Matcher], pace: &Pace
         let literal = m.op() == MatchOp::Equal || (m.op() == MatchOp::Regex && m.regex().is_some_and(is_alternation));
         literal && !m.matches_empty()
     };
-    let (of_values, others): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(is_value);
+    let (mut of_values, others): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(is_value);
+    // a metric that is not there is found out before the long lists of other labels are read
+    of_values.sort_by_key(|m| *m.name != *METRIC_NAME);
     let mut lists = Vec::with_capacity(of_values.len());
     for matcher in of_values {
         let list = matched(index, matcher, pace)?;
@@ -246,6 +248,9 @@ fn gallop(list: &[u32], id: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::convert::Infallible;
+
     use super::*;
     use crate::head::SeriesIndex;
     use model::Labels;
@@ -282,6 +287,60 @@ mod tests {
         let slow: Vec<u32> =
             index.ids().filter(|id| matchers.iter().all(|m| m.matches(index.labels(*id).value(&m.name)))).collect();
         assert_eq!(found, slow);
+    }
+
+    /// Writes down which labels are asked for by value.
+    struct Recorded(SeriesIndex, RefCell<Vec<String>>);
+
+    impl LabelIndex for Recorded {
+        type Error = Infallible;
+
+        fn all(&self) -> Result<Vec<u32>, Infallible> {
+            self.0.all()
+        }
+
+        fn with_value(&self, name: &str, value: &str) -> Result<Vec<u32>, Infallible> {
+            self.1.borrow_mut().push(name.to_owned());
+            self.0.with_value(name, value)
+        }
+
+        fn with_values(
+            &self,
+            name: &str,
+            prefix: &str,
+            keep: &mut dyn FnMut(&str) -> bool,
+        ) -> Result<Vec<Vec<u32>>, Infallible> {
+            self.0.with_values(name, prefix, keep)
+        }
+
+        fn names(&self) -> Result<Vec<String>, Infallible> {
+            self.0.names()
+        }
+
+        fn names_among(&self, series: &[u32]) -> Result<Vec<String>, Infallible> {
+            self.0.names_among(series)
+        }
+
+        fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Vec<String>, Infallible> {
+            self.0.values(name, keep)
+        }
+
+        fn values_among(
+            &self,
+            name: &str,
+            series: &[u32],
+            keep: &mut dyn FnMut(&str) -> bool,
+        ) -> Result<Vec<String>, Infallible> {
+            self.0.values_among(name, series, keep)
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_of_a_metric_that_is_not_there() {
+        let index = Recorded(index(), RefCell::default());
+        let matchers = [Matcher::equal("n", "m"), Matcher::equal("b", "x"), Matcher::equal(METRIC_NAME, "missing")];
+        let Ok(found) = select(&index, &matchers, &Pace::unwatched());
+        assert_eq!((found, index.1.into_inner()), (Vec::new(), vec![METRIC_NAME.to_owned()]));
     }
 
     #[test]

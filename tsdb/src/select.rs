@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use model::{Column, KeptLabels, Labels, Timestamp};
 use parking_lot::Mutex;
 
-use crate::block::{BlockSelection, PageBuffer};
+use crate::block::{BlockBuffers, BlockLabels, BlockSelection};
 use crate::error::ReadError;
 use crate::head::{Entry, HeadLabels, HeadSnapshot};
 use crate::metrics::Counters;
@@ -45,6 +45,7 @@ pub(crate) enum SeriesLabels {
     Made(Vec<Labels>),
     /// Made when they are needed.
     Head(HeadLabels),
+    Block(BlockLabels),
 }
 
 impl SeriesLabels {
@@ -52,18 +53,20 @@ impl SeriesLabels {
         match self {
             Self::Made(labels) => labels.len(),
             Self::Head(labels) => labels.places.len(),
+            Self::Block(labels) => labels.len(),
         }
     }
 
     fn into_all(self, pace: &Pace<'_>) -> Vec<Labels> {
+        let make = |one: &dyn Fn(usize) -> Labels, count: usize| {
+            let made: Vec<Labels> = (0..count).map(one).take_while(|_| pace.done(LABELS_WORK)).collect();
+            pace.found(0, made.iter().map(bytes_of_labels).sum());
+            made
+        };
         match self {
             Self::Made(labels) => labels,
-            Self::Head(labels) => {
-                let made = (0..labels.places.len()).map(|at| labels.labels(at)).take_while(|_| pace.done(LABELS_WORK));
-                let made: Vec<Labels> = made.collect();
-                pace.found(0, made.iter().map(bytes_of_labels).sum());
-                made
-            }
+            Self::Head(labels) => make(&|at| labels.labels(at), labels.places.len()),
+            Self::Block(labels) => make(&|at| labels.labels(at), labels.len()),
         }
     }
 }
@@ -80,7 +83,7 @@ pub(crate) fn bytes_of_labels(labels: &Labels) -> usize {
 struct Scratch<'a> {
     values: Vec<f64>,
     /// For each source.
-    pages: Vec<PageBuffer>,
+    buffers: Vec<BlockBuffers>,
     pieces: Vec<(Piece<'a>, &'a Source)>,
     /// Which of the pieces were stored before others.
     ranks: Vec<u32>,
@@ -114,12 +117,12 @@ impl Source {
         at: usize,
         min: Timestamp,
         max: Timestamp,
-        pages: &mut PageBuffer,
+        buffers: &mut BlockBuffers,
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         match self {
             Self::Head(head) => head.pieces(at, min, max, out),
-            Self::Block(block) => block.pieces(at, min, max, pages, out),
+            Self::Block(block) => block.pieces(at, min, max, buffers, out),
             Self::Loaded(columns) => {
                 let Column { timestamps, values, start_timestamps } = &columns[at];
                 let starts = start_timestamps.as_deref().map(<[_]>::to_vec);
@@ -129,10 +132,17 @@ impl Source {
         }
     }
 
-    fn histograms(&self, at: usize, min: Timestamp, max: Timestamp, out: &mut Vec<Entry>) -> Result<(), ReadError> {
+    fn histograms(
+        &self,
+        at: usize,
+        min: Timestamp,
+        max: Timestamp,
+        buffers: &mut BlockBuffers,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), ReadError> {
         match self {
             Self::Head(head) => head.histograms(at, min, max, out),
-            Self::Block(block) => block.histograms(at, min, max, out),
+            Self::Block(block) => block.histograms(at, min, max, buffers, out),
             Self::Loaded(_) => Ok(()),
         }
     }
@@ -225,6 +235,7 @@ impl Selection {
         match &self.labels {
             SeriesLabels::Made(labels) => labels,
             SeriesLabels::Head(labels) => self.all.get_or_init(|| labels.all()),
+            SeriesLabels::Block(labels) => self.all.get_or_init(|| labels.all()),
         }
     }
 
@@ -233,6 +244,7 @@ impl Selection {
     pub fn labels_of(&self, range: Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels> {
         match &self.labels {
             SeriesLabels::Head(labels) => labels.kept(range, kept),
+            SeriesLabels::Block(labels) => labels.kept(range, kept),
             SeriesLabels::Made(labels) => labels[range].iter().map(|labels| kept.of(labels)).collect(),
         }
     }
@@ -277,7 +289,7 @@ impl Selection {
     ) -> Result<Vec<RawSamples>, ReadError> {
         let mut scratch = Scratch {
             values: Vec::new(),
-            pages: self.sources.iter().map(|_| PageBuffer::default()).collect(),
+            buffers: self.sources.iter().map(|_| BlockBuffers::default()).collect(),
             pieces: Vec::new(),
             ranks: Vec::new(),
             found: Vec::new(),
@@ -295,7 +307,7 @@ impl Selection {
         max_time: Timestamp,
         scratch: &mut Scratch<'a>,
     ) -> Result<RawSamples, ReadError> {
-        let Scratch { values, pages, pieces, ranks: piece_ranks, found, times } = scratch;
+        let Scratch { values, buffers, pieces, ranks: piece_ranks, found, times } = scratch;
         pieces.clear();
         piece_ranks.clear();
         found.clear();
@@ -308,20 +320,20 @@ impl Selection {
         let mut entry_ranks = Vec::new();
         for (source, position) in places {
             let rank = *source * 2;
-            let pages = &mut pages[*source as usize];
+            let buffers = &mut buffers[*source as usize];
             let source = &self.sources[*source as usize];
             let position = *position as usize;
             let tombstones = source.tombstones(position);
             let deleted = |time: Timestamp| tombstones.iter().any(|t| t.contains(time));
             let first = entries.len();
-            source.histograms(position, min_time, max_time, &mut entries)?;
+            source.histograms(position, min_time, max_time, buffers, &mut entries)?;
             if !tombstones.is_empty() {
                 let mut kept = entries.split_off(first);
                 kept.retain(|e| !deleted(e.time));
                 entries.append(&mut kept);
             }
             entry_ranks.extend(entries[first..].iter().map(|e| rank + u32::from(e.late)));
-            source.pieces(position, min_time, max_time, pages, found)?;
+            source.pieces(position, min_time, max_time, buffers, found)?;
             for piece in found.drain(..) {
                 let piece_rank = rank + u32::from(piece.late);
                 let piece = if !tombstones.is_empty() && piece.times().iter().any(|t| deleted(*t)) {
@@ -414,7 +426,11 @@ impl Selection {
             times
         };
         if pieces.iter().any(|(p, _)| p.alone) {
-            return gather().into();
+            return match pieces {
+                // gathered where they stay
+                [(one, _), (two, _)] => one.times().iter().chain(two.times()).copied().collect(),
+                _ => gather().into(),
+            };
         }
         // only columns that the sources keep have an address to go by
         let lasting = pieces.iter().all(|(p, _)| p.lasting);

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::{Labels, Timestamp};
+use model::Timestamp;
 use parking_lot::Mutex;
 
 use crate::block::index_writer::{DELTAS, FOOTER, NAME, RUNS, STRIDE, TimesEntry};
@@ -49,8 +49,9 @@ pub(crate) struct ColumnPlace {
 }
 
 /// A series as the index has it.
-pub(crate) struct SeriesEntry {
-    pub(crate) labels: Labels,
+pub(crate) struct SeriesEntry<'a> {
+    /// Names and values of its labels.
+    pub(crate) symbols: &'a [(u32, u32)],
     pub(crate) columns: Vec<ColumnPlace>,
 }
 
@@ -177,7 +178,7 @@ impl IndexReader {
         ids: &[u32],
         min_time: Timestamp,
         max_time: Timestamp,
-        mut each: impl FnMut(u32, Option<SeriesEntry>) -> bool,
+        mut each: impl FnMut(u32, Option<SeriesEntry<'_>>) -> bool,
     ) -> Result<(), ReadError> {
         for run in ids.chunk_by(|a, b| *a as usize / STRIDE == *b as usize / STRIDE) {
             let at = run[0] as usize / STRIDE;
@@ -189,10 +190,12 @@ impl IndexReader {
             let mut offset = *data;
             let mut wanted = run.iter().copied().peekable();
             let mut id = (at * STRIDE) as u32;
+            let mut symbols = Vec::new();
             while wanted.peek().is_some() {
                 let take = wanted.next_if_eq(&id).is_some();
-                let entry = tables.entry(&mut reader, &mut offset, take, min_time, max_time);
-                let entry = entry.map_err(|e| e.in_file(self.path()))?;
+                let entry = tables.entry(&mut reader, &mut offset, take.then_some(&mut symbols), min_time, max_time);
+                let columns = entry.map_err(|e| e.in_file(self.path()))?;
+                let entry = columns.map(|columns| SeriesEntry { symbols: &symbols, columns });
                 if take && !each(id, entry) {
                     return Ok(());
                 }
@@ -250,17 +253,20 @@ impl Tables {
         None
     }
 
-    /// Reads one series; `None` if it is not wanted or has no column in the range.
+    /// Reads the symbols and columns of one series; `None` if it is not wanted, for which there are no `symbols` to be overwritten, or has
+    /// no column in the range.
     fn entry(
         &self,
         reader: &mut Reader<'_>,
         offset: &mut u64,
-        wanted: bool,
+        symbols: Option<&mut Vec<(u32, u32)>>,
         min_time: Timestamp,
         max_time: Timestamp,
-    ) -> Result<Option<SeriesEntry>, Damaged> {
+    ) -> Result<Option<Vec<ColumnPlace>>, Damaged> {
         let pairs = reader.count(reader.rest.len())?;
-        let mut symbols = Vec::with_capacity(if wanted { pairs } else { 0 });
+        let (wanted, none) = (symbols.is_some(), &mut Vec::new());
+        let symbols = symbols.unwrap_or(none);
+        symbols.clear();
         for _ in 0..pairs {
             let pair = (reader.u32()?, reader.u32()?);
             if wanted {
@@ -270,8 +276,10 @@ impl Tables {
                 symbols.push(pair);
             }
         }
-        let mut columns = Vec::new();
-        for _ in 0..reader.count(reader.rest.len())? {
+        let count = reader.count(reader.rest.len())?;
+        // most have one
+        let mut columns = Vec::with_capacity(if wanted { count.min(1) } else { 0 });
+        for _ in 0..count {
             let head = reader.varint()?;
             let len = reader.u32()?;
             if wanted {
@@ -283,11 +291,7 @@ impl Tables {
             }
             *offset += u64::from(len);
         }
-        if columns.is_empty() {
-            return Ok(None);
-        }
-        let labels = symbols.iter().map(|(n, v)| (self.text(*n), self.text(*v)));
-        Ok(Some(SeriesEntry { labels: Labels::from_sorted(labels), columns }))
+        Ok(if columns.is_empty() { None } else { Some(columns) })
     }
 }
 

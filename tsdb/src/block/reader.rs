@@ -5,6 +5,7 @@ use model::{Labels, Matcher, Timestamp};
 use parking_lot::Mutex;
 
 use crate::block::index_reader::{ColumnPlace, IndexReader, LoadedIndex, Tables};
+use crate::block::labels::BlockLabels;
 use crate::block::meta::{BlockMeta, magic};
 use crate::block::pages::{PageBuffer, PageReader};
 use crate::block::tombstone_file;
@@ -14,7 +15,7 @@ use crate::files::{Files, dir_size};
 use crate::head::{Entry, take_starts};
 use crate::piece::{Piece, Values};
 use crate::postings;
-use crate::select::{LABELS_WORK, bytes_of_labels};
+use crate::select::LABELS_WORK;
 use crate::tombstones::{Interval, Tombstones};
 use crate::watch::Pace;
 
@@ -61,7 +62,8 @@ impl Block {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Result<(BlockSelection, Vec<Labels>), ReadError> {
-        self.find(matchers, min_time, max_time, &Pace::unwatched())
+        let (selection, labels) = self.find(matchers, min_time, max_time, &Pace::unwatched())?;
+        Ok((selection, labels.all()))
     }
 
     /// As [`Block::select`]; anything if `pace` has said stop.
@@ -71,32 +73,36 @@ impl Block {
         min_time: Timestamp,
         max_time: Timestamp,
         pace: &Pace<'_>,
-    ) -> Result<(BlockSelection, Vec<Labels>), ReadError> {
+    ) -> Result<(BlockSelection, BlockLabels), ReadError> {
         let tables = self.index.tables()?;
         let ids = postings::select(&LoadedIndex { reader: &self.index, tables: &tables }, matchers, pace)?;
         let deleted = Arc::clone(&self.tombstones.lock());
+        let columns = if ids.is_empty() { 0 } else { tables.times.len() };
         let mut selection = BlockSelection {
             block: Arc::clone(self),
             ids: Vec::with_capacity(ids.len()),
             columns: Vec::with_capacity(ids.len()),
-            times: (0..tables.times.len()).map(|_| OnceLock::new()).collect(),
-            uses: vec![0; tables.times.len()],
+            times: (0..columns).map(|_| OnceLock::new()).collect(),
+            uses: vec![0; columns],
             tables: Arc::clone(&tables),
             deleted,
         };
-        let mut labels = Vec::with_capacity(ids.len());
+        let mut labels = BlockLabels::new(Arc::clone(&tables));
         self.index.series(&tables, &ids, min_time, max_time, |id, entry| {
             if let Some(entry) = entry {
-                pace.found(1, bytes_of_labels(&entry.labels) + entry.columns.len() * size_of::<ColumnPlace>() + 32);
+                pace.found(
+                    1,
+                    BlockLabels::bytes(entry.symbols.len()) + entry.columns.len() * size_of::<ColumnPlace>() + 32,
+                );
                 selection.ids.push(id);
                 for column in &entry.columns {
                     let uses = &mut selection.uses[column.times as usize];
                     *uses = uses.saturating_add(1);
                 }
                 selection.columns.push(entry.columns.into());
-                labels.push(entry.labels);
+                labels.push(entry.symbols);
             }
-            pace.done(2 * LABELS_WORK)
+            pace.done(LABELS_WORK)
         })?;
         Ok((selection, labels))
     }
@@ -144,6 +150,13 @@ impl Block {
     }
 }
 
+/// What has been read of a block by who goes through its series: their columns lie side by side, and so do those of their timestamps.
+#[derive(Default)]
+pub(crate) struct BlockBuffers {
+    values: PageBuffer,
+    times: PageBuffer,
+}
+
 /// The series of a block that match a request.
 pub(crate) struct BlockSelection {
     block: Arc<Block>,
@@ -173,14 +186,14 @@ impl BlockSelection {
         self.columns.retain(|_| columns.next().is_some_and(|keep| *keep));
     }
 
-    fn times(&self, number: u32) -> Result<Arc<[Timestamp]>, ReadError> {
+    fn times(&self, number: u32, pages: &mut PageBuffer) -> Result<Arc<[Timestamp]>, ReadError> {
         let slot = &self.times[number as usize];
         if let Some(times) = slot.get() {
             return Ok(Arc::clone(times));
         }
         let place = self.tables.times[number as usize];
-        let bytes = self.block.data.read(place.offset, place.entry.len as usize, "timestamp column")?;
-        let times = timestamps::decode(&bytes, place.entry.rows as usize).map_err(|e| e.in_file(self.path()))?;
+        let bytes = self.block.data.read_on(pages, place.offset, place.entry.len as usize, "timestamp column")?;
+        let times = timestamps::decode(bytes, place.entry.rows as usize).map_err(|e| e.in_file(self.path()))?;
         // what one series has is not kept for others: with as many columns as series that would be all there is
         Ok(if self.is_alone(number) { times.into() } else { Arc::clone(slot.get_or_init(|| times.into())) })
     }
@@ -195,12 +208,13 @@ impl BlockSelection {
         at: usize,
         min_time: Timestamp,
         max_time: Timestamp,
-        pages: &mut PageBuffer,
+        read: &mut BlockBuffers,
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         for column in self.overlapping(at, false, min_time, max_time) {
-            let times = self.times(column.times)?;
-            let bytes = self.block.data.read_on(pages, column.offset, column.len as usize, "value column")?;
+            let times = self.times(column.times, &mut read.times)?;
+            let bytes =
+                self.block.data.read_on(&mut read.values, column.offset, column.len as usize, "value column")?;
             let (starts, values) = take_starts(bytes, times.len()).map_err(|e| e.in_file(self.path()))?;
             let values = Values::Encoded(values.to_vec());
             let piece = Piece::new(times, values, starts, min_time, max_time);
@@ -215,10 +229,11 @@ impl BlockSelection {
         at: usize,
         min_time: Timestamp,
         max_time: Timestamp,
+        read: &mut BlockBuffers,
         out: &mut Vec<Entry>,
     ) -> Result<(), ReadError> {
         for column in self.overlapping(at, true, min_time, max_time) {
-            let times = self.times(column.times)?;
+            let times = self.times(column.times, &mut read.times)?;
             let bytes = self.block.data.read(column.offset, column.len as usize, "histogram column")?;
             let damaged = |e: Damaged| e.in_file(self.path());
             let (starts, rest) = take_starts(&bytes, times.len()).map_err(damaged)?;

@@ -1,12 +1,12 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use model::{KeptLabels, Labels};
 
 use crate::encoding::varint::Reader;
 use crate::head::series_index::key_at;
 use crate::head::symbols::SymbolTexts;
+use crate::symbol_labels;
 
 /// The label sets of a head as they were at one moment, found by place, without a lock.
 #[derive(Clone)]
@@ -82,48 +82,7 @@ impl HeadLabels {
 
     /// Some labels of the series in a range. Equal sets are made once.
     pub(crate) fn kept(&self, range: std::ops::Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels> {
-        let (names, without): (&[String], bool) = match kept {
-            KeptLabels::All => return range.map(|at| self.labels(at)).collect(),
-            KeptLabels::Only(names) => (names, false),
-            KeptLabels::Without(names) => (names, true),
-        };
-        let texts = &self.sets.texts;
-        // names are few, and the same symbols again and again
-        let mut known: Vec<(u32, bool)> = Vec::new();
-        let mut keeps = |name: u32| match known.iter().find(|(known, _)| *known == name) {
-            Some((_, keeps)) => *keeps,
-            None => {
-                let keeps = names.iter().any(|n| n == texts.text(name)) != without;
-                known.push((name, keeps));
-                keeps
-            }
-        };
-        let mut made: HashMap<Box<[u32]>, Labels> = HashMap::new();
-        let mut key = Vec::new();
-        let mut last: (Vec<u32>, Labels) = (Vec::new(), Labels::empty());
-        let one = |at: usize| {
-            key.clear();
-            for (name, value) in self.sets.symbols(self.places[at]).pairs() {
-                if keeps(name) {
-                    key.extend([name, value]);
-                }
-            }
-            if key == last.0 {
-                return last.1.clone();
-            }
-            let labels = match made.get(&key[..]) {
-                Some(labels) => labels.clone(),
-                None => {
-                    let pairs = key.chunks_exact(2).map(|pair| (texts.text(pair[0]), texts.text(pair[1])));
-                    let labels = Labels::from_sorted(pairs);
-                    made.insert(key.as_slice().into(), labels.clone());
-                    labels
-                }
-            };
-            last.0.clone_from(&key);
-            last.1 = labels.clone();
-            labels
-        };
-        range.map(one).collect()
+        let pairs = |at: usize| self.sets.symbols(self.places[at]).pairs();
+        symbol_labels::kept(range, kept, |symbol| self.sets.texts.text(symbol), pairs)
     }
 }
