@@ -3,6 +3,7 @@
 pub(crate) mod memory;
 pub(crate) mod metrics;
 pub(crate) mod queue;
+mod short;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::query_log::{EndedQuery, Origin, QueryLog, QueryTimings};
 use crate::storage::Store;
 use metrics::EngineMetrics;
 use queue::{Queue, Slot};
+use short::{Key, ShortQueries};
 
 /// Answers PromQL. Cheap to clone; clones share the limits.
 #[derive(Clone, Debug)]
@@ -37,6 +39,7 @@ struct Inner {
     patient: Mutex<()>,
     log: QueryLog,
     active: ActiveQueries,
+    short: ShortQueries,
     metrics: EngineMetrics,
 }
 
@@ -117,6 +120,7 @@ impl Querier {
             patient: Mutex::default(),
             log: QueryLog::default(),
             active,
+            short: ShortQueries::default(),
             metrics: EngineMetrics::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -179,23 +183,55 @@ impl Querier {
         asked: &AskedQuery<'_>,
         options: &QueryOptions,
     ) -> Result<(QueryResult, QueryTimings), QueryError> {
+        let _running = self.inner.active.note(asked.text);
+        let started = Instant::now();
+        let mut result = self.evaluate(asked, options);
+        if let Err(QueryError::MemoryTaken { .. }) = result {
+            result = self.when_there_is_memory(options, |options| self.evaluate(asked, options));
+        }
+        let took = started.elapsed();
+        if matches!(asked.origin, Origin::Http { .. }) {
+            self.inner.short.note(Key::of(asked.text, asked.at), result.is_ok().then_some(took));
+        }
+        self.ended(asked, took, result)
+    }
+
+    /// The same for a query that is known to be short, if it still is: within a millisecond or so, so that a thread that serves
+    /// connections can do it.
+    pub(crate) fn query_if_short(
+        &self,
+        asked: &AskedQuery<'_>,
+        options: &QueryOptions,
+    ) -> Option<Result<(QueryResult, QueryTimings), QueryError>> {
+        let key = Key::of(asked.text, asked.at);
+        let _turn = self.inner.short.enter(key)?;
+        let started = Instant::now();
+        let result = self.evaluate(asked, &QueryOptions { only_if_short: Some(short::LIMIT), ..options.clone() });
+        if let Err(QueryError::Timeout | QueryError::MemoryTaken { .. }) = result {
+            self.inner.short.note(key, None);
+            return None;
+        }
+        Some(self.ended(asked, started.elapsed(), result))
+    }
+
+    fn evaluate(&self, asked: &AskedQuery<'_>, options: &QueryOptions) -> Result<QueryResult, QueryError> {
         let Inner { engine, store, .. } = &*self.inner;
-        let AskedQuery { expr, text, at, origin, waited } = *asked;
-        let _running = self.inner.active.note(text);
-        let range = match at {
-            QueryTime::Instant(time) => (time, time, 0),
-            QueryTime::Range(range) => range,
-        };
-        let evaluate = |options: &QueryOptions| match at {
+        let AskedQuery { expr, text, at, .. } = *asked;
+        match at {
             QueryTime::Instant(time) => engine.instant_expr(store, expr, text, time, options),
             QueryTime::Range(range) => engine.range_expr(store, expr, text, range, options),
-        };
-        let started = Instant::now();
-        let mut result = evaluate(options);
-        if let Err(QueryError::MemoryTaken { .. }) = result {
-            result = self.when_there_is_memory(options, evaluate);
         }
-        let timings = QueryTimings { waited, evaluated: started.elapsed() };
+    }
+
+    /// Counts and logs a query that has been evaluated.
+    fn ended(
+        &self,
+        asked: &AskedQuery<'_>,
+        evaluated: Duration,
+        result: Result<QueryResult, QueryError>,
+    ) -> Result<(QueryResult, QueryTimings), QueryError> {
+        let AskedQuery { text, at, origin, waited, .. } = *asked;
+        let timings = QueryTimings { waited, evaluated };
         let metrics = &self.inner.metrics;
         metrics.ended(timings);
         match &result {
@@ -210,6 +246,10 @@ impl Querier {
             }
         }
         if *origin != Origin::Internal {
+            let range = match at {
+                QueryTime::Instant(time) => (time, time, 0),
+                QueryTime::Range(range) => range,
+            };
             let outcome = result.as_ref().map(|result| &result.stats).map_err(ToString::to_string);
             self.inner.log.note(&EndedQuery { text, range, origin, timings, outcome });
         }
@@ -326,5 +366,46 @@ impl Drop for CancelOnDrop {
         if !self.1.load(Ordering::Relaxed) {
             self.0.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tsdb::{Db, Options};
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_short_is_evaluated_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(folder.path(), Options { background: false, ..Options::default() }).unwrap();
+        let mut appender = db.appender();
+        for n in 0..2000 {
+            let labels = Labels::from_pairs([("__name__", "m"), ("n", &n.to_string())]);
+            let series = appender.series(&labels).unwrap();
+            appender.append(series, 1000, 1.0).unwrap();
+        }
+        appender.commit().unwrap();
+        let (active, _) = ActiveQueries::open(folder.path(), 4);
+        let engine = EngineOptions { threads: 2, ..EngineOptions::default() };
+        let querier = Querier::new(Store::new(Arc::new(db)), engine, Queue::new(4, 4), active);
+        let origin = Origin::Http { client: None, method: String::new(), path: String::new() };
+        let options = QueryOptions::default();
+        let asked = |text: &str, at: QueryTime, known: bool| {
+            let expr = querier.engine().parse(text).unwrap();
+            let asked = AskedQuery { expr: &expr, text, at, origin: &origin, waited: Duration::ZERO };
+            if known {
+                querier.inner.short.note(Key::of(text, at), Some(Duration::ZERO));
+            }
+            let at_once = querier.query_if_short(&asked, &options).map(|found| found.unwrap().0.value);
+            (at_once, querier.query(&asked, &options).unwrap().0.value)
+        };
+        let (at, range) = (QueryTime::Instant(2000), QueryTime::Range((1000, 1_000_000, 1000)));
+        assert_eq!(asked("m{n=\"7\"}", at, false).0, None, "not known");
+        // unless something holds it up
+        let (at_once, later) = (0..100).map(|_| asked("m{n=\"7\"}", at, true)).find(|found| found.0.is_some()).unwrap();
+        assert_eq!(at_once, Some(later));
+        assert_eq!(asked("sum(m)", range, true).0, None, "worth several threads");
+        assert!(querier.inner.short.enter(Key::of("sum(m)", range)).is_none(), "forgotten");
     }
 }

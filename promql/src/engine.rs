@@ -81,6 +81,8 @@ pub struct QueryOptions {
     pub explain: bool,
     /// Whether it may take the last of the memory of all queries.
     pub urgency: Urgency,
+    /// Evaluates it only if it is short: [`QueryError::Timeout`] when it takes longer than this, or is worth several threads.
+    pub only_if_short: Option<Duration>,
 }
 
 /// Evaluates PromQL over a storage.
@@ -198,10 +200,7 @@ impl Engine {
         if steps.count > self.options.max_samples.max(1) && !instant {
             return Err(QueryError::TooManySamples);
         }
-        let timeout = match (self.options.timeout, options.timeout) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let timeout = self.options.timeout.into_iter().chain(options.timeout).chain(options.only_if_short).min();
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         let range = (steps.start, if instant { steps.start } else { end }, if instant { 0 } else { steps.interval });
         let begin = || Query::new(storage, expr, &self.options, options, deadline, range, steps);

@@ -62,6 +62,18 @@ fn canceled_and_timed_out() {
 }
 
 #[test]
+fn what_is_long_ends_early_if_only_short_is_wanted() {
+    let options = QueryOptions { only_if_short: Some(Duration::from_secs(100)), ..QueryOptions::default() };
+    let engine = engine(|_| ());
+    let range = |end: i64| engine.range(&storage(), "sum(m)", (0, end, 10), &options);
+    assert!(range(1000).is_ok());
+    // worth several threads
+    assert!(matches!(range(1_000_000), Err(QueryError::Timeout)));
+    let options = QueryOptions { only_if_short: Some(Duration::ZERO), ..QueryOptions::default() };
+    assert!(matches!(engine.instant(&storage(), "sum(m)", 0, &options), Err(QueryError::Timeout)));
+}
+
+#[test]
 fn lookback_is_left_open() {
     let at = |timestamp: i64, lookback: Option<i64>| {
         let options = QueryOptions { lookback, ..QueryOptions::default() };

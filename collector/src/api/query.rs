@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, State};
-use axum::response::Response;
 use http::request::Parts;
 use promql::ast::Expr;
 use promql::{QueryError, QueryOptions, QueryResult, Value};
@@ -15,7 +14,7 @@ use super::params::{MAX_TIME, MIN_TIME, Params, now};
 use super::query_json::Answer;
 use super::response::{ApiError, ApiResult, ErrorType, json_parts, success, success_raw};
 use crate::query::{AskedQuery, CancelOnDrop, NoTurn, QueryTime};
-use crate::query_log::Origin;
+use crate::query_log::{Origin, QueryTimings};
 
 /// A range query gives at most this many points per series.
 const MAX_POINTS: i64 = 11_000;
@@ -138,23 +137,40 @@ async fn run(
     // waiting counts
     let timeout = server.querier.engine().options().timeout.into_iter().chain(options.timeout).min();
     options.timeout = timeout.map(|timeout| timeout.saturating_sub(waited));
+    // a thread more to hand a query to than the one that serves its connection
+    let several = tokio::runtime::Handle::current().metrics().num_workers() > 1;
+    let query = AskedQuery { expr: &expr, text: &text, at, origin: &origin, waited };
+    if several && let Some(found) = server.querier.query_if_short(&query, &options) {
+        cancel.done();
+        server.querier.metrics().begun.inc();
+        return answer(&server, found, asked.limit, asked.stats);
+    }
     let work = tokio::task::spawn_blocking(move || {
         // for as long as there is work, whether or not anybody waits for it
         let _slot = slot;
         let query = AskedQuery { expr: &expr, text: &text, at, origin: &origin, waited };
-        let metrics = server.querier.metrics();
-        metrics.begun.inc();
-        let (mut result, timings) = server.querier.query(&query, &options)?;
-        if truncate(&mut result, asked.limit) {
-            result.warnings.push("results truncated due to limit".to_owned());
-        }
-        metrics.evaluated.add(timings.evaluated.as_nanos() as u64);
-        let answer = Answer::new(result, asked.stats.then_some(timings));
-        Ok::<Response, ApiError>(json_parts(answer))
+        server.querier.metrics().begun.inc();
+        let found = server.querier.query(&query, &options);
+        answer(&server, found, asked.limit, asked.stats)
     });
     let answer = work.await;
     cancel.done();
     answer.unwrap_or_else(|_| Err(ApiError::internal("the query panicked")))
+}
+
+/// The answer to a query that has been evaluated.
+fn answer(
+    server: &Server,
+    found: Result<(QueryResult, QueryTimings), QueryError>,
+    limit: usize,
+    stats: bool,
+) -> ApiResult {
+    let (mut result, timings) = found?;
+    if truncate(&mut result, limit) {
+        result.warnings.push("results truncated due to limit".to_owned());
+    }
+    server.querier.metrics().evaluated.add(timings.evaluated.as_nanos() as u64);
+    Ok(json_parts(Answer::new(result, stats.then_some(timings))))
 }
 
 /// Cuts a result to `limit` series (0: none). Gives whether it was longer.

@@ -67,6 +67,8 @@ pub(crate) struct Query<'q> {
     lookback: i64,
     default_subquery_step: i64,
     threads: usize,
+    /// Ends when it turns out to be worth several threads.
+    only_if_short: bool,
     cancel: CancelToken,
     deadline: Option<Instant>,
     /// First time, last time and step of the whole query, for `start()` and the like; the step of an instant query is 0.
@@ -110,6 +112,7 @@ impl<'q> Query<'q> {
             lookback: options.lookback.unwrap_or(engine.lookback),
             default_subquery_step: engine.default_subquery_step.max(1),
             threads: engine.threads.max(1),
+            only_if_short: options.only_if_short.is_some(),
             cancel: options.cancel.clone(),
             deadline,
             range,

@@ -116,6 +116,9 @@ impl Evaluator<'_> {
         let density = Density::guess((mint, maxt));
         let samples = usize::try_from(maxt.saturating_sub(mint) / 1000).unwrap_or(0) / USUAL_INTERVAL;
         let amount = count.saturating_mul(SERIES_WORK + self.steps.count + samples);
+        if amount >= MIN_PARALLEL && self.query.only_if_short {
+            return Err(QueryError::Timeout);
+        }
         let threads = if amount < MIN_PARALLEL { 1 } else { self.query.threads };
         let size = (count / (threads * 4)).clamp(MIN_CHUNK, MAX_CHUNK);
         let chunks = count.div_ceil(size);
