@@ -238,6 +238,13 @@ fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut 
     None
 }
 
+/// The `data` of `/api/v1/series`.
+pub(super) fn encode_series(series: &[Labels]) -> Vec<u8> {
+    let mut out = String::with_capacity(series.iter().map(|labels| labels.as_bytes().len() * 3 / 2 + 32).sum());
+    push_list(series, &mut out, push_labels);
+    out.into_bytes()
+}
+
 /// The `data` of `/api/v1/query_exemplars`.
 pub(super) fn encode_exemplars(found: &[(Labels, Vec<tsdb::Exemplar>)]) -> Vec<u8> {
     let mut out = String::new();
@@ -294,7 +301,8 @@ fn push_labels(labels: &Labels, out: &mut String) {
 fn push_text(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+    // these bytes are no part of another character
+    while let Some(at) = rest.bytes().position(|b| b < b' ' || b == b'"' || b == b'\\') {
         out.push_str(&rest[..at]);
         match rest.as_bytes()[at] {
             b'"' => out.push_str("\\\""),
@@ -409,6 +417,18 @@ mod tests {
     }
 
     /// A series longer than a part, one that ends with it, and one without samples are the same as if made at once.
+    #[test]
+    fn label_sets_are_json() {
+        let sets = [
+            Labels::empty(),
+            Labels::from_pairs([("__name__", "up"), ("path", "C:\\\"x\"\n"), ("é", "ü\u{1f600}/")]),
+            Labels::from_pairs([("a", "1")]),
+        ];
+        let json = String::from_utf8(encode_series(&sets)).unwrap();
+        assert_eq!(json, serde_json::to_string(&sets).unwrap());
+        assert_eq!(encode_series(&[]), b"[]");
+    }
+
     #[test]
     fn long_answers_are_made_in_parts() {
         let points = |count: usize| Points { timestamps: (0..count as i64).collect(), values: vec![0.5; count] };

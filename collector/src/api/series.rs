@@ -9,7 +9,8 @@ use tsdb::Answer;
 
 use super::Server;
 use super::params::{MAX_TIME, MIN_TIME, Params};
-use super::response::{ApiError, ApiResult, success_with};
+use super::query_json::encode_series;
+use super::response::{ApiError, ApiResult, success_raw, success_with};
 
 const TRUNCATED: &str = "results truncated due to limit";
 
@@ -40,13 +41,16 @@ pub(super) async fn series(State(server): State<Arc<Server>>, params: Params) ->
             series.extend(selection.labels(0..selection.len(), KeptLabels::All));
             warnings.extend_from_slice(selection.warnings());
         }
-        series.sort();
-        series.dedup();
+        // what one selector finds is in order, each once
+        if selectors.len() > 1 {
+            series.sort();
+            series.dedup();
+        }
         if range.limit > 0 && series.len() > range.limit {
             series.truncate(range.limit);
             warnings.push(TRUNCATED.to_owned());
         }
-        Ok(success_with(series, &warnings))
+        Ok(success_raw(&encode_series(&series), &warnings, &[]))
     })
     .await
 }
