@@ -416,7 +416,6 @@ mod tests {
         assert_eq!(String::from_utf8(json).unwrap(), expected);
     }
 
-    /// A series longer than a part, one that ends with it, and one without samples are the same as if made at once.
     #[test]
     fn label_sets_are_json() {
         let sets = [
@@ -429,6 +428,7 @@ mod tests {
         assert_eq!(encode_series(&[]), b"[]");
     }
 
+    /// A series longer than a part, one that ends with it, and one without samples are the same as if made at once.
     #[test]
     fn long_answers_are_made_in_parts() {
         let points = |count: usize| Points { timestamps: (0..count as i64).collect(), values: vec![0.5; count] };
