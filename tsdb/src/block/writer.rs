@@ -27,7 +27,7 @@ const BATCH: usize = 512;
 /// How much work goes into the columns of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effort {
-    /// For a block that is soon merged with others: a fifth of the time, for a quarter more bytes.
+    /// For a block that is soon merged with others: a quarter of the time, for a quarter more bytes.
     Little,
     /// For one that may stay.
     Most,
