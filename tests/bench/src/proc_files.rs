@@ -23,6 +23,12 @@ pub(crate) fn memory(pid: u32) -> Result<Memory, BenchError> {
     parse_status(&text).ok_or(BenchError::Process { path })
 }
 
+/// Begins anew to look for the most that a process has resident: [`Memory::peak`] is what it is now.
+pub(crate) fn forget_peak(pid: u32) -> Result<(), BenchError> {
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, "5").map_err(|e| BenchError::io(&path, e))
+}
+
 /// Time on the processors that a process has had, in user and system mode, its ended threads included.
 pub(crate) fn processor_time(pid: u32) -> Result<Duration, BenchError> {
     let path = format!("/proc/{pid}/stat");
@@ -142,6 +148,12 @@ mod tests {
         let pid = std::process::id();
         let memory = memory(pid).expect("our own memory");
         assert!(memory.peak >= memory.resident && memory.resident > memory.anonymous && memory.anonymous > 0);
+        let block = vec![1u8; 64 << 20];
+        let with_block = self::memory(pid).expect("our own memory");
+        drop(block);
+        forget_peak(pid).expect("our own memory");
+        let without = self::memory(pid).expect("our own memory");
+        assert!(without.peak + (32 << 20) < with_block.peak, "{with_block:?}, then {without:?}");
         let before = processor_time(pid).expect("our own time");
         assert!(processor_time(pid).expect("our own time") >= before);
         assert!(machine_time().expect("the machine's time") >= before);

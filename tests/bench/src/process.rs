@@ -74,6 +74,11 @@ impl Running {
         proc_files::memory(self.child.id())
     }
 
+    /// Begins anew to look for the most memory that it takes.
+    pub(crate) fn forget_peak(&self) -> Result<(), BenchError> {
+        proc_files::forget_peak(self.child.id())
+    }
+
     /// Time on the processors so far.
     pub(crate) fn processor_time(&self) -> Result<Duration, BenchError> {
         proc_files::processor_time(self.child.id())

@@ -53,6 +53,7 @@ fn query() {
     let report = bench("query", "query", &["--targets", "2", "--series", "600", "--hours", "3"]);
     assert!(figures(&report, "median_seconds").len() >= 19, "{report:#}");
     assert!(figures(&report, "answer_bytes").iter().all(|bytes| *bytes > 60.0));
+    assert!(figures(&report, "peak_bytes").iter().all(|bytes| *bytes > 1e6));
 }
 
 #[test]

@@ -16,10 +16,11 @@ use harness::client::Connection;
 pub(crate) const BENCHMARK: Benchmark =
     Benchmark { name: "query", about: "Time and processor time of queries, with equal answers.", run };
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column { key: "cold_seconds", title: "cold", unit: Unit::Milliseconds, compared: true },
     Column { key: "median_seconds", title: "median", unit: Unit::Milliseconds, compared: true },
     Column { key: "cpu_seconds", title: "CPU", unit: Unit::Milliseconds, compared: true },
+    Column { key: "peak_bytes", title: "RSS peak", unit: Unit::Megabytes, compared: true },
     Column { key: "p99_seconds", title: "p99", unit: Unit::Milliseconds, compared: true },
     Column { key: "runs", title: "runs", unit: Unit::Count, compared: false },
     Column { key: "answer_bytes", title: "answer", unit: Unit::Count, compared: false },
@@ -46,6 +47,8 @@ struct Asked {
     times: Vec<f64>,
     /// Processor time of a run.
     cpu: f64,
+    /// Most memory that the program had resident meanwhile, in bytes.
+    peak: u64,
 }
 
 impl Asked {
@@ -177,12 +180,14 @@ impl Program<'_> {
         let mut connection = self.connect(store)?;
         let (first, body) = once(store, &mut connection, path)?;
         let mut asked = Asked { body, cold: cold.then_some(first), ..Asked::default() };
+        store.running.forget_peak()?;
         let before = Spent::read(store)?;
         let began = Instant::now();
         while asked.times.len() < runs && (began.elapsed() < REPEAT_LIMIT || asked.times.len() < 3) {
             asked.times.push(once(store, &mut connection, path)?.0);
         }
         asked.cpu = Spent::read(store)?.since(&before) / asked.times.len() as f64;
+        asked.peak = store.running.memory()?.peak;
         asked.times.sort_by(f64::total_cmp);
         Ok(asked)
     }
@@ -194,6 +199,7 @@ impl Program<'_> {
         let mut connection = self.connect(&store)?;
         for (asker, more) in &askers {
             let mut all: Vec<Asked> = vec![Asked::default(); queries.len()];
+            store.running.forget_peak()?;
             for _ in 0..PASSES {
                 for (asked, query) in all.iter_mut().zip(queries) {
                     let cpu = store.running.processor_time()?;
@@ -205,7 +211,9 @@ impl Program<'_> {
                     asked.body = body;
                 }
             }
+            let peak = store.running.memory()?.peak;
             for (mut asked, query) in all.into_iter().zip(queries) {
+                asked.peak = peak;
                 asked.times.sort_by(f64::total_cmp);
                 answers.insert((asker.clone(), query.name.clone()), asked);
             }
@@ -288,6 +296,7 @@ impl<'a> Judge<'a> {
                         asked.cold.filter(|_| counts),
                         asked.median().filter(|_| counts),
                         Some(asked.cpu).filter(|_| counts),
+                        Some(asked.peak as f64).filter(|_| counts),
                         p99.filter(|_| counts),
                         Some(asked.times.len() as f64),
                         Some(asked.body.len() as f64),
@@ -306,6 +315,7 @@ impl<'a> Judge<'a> {
         for (part, what) in [(full, "with results"), (empty, "without")] {
             for asker in self.askers {
                 let mut totals = [0.0; 4];
+                let mut peak = 0;
                 for query in &part {
                     let Some(asked) = self.asked(asker, query) else { continue };
                     let difference = self.difference(asker, query);
@@ -314,6 +324,7 @@ impl<'a> Judge<'a> {
                     }
                     totals[0] += asked.median().unwrap_or(0.0);
                     totals[1] += asked.cpu;
+                    peak = peak.max(asked.peak);
                     totals[2] += asked.body.len() as f64;
                     totals[3] += f64::from(u8::from(difference.is_some()));
                 }
@@ -327,6 +338,7 @@ impl<'a> Judge<'a> {
                         None,
                         Some(totals[0]).filter(|_| counts),
                         Some(totals[1]).filter(|_| counts),
+                        Some(peak as f64).filter(|_| counts),
                         None,
                         Some(PASSES as f64),
                         Some(totals[2]),
