@@ -148,7 +148,7 @@ mod tests {
         let pid = std::process::id();
         let memory = memory(pid).expect("our own memory");
         assert!(memory.peak >= memory.resident && memory.resident > memory.anonymous && memory.anonymous > 0);
-        let block = vec![1u8; 64 << 20];
+        let block = std::hint::black_box(vec![1u8; 64 << 20]);
         let with_block = self::memory(pid).expect("our own memory");
         drop(block);
         forget_peak(pid).expect("our own memory");
