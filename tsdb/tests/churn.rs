@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use model::{Labels, Matcher};
 use tsdb::{Db, Options, SeriesRef};
 
+#[path = "shared/numbers.rs"]
+mod numbers;
 #[path = "shared/scratch.rs"]
 mod scratch;
+use numbers::Numbers;
 use scratch::scratch;
 
 const SERIES: usize = 3000;
@@ -65,11 +68,8 @@ fn rows_whose_series_come_go_and_move_are_kept_as_they_are() {
     let options = || Options { background: false, ..Options::default() };
     let mut db = Db::open(dir.path(), options()).unwrap();
     let mut expected: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
-    let mut random = 7u64;
-    let mut below = move |limit: usize| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) as usize % limit
-    };
+    let mut numbers = Numbers(7);
+    let mut below = move |limit: usize| (numbers.next() >> 33) as usize % limit;
     let mut row: Vec<usize> = (0..120).collect();
     for round in 0..500usize {
         match below(6) {

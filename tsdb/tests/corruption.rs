@@ -8,9 +8,12 @@ use tsdb::{Db, Options};
 
 #[path = "shared/copy.rs"]
 mod copy;
+#[path = "shared/numbers.rs"]
+mod numbers;
 #[path = "shared/scratch.rs"]
 mod scratch;
 use copy::copy;
+use numbers::Numbers;
 use scratch::scratch;
 
 const HOUR: i64 = 3_600_000;
@@ -116,13 +119,13 @@ fn any_damaged_byte_and_any_cut_is_survived() {
     for kind in kinds {
         assert!(all.iter().any(|f| f.to_str().unwrap().contains(kind)), "no {kind} among {all:?}");
     }
-    let mut number = 7u64;
+    let mut numbers = Numbers(7);
     for path in all.iter().filter(|p| !p.ends_with("lock")) {
         let file = path.strip_prefix(good.path()).unwrap();
         let len = fs::metadata(path).unwrap().len() as usize;
         // places spread over the file, another bit each
         for _ in 0..24 {
-            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let number = numbers.next();
             let (at, bit) = ((number >> 33) as usize % len.max(1), number >> 61);
             check(good.path(), file, &format!("byte {at} bit {bit}"), |bytes| bytes[at] ^= 1 << bit);
         }

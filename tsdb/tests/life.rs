@@ -9,9 +9,12 @@ use tsdb::{AppendError, Db, Exemplar, HistogramSample, OpenError, Options, Serie
 
 #[path = "shared/copy.rs"]
 mod copy;
+#[path = "shared/numbers.rs"]
+mod numbers;
 #[path = "shared/scratch.rs"]
 mod scratch;
 use copy::copy;
+use numbers::Numbers;
 use scratch::scratch;
 
 const HOUR: i64 = 3_600_000;
@@ -274,10 +277,10 @@ fn a_block_that_will_be_merged_costs_little_effort() {
     let bytes = |compaction: bool, hours: i64| -> u64 {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(dir.path(), Options { compaction, ..options() }).unwrap();
-        let mut state = 1u64;
+        let mut numbers = Numbers(1);
         let values: Vec<(i64, f64)> = (0..hours * 240)
             .map(|at| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let state = numbers.next();
                 // mostly small, now and then large: what takes some effort
                 let value = if state >> 60 == 0 { state >> 40 } else { state >> 61 };
                 (at * 15_000, value as f64)

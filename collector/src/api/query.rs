@@ -134,6 +134,7 @@ async fn run(
     let cancel = CancelOnDrop::default();
     let mut options = QueryOptions { cancel: cancel.0.clone(), ..asked.options };
     let (slot, waited) = server.querier.turn(&origin, options.timeout).await?;
+    server.querier.metrics().begun.inc();
     // waiting counts
     let timeout = server.querier.engine().options().timeout.into_iter().chain(options.timeout).min();
     options.timeout = timeout.map(|timeout| timeout.saturating_sub(waited));
@@ -142,14 +143,12 @@ async fn run(
     let query = AskedQuery { expr: &expr, text: &text, at, origin: &origin, waited };
     if several && let Some(found) = server.querier.query_if_short(&query, &options) {
         cancel.done();
-        server.querier.metrics().begun.inc();
         return answer(&server, found, asked.limit, asked.stats);
     }
     let work = tokio::task::spawn_blocking(move || {
         // for as long as there is work, whether or not anybody waits for it
         let _slot = slot;
         let query = AskedQuery { expr: &expr, text: &text, at, origin: &origin, waited };
-        server.querier.metrics().begun.inc();
         let found = server.querier.query(&query, &options);
         answer(&server, found, asked.limit, asked.stats)
     });

@@ -268,8 +268,8 @@ impl<'a> Reading<'a, '_> {
         loop {
             // a converter has to see every line
             if self.converter.is_none()
-                && (self.metadata_labels.is_none() || self.changes.is_none())
                 && let Some((text, line)) = self.cursor.line()
+                && self.stays(line)
             {
                 if line.is_comment() {
                     if self.metadata_labels.is_none() && parser.skip_line(text) {
@@ -279,9 +279,7 @@ impl<'a> Reading<'a, '_> {
                         self.pass(line, line);
                         continue;
                     }
-                } else if self.stays(line)
-                    && let Some(sample) = parser.sample_of(text)?
-                {
+                } else if let Some(sample) = parser.sample_of(text)? {
                     let line = self.pass(line, self.kind(line, sample.timestamp));
                     self.counts.scraped += 1;
                     self.sample(line, &sample)?;
@@ -355,19 +353,16 @@ impl<'a> Reading<'a, '_> {
     }
 
     /// Whether a line that comes again leads to what it led to, whatever has changed before it: the first of two lines of a series
-    /// may be gone.
+    /// may be gone, and so may the metadata that gives labels.
     #[inline]
     fn stays(&self, line: Line) -> bool {
-        line != Line::Repeated || self.changes.is_none()
+        self.changes.is_none() || (line != Line::Repeated && self.metadata_labels.is_none())
     }
 
     /// Goes past the line of the cache that is expected next, if it is this one and still leads to the same.
     fn expected(&mut self, text: &[u8], timestamp: Option<Timestamp>) -> Option<Line> {
         let (known, line) = self.cursor.line()?;
         if known != text || self.kind(line, timestamp) != line || !self.stays(line) {
-            return None;
-        }
-        if self.changes.is_some() && self.metadata_labels.is_some() {
             return None;
         }
         Some(self.pass(line, line))
@@ -399,7 +394,7 @@ impl<'a> Reading<'a, '_> {
         self.differs();
         let found = self.finder.find(series, &mut self.cursor);
         let line = match found {
-            Some(line) if self.stays(line) && self.metadata_labels.is_none() => self.kind(line, timestamp),
+            Some(line) if self.stays(line) => self.kind(line, timestamp),
             _ => self.resolve(series, timestamp)?,
         };
         if let Some(known) = found {

@@ -91,20 +91,16 @@ fn best_dense(values: &[f64]) -> Vec<u8> {
             let sizes = pcodec::estimated_bits(integers);
             let expected = sizes.iter().copied().fold(f64::INFINITY, f64::min);
             let mut cut = vec![SEGMENTS, *exponent];
-            let cut =
-                (segments::may_be_shorter(integers, expected) && segments::encode(integers, &mut cut)).then_some(cut);
-            let clearly = |cut: &Vec<u8>| ((cut.len() * 8) as f64) < expected * CLEARLY * values.len() as f64;
-            match cut {
-                Some(cut) if clearly(&cut) => return cut,
-                cut => {
-                    out.extend([PCO_DECIMAL, *exponent]);
-                    let done = pcodec::encode_integers(integers, sizes, &mut out);
-                    match cut {
-                        Some(cut) if !done || cut.len() < out.len() => return cut,
-                        _ => done,
-                    }
-                }
+            let is_cut = segments::may_be_shorter(integers, expected) && segments::encode(integers, &mut cut);
+            if is_cut && ((cut.len() * 8) as f64) < expected * CLEARLY * values.len() as f64 {
+                return cut;
             }
+            out.extend([PCO_DECIMAL, *exponent]);
+            let done = pcodec::encode_integers(integers, sizes, &mut out);
+            if is_cut && (!done || cut.len() < out.len()) {
+                return cut;
+            }
+            done
         }
         None => {
             out.push(PCO);
@@ -227,6 +223,18 @@ pub(crate) fn take_xor(reader: &mut Reader<'_>) -> Result<u64, Damaged> {
     Ok(u64::from_le_bytes(word) << (8 * low))
 }
 
+/// What the integers of a decimal column are divided by.
+fn take_scale(reader: &mut Reader<'_>) -> Result<f64, Damaged> {
+    let exponent = reader.byte()?;
+    POWERS.get(usize::from(exponent)).copied().ok_or(reader.damaged())
+}
+
+/// The integers of a decimal column of one of our own kinds.
+#[inline]
+fn take_integers(kind: u8, reader: &mut Reader<'_>, count: usize, each: impl FnMut(i64)) -> Result<(), Damaged> {
+    if kind == SEGMENTS { segments::decode(reader, count, each) } else { integers::decode(reader, count, each) }
+}
+
 /// Reads a column of `count` values and appends them.
 pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Damaged> {
     if count == 0 {
@@ -238,12 +246,12 @@ pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(
             let value = reader.f64()?;
             out.extend(std::iter::repeat_n(value, count));
         }
-        DECIMAL => {
-            let scale = *POWERS.get(usize::from(reader.byte()?)).ok_or(reader.damaged())?;
+        kind @ (DECIMAL | SEGMENTS) => {
+            let scale = take_scale(&mut reader)?;
             if scale == 1.0 {
-                integers::decode(&mut reader, count, |v| out.push(v as f64))?;
+                take_integers(kind, &mut reader, count, |v| out.push(v as f64))?;
             } else {
-                integers::decode(&mut reader, count, |v| out.push(v as f64 / scale))?;
+                take_integers(kind, &mut reader, count, |v| out.push(v as f64 / scale))?;
             }
         }
         XOR => {
@@ -275,7 +283,7 @@ pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(
         }
         PCO => pcodec::decode(reader.rest, count, |values: &[f64]| out.extend_from_slice(values))?,
         PCO_DECIMAL => {
-            let scale = *POWERS.get(usize::from(reader.byte()?)).ok_or(reader.damaged())?;
+            let scale = take_scale(&mut reader)?;
             pcodec::decode(reader.rest, count, |values: &[i64]| {
                 if scale == 1.0 {
                     out.extend(values.iter().map(|v| *v as f64));
@@ -283,14 +291,6 @@ pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(
                     out.extend(values.iter().map(|v| *v as f64 / scale));
                 }
             })?;
-        }
-        SEGMENTS => {
-            let scale = *POWERS.get(usize::from(reader.byte()?)).ok_or(reader.damaged())?;
-            if scale == 1.0 {
-                segments::decode(&mut reader, count, |v| out.push(v as f64))?;
-            } else {
-                segments::decode(&mut reader, count, |v| out.push(v as f64 / scale))?;
-            }
         }
         _ => return Err(reader.damaged()),
     }

@@ -33,7 +33,7 @@ pub(crate) fn encode(values: &[i64], out: &mut Vec<u8>) {
 fn shape(block: &[i64]) -> (i64, u32) {
     let least = block.iter().copied().min().unwrap_or(0);
     let most = block.iter().copied().max().unwrap_or(0);
-    (least, 64 - (most.wrapping_sub(least) as u64).leading_zeros())
+    (least, bitpack::bit_length(most.wrapping_sub(least) as u64))
 }
 
 fn blocks_len(differences: &[i64]) -> usize {
@@ -92,12 +92,12 @@ pub(crate) fn decode(reader: &mut Reader<'_>, count: usize, mut each: impl FnMut
         reader.take(len)?;
         let packed = &packed[..packed.len().min(len + 8)];
         if order == 1 {
-            bitpack::unpack(packed, n, width, |d| {
+            bitpack::unpack(packed, 0, n, width, |d| {
                 value = value.wrapping_add(least.wrapping_add(d as i64));
                 each(value);
             })?;
         } else {
-            bitpack::unpack(packed, n, width, |d| {
+            bitpack::unpack(packed, 0, n, width, |d| {
                 delta = delta.wrapping_add(least.wrapping_add(d as i64));
                 value = value.wrapping_add(delta);
                 each(value);

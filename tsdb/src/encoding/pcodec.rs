@@ -7,6 +7,7 @@ use pco::data_types::Number;
 use pco::wrapped::{FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, DeltaSpec};
 
+use crate::encoding::bitpack::bit_length;
 use crate::encoding::varint::zigzag;
 use crate::error::Damaged;
 
@@ -44,7 +45,7 @@ pub(crate) fn encode_integers(values: &[i64], sizes: [f64; 3], out: &mut Vec<u8>
 /// About how many bits a value takes as it is, as the difference to the one before, and as the difference of differences: what tells how
 /// long the number is, and the number. That is more than Pcodec takes for them, by up to a third where the numbers are short.
 pub(crate) fn estimated_bits(values: &[i64]) -> [f64; 3] {
-    let length = |value: i64| (64 - zigzag(value).leading_zeros()) as usize;
+    let length = |value: i64| bit_length(zigzag(value)) as usize;
     // the mean of integers is one of them
     let middle = (values.iter().fold(0i128, |sum, v| sum + i128::from(*v)) / values.len().max(1) as i128) as i64;
     let mut lengths = [[0u32; 65]; 3];

@@ -7,6 +7,7 @@
 //!           least difference >> max(w - 4, 0), (difference - least difference without those bits) in w bits each
 //! ```
 
+use crate::encoding::bitpack::{self, BitWriter, bit_length};
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
 
@@ -20,10 +21,6 @@ const PRECISION: u32 = 4;
 const SIGNED: u8 = 64;
 /// What the least difference of a segment is taken to need while the column is cut; what it needs depends on where that is.
 const LEAST: u32 = 10;
-
-fn bits(value: u64) -> u32 {
-    64 - value.leading_zeros()
-}
 
 /// Columns are read and written in at most 57 bits at a time, which any byte's word has.
 const WIDEST: u32 = 57;
@@ -47,8 +44,8 @@ impl Segment {
             let least = self.span.low >> shift(width);
             let written = if signed { varint::zigzag(least) } else { least as u64 };
             // rounding widens it, which rounds more; so does a least difference that has too many bits
-            if bits(self.span.high.wrapping_sub(least << shift(width)) as u64) <= width
-                && bits(written) <= bits_of_least
+            if bit_length(self.span.high.wrapping_sub(least << shift(width)) as u64) <= width
+                && bit_length(written) <= bits_of_least
             {
                 return (width, written);
             }
@@ -63,7 +60,7 @@ fn shift(width: u32) -> u32 {
 
 /// How many bits least differences should have, so that the segments take the fewest: those that need more get wider.
 fn best_bits_of_least(segments: &[Segment], signed: bool) -> u32 {
-    let written = |s: &Segment| bits(if signed { varint::zigzag(s.span.low) } else { s.span.low as u64 });
+    let written = |s: &Segment| bit_length(if signed { varint::zigzag(s.span.low) } else { s.span.low as u64 });
     let taken = |bits: u32| -> u64 {
         let of = |s: &Segment| {
             u64::from(bits)
@@ -93,7 +90,7 @@ impl Span {
     }
 
     fn width(self) -> u32 {
-        bits(self.high.wrapping_sub(self.low) as u64)
+        bit_length(self.high.wrapping_sub(self.low) as u64)
     }
 
     /// Bits of so many differences of this range.
@@ -205,7 +202,7 @@ pub(crate) fn may_be_shorter(values: &[i64], bits_together: f64) -> bool {
             let difference = pair[1].wrapping_sub(pair[0]);
             (low, high) = (low.min(difference), high.max(difference));
         }
-        sum += u64::from(bits(high.wrapping_sub(low) as u64)) * stretch.len() as u64;
+        sum += u64::from(bit_length(high.wrapping_sub(low) as u64)) * stretch.len() as u64;
     }
     values.len() >= SHORTEST && (sum as f64) < (bits_together + 0.5) * values.len() as f64
 }
@@ -226,7 +223,7 @@ pub(crate) fn encode(values: &[i64], out: &mut Vec<u8>) -> bool {
     }
     varint::put_signed(out, first);
     out.push(bits_of_least as u8 | if signed { SIGNED } else { 0 });
-    let mut writer = BitWriter { out, hold: 0, held: 0 };
+    let mut writer = BitWriter::new(out);
     for (segment, (width, written)) in segments.iter().zip(shapes) {
         writer.put(segment.len() as u64 - 1, 6);
         writer.put(u64::from(width), 6);
@@ -243,29 +240,6 @@ pub(crate) fn encode(values: &[i64], out: &mut Vec<u8>) -> bool {
 /// What was written of a least difference, without the bits that were not.
 fn least(written: u64, signed: bool, width: u32) -> i64 {
     (if signed { varint::unzigzag(written) } else { written as i64 }) << shift(width)
-}
-
-struct BitWriter<'a> {
-    out: &'a mut Vec<u8>,
-    hold: u128,
-    held: u32,
-}
-
-impl BitWriter<'_> {
-    fn put(&mut self, value: u64, width: u32) {
-        self.hold |= u128::from(value) << self.held;
-        self.held += width;
-        if self.held >= 64 {
-            self.out.extend_from_slice(&(self.hold as u64).to_le_bytes());
-            self.hold >>= 64;
-            self.held -= 64;
-        }
-    }
-
-    fn finish(self) {
-        let bytes = self.held.div_ceil(8) as usize;
-        self.out.extend_from_slice(&self.hold.to_le_bytes()[..bytes]);
-    }
 }
 
 /// Reads `count` integers and calls `each` with them, in order.
@@ -290,36 +264,19 @@ pub(crate) fn decode(reader: &mut Reader<'_>, count: usize, mut each: impl FnMut
         if at + header as usize > end {
             return Err(reader.damaged());
         }
-        let length = word(bytes, at, 6) as usize + 1;
-        let width = word(bytes, at + 6, 6) as u32;
-        let least = least(word(bytes, at + HEADER as usize, least_bits), signed, width);
+        let length = bitpack::read(bytes, at, 6) as usize + 1;
+        let width = bitpack::read(bytes, at + 6, 6) as u32;
+        let least = least(bitpack::read(bytes, at + HEADER as usize, least_bits), signed, width);
         at += header as usize;
-        if length > left || width > WIDEST || at + length * width as usize > end {
+        if length > left || width > WIDEST {
             return Err(reader.damaged());
         }
-        if width == 0 {
-            for _ in 0..length {
-                value = value.wrapping_add(least);
-                each(value);
-            }
-        } else {
-            let mask = u64::MAX >> (64 - width);
-            // one load has any difference, but at the very end
-            let whole = if (at + length * width as usize) / 8 + 8 <= bytes.len() { length } else { 0 };
-            for _ in 0..whole {
-                let (start, skip) = (at / 8, at % 8);
-                let loaded: [u8; 8] = bytes[start..start + 8].try_into().unwrap_or_default();
-                let above = (u64::from_le_bytes(loaded) >> skip) & mask;
-                value = value.wrapping_add(least.wrapping_add(above as i64));
-                each(value);
-                at += width as usize;
-            }
-            for _ in whole..length {
-                value = value.wrapping_add(least.wrapping_add(word(bytes, at, width) as i64));
-                each(value);
-                at += width as usize;
-            }
-        }
+        bitpack::unpack(bytes, at, length, width, |above| {
+            value = value.wrapping_add(least.wrapping_add(above as i64));
+            each(value);
+        })
+        .map_err(|_| reader.damaged())?;
+        at += length * width as usize;
         left -= length;
     }
     if at.div_ceil(8) != bytes.len() {
@@ -327,16 +284,6 @@ pub(crate) fn decode(reader: &mut Reader<'_>, count: usize, mut each: impl FnMut
     }
     reader.rest = &[];
     Ok(())
-}
-
-/// The bits of `bytes` from `at` on, at most [`WIDEST`]; zero beyond the end.
-#[inline]
-fn word(bytes: &[u8], at: usize, width: u32) -> u64 {
-    let rest = &bytes[(at / 8).min(bytes.len())..];
-    let mut loaded = [0u8; 8];
-    let len = rest.len().min(8);
-    loaded[..len].copy_from_slice(&rest[..len]);
-    (u64::from_le_bytes(loaded) >> (at % 8)) & (u64::MAX >> (64 - width))
 }
 
 #[cfg(test)]

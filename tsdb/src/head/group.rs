@@ -157,17 +157,27 @@ impl Group {
 
     /// Adds a row of some columns, ascending by column: number, value, start timestamp or 0.
     pub(crate) fn push_cells(&mut self, time: Timestamp, cells: &[(u32, f64, Timestamp)]) {
-        let Self { tail, last, seen, .. } = self;
-        let before = |c: u32| if is_set(seen, c as usize) { last[c as usize].value } else { 0.0 };
-        let changes = cells.iter().map(|(c, v, _)| (*c, *v, before(*c)));
         let width = cells.last().map_or(0, |cell| cell.0 as usize + 1);
-        Arc::make_mut(tail).push_some(time, width, cells.len(), changes);
-        for (column, value, _) in cells {
-            self.last[*column as usize] = Last { time, value: *value };
-            set(&mut self.seen, *column as usize);
+        self.push_ascending(time, width, cells.len(), cells.iter().copied());
+    }
+
+    /// The same for `count` cells of columns below `width`.
+    fn push_ascending(
+        &mut self,
+        time: Timestamp,
+        width: usize,
+        count: usize,
+        cells: impl Iterator<Item = (u32, f64, Timestamp)> + Clone,
+    ) {
+        let before = |c: u32| if is_set(&self.seen, c as usize) { self.last[c as usize].value } else { 0.0 };
+        let changes = cells.clone().map(|(c, v, _)| (c, v, before(c)));
+        Arc::make_mut(&mut self.tail).push_some(time, width, count, changes);
+        for (column, value, _) in cells.clone() {
+            self.last[column as usize] = Last { time, value };
+            set(&mut self.seen, column as usize);
         }
         self.max_time = self.max_time.max(time);
-        self.push_starts(cells.iter().map(|(c, _, s)| (*c, *s)));
+        self.push_starts(cells.map(|(c, _, s)| (c, s)));
     }
 
     /// Adds a row that is newer than all and has these columns in any order. Of samples of one column the first counts; how many
@@ -190,19 +200,9 @@ impl Group {
                 count += 1;
             }
         }
-        let present = || samples.iter().zip(0u32..).filter(|(at, _)| **at != ABSENT).map(|(at, c)| (c, *at as usize));
-        let Self { tail, last, seen, .. } = self;
-        let before = |c: u32| if is_set(seen, c as usize) { last[c as usize].value } else { 0.0 };
-        let changes = present().map(|(c, at)| (c, values[at], before(c)));
-        Arc::make_mut(tail).push_some(time, width, count, changes);
-        for (column, at) in present() {
-            last[column as usize] = Last { time, value: values[at] };
-            set(seen, column as usize);
-        }
-        self.max_time = time;
-        if let Some(starts) = starts {
-            self.push_starts(present().map(|(c, at)| (c, starts[at])));
-        }
+        let present = samples.iter().zip(0u32..).filter(|(at, _)| **at != ABSENT).map(|(at, c)| (c, *at as usize));
+        let cells = present.map(|(c, at)| (c, values[at], starts.map_or(0, |s| s[at])));
+        self.push_ascending(time, width, count, cells);
         count
     }
 

@@ -106,7 +106,8 @@ impl Tail {
         }
     }
 
-    /// Adds a row of some columns, `count` of them: (column, value, value before), ascending by column. `width` is the group's.
+    /// Adds a row of some columns, `count` of them: (column, value, value before), ascending by column, all below
+    /// `width`.
     pub(crate) fn push_some(
         &mut self,
         time: Timestamp,

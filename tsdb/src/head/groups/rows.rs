@@ -25,10 +25,13 @@ impl Groups {
         fits: impl FnOnce(&Group, Timestamp, &[u32]) -> bool,
     ) -> Option<u32> {
         let Home::At(group, 0) = self.home(*series.first()?) else { return None };
-        let fits = time >= limits.min_valid.max(self.bounds.min_valid)
+        (self.is_behind_all_late(time, limits) && fits(self.group(group)?, time, series)).then_some(group)
+    }
+
+    /// Whether samples of a time are in order wherever they are newer than the last one of their series.
+    fn is_behind_all_late(&self, time: Timestamp, limits: Limits) -> bool {
+        time >= limits.min_valid.max(self.bounds.min_valid)
             && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late))
-            && fits(self.group(group)?, time, series);
-        fits.then_some(group)
     }
 
     /// The group of a row that is newer than all of it and differs from its layout: series may be missing, stand elsewhere, or be
@@ -36,10 +39,7 @@ impl Groups {
     fn group_of_changed_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<u32> {
         let number = series.iter().find_map(|series| self.group_of(*series))?;
         let group = self.group(number)?;
-        let newest = time > group.max_time()
-            && !group.careful
-            && time >= limits.min_valid.max(self.bounds.min_valid)
-            && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late));
+        let newest = time > group.max_time() && !group.careful && self.is_behind_all_late(time, limits);
         let fits = |series: &u32| match self.home(*series) {
             Home::At(group, _) => group == number,
             Home::None => self.histograms.is_empty() || self.histograms.get(*series).is_none(),
@@ -225,8 +225,8 @@ impl Groups {
     }
 
     /// Gives a series a column of a group.
-    fn add_column(&mut self, group: u32, series: u32, last: Last) -> Option<u32> {
-        let g = self.groups.get_mut(group as usize)?.as_mut()?;
+    fn add_column(&mut self, group: u32, series: u32, last: Last) {
+        let Some(Some(g)) = self.groups.get_mut(group as usize) else { return };
         let (column, moved) = g.add(series, last);
         // the last sample was a histogram
         g.careful |= last.time != Timestamp::MIN;
@@ -234,6 +234,5 @@ impl Groups {
         if let Some((other, column)) = moved {
             self.set_home(other, Home::At(group, column));
         }
-        Some(column)
     }
 }
