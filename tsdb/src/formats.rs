@@ -37,7 +37,7 @@ pub fn rewrite_log_record(payload: &[u8]) -> Option<Vec<u8>> {
 pub fn rewrite_timestamps(bytes: &[u8], rows: usize) -> Option<Vec<u8>> {
     let times = timestamps::decode(bytes, rows).ok()?;
     let mut out = Vec::new();
-    timestamps::encode(&times, &mut out);
+    timestamps::encode_best(&times, &mut out);
     Some(out)
 }
 

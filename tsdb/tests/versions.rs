@@ -106,27 +106,31 @@ fn a_block_of_a_newer_major_version_is_shown_and_kept() {
     let block = file(dir.path(), "blocks", "0");
     let meta = change(&block.join("meta.json"), |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
-        *bytes = text.replace("\"version\": 2", "\"version\": 3").replace("minTime", "start").into_bytes();
+        *bytes = text.replace("\"version\": 3", "\"version\": 4").replace("minTime", "start").into_bytes();
     });
     let index = change(&block.join("index"), |bytes| bytes.reverse());
     {
         let db = Db::open(dir.path(), options()).unwrap();
         assert_eq!(db.metrics().damaged_blocks, 1);
         let selection = db.select(&[], i64::MIN, i64::MAX).unwrap();
-        assert!(selection.warnings()[0].contains("has format 3"), "{:?}", selection.warnings());
+        assert!(selection.warnings()[0].contains("has format 4"), "{:?}", selection.warnings());
         db.maintain().unwrap();
         db.close().unwrap();
     }
     let found = verify(dir.path()).unwrap();
     let fault = &found.blocks[0].faults.texts[0];
-    assert!(fault.contains("has format 3"), "{fault}");
+    assert!(fault.contains("has format 4"), "{fault}");
     assert!(repair(dir.path()).unwrap().is_empty());
     assert_eq!(fs::read(block.join("meta.json")).unwrap(), meta);
     assert_eq!(fs::read(block.join("index")).unwrap(), index);
 }
 
 #[test]
-fn blocks_of_the_first_version_are_read_and_merged_into_the_next() {
+fn blocks_of_earlier_versions_are_read_and_merged_into_the_next() {
+    (1..=2).for_each(check_earlier);
+}
+
+fn check_earlier(version: u8) {
     let dir = filled();
     let block = file(dir.path(), "blocks", "0");
     // these columns are as that version wrote them
@@ -134,7 +138,7 @@ fn blocks_of_the_first_version_are_read_and_merged_into_the_next() {
         let mut bytes = tsdb::formats::read_pages(&block.join(name)).unwrap();
         for end in ends {
             let at = if *end { bytes.len() - 1 } else { 7 };
-            assert_eq!(std::mem::replace(&mut bytes[at], b'1'), b'2', "{name}");
+            assert_eq!(std::mem::replace(&mut bytes[at], b'0' + version), b'3', "{name}");
         }
         tsdb::formats::write_pages(&block.join(name), &bytes).unwrap();
     };
@@ -145,7 +149,7 @@ fn blocks_of_the_first_version_are_read_and_merged_into_the_next() {
     drop(db);
     change(&block.join("meta.json"), |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
-        *bytes = text.replace("\"version\": 2", "\"version\": 1").into_bytes();
+        *bytes = text.replace("\"version\": 3", &format!("\"version\": {version}")).into_bytes();
     });
     let db = Db::open(dir.path(), options()).unwrap();
     assert_eq!((samples(&db), db.metrics().damaged_blocks), (5, 0));
@@ -157,7 +161,7 @@ fn blocks_of_the_first_version_are_read_and_merged_into_the_next() {
     appender.commit().unwrap();
     db.maintain().unwrap();
     let versions = |db: &Db| db.blocks().iter().map(|b| (b.compaction.level, b.version)).collect::<Vec<_>>();
-    assert_eq!(versions(&db), [(2, 2), (1, 2)]);
+    assert_eq!(versions(&db), [(2, 3), (1, 3)]);
     assert_eq!(samples(&db), 12);
     assert!(verify(dir.path()).unwrap().blocks.iter().all(|b| b.faults.texts.is_empty()));
 }

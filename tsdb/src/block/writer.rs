@@ -74,7 +74,7 @@ impl TimesTable {
 
     fn part(&mut self, times: &[Timestamp]) -> u32 {
         let mut key = Vec::new();
-        timestamps::encode(times, &mut key);
+        timestamps::encode_best(times, &mut key);
         // a regular column's bytes do not tell its length
         let len = key.len();
         key.extend_from_slice(&(times.len() as u32).to_le_bytes());
