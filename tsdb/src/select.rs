@@ -11,7 +11,7 @@ use crate::block::{BlockBuffers, BlockLabels, BlockSelection};
 use crate::error::ReadError;
 use crate::head::{Entry, HeadLabels, HeadSnapshot};
 use crate::metrics::Counters;
-use crate::piece::{Piece, Values};
+use crate::piece::{Piece, PieceBuffers, Times, Values};
 use crate::sample::{RawSamples, SeriesSamples};
 use crate::tombstones::Interval;
 use crate::watch::Pace;
@@ -83,13 +83,23 @@ pub(crate) fn bytes_of_labels(labels: &Labels) -> usize {
 struct Scratch<'a> {
     values: Vec<f64>,
     /// For each source.
-    buffers: Vec<BlockBuffers>,
+    read: Vec<BlockBuffers>,
+    /// What pieces lie in.
+    buffers: PieceBuffers,
     pieces: Vec<(Piece<'a>, &'a Source)>,
     /// Which of the pieces were stored before others.
     ranks: Vec<u32>,
     found: Vec<Piece<'a>>,
-    /// The timestamps of the last series that had some of several pieces, or a part of one.
-    times: Option<(Vec<Identity>, Arc<[Timestamp]>)>,
+    times: JoinedTimes,
+}
+
+/// Timestamps of series that have some of several pieces, or a part of one.
+#[derive(Default)]
+struct JoinedTimes {
+    /// Those of the last such series.
+    last: Option<(Vec<Identity>, Arc<[Timestamp]>)>,
+    /// Where they are put together.
+    buffer: Vec<Timestamp>,
 }
 
 /// Address of a timestamp column, first and last row.
@@ -117,16 +127,18 @@ impl Source {
         at: usize,
         min: Timestamp,
         max: Timestamp,
-        buffers: &mut BlockBuffers,
+        read: &mut BlockBuffers,
+        buffers: &mut PieceBuffers,
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         match self {
-            Self::Head(head) => head.pieces(at, min, max, out),
-            Self::Block(block) => block.pieces(at, min, max, buffers, out),
+            Self::Head(head) => head.pieces(at, min, max, buffers, out),
+            Self::Block(block) => block.pieces(at, min, max, read, buffers, out),
             Self::Loaded(columns) => {
                 let Column { timestamps, values, start_timestamps } = &columns[at];
                 let starts = start_timestamps.as_deref().map(<[_]>::to_vec);
-                out.extend(Piece::new(Arc::clone(timestamps), Values::Borrowed(values), starts, min, max));
+                let values = Values::Borrowed(values);
+                out.extend(Piece::new(Arc::clone(timestamps), true, values, starts, (min, max)));
                 Ok(())
             }
         }
@@ -137,12 +149,12 @@ impl Source {
         at: usize,
         min: Timestamp,
         max: Timestamp,
-        buffers: &mut BlockBuffers,
+        read: &mut BlockBuffers,
         out: &mut Vec<Entry>,
     ) -> Result<(), ReadError> {
         match self {
             Self::Head(head) => head.histograms(at, min, max, out),
-            Self::Block(block) => block.histograms(at, min, max, buffers, out),
+            Self::Block(block) => block.histograms(at, min, max, read, out),
             Self::Loaded(_) => Ok(()),
         }
     }
@@ -289,11 +301,12 @@ impl Selection {
     ) -> Result<Vec<RawSamples>, ReadError> {
         let mut scratch = Scratch {
             values: Vec::new(),
-            buffers: self.sources.iter().map(|_| BlockBuffers::default()).collect(),
+            read: self.sources.iter().map(|_| BlockBuffers::default()).collect(),
+            buffers: PieceBuffers::default(),
             pieces: Vec::new(),
             ranks: Vec::new(),
             found: Vec::new(),
-            times: None,
+            times: JoinedTimes::default(),
         };
         let samples: Result<_, ReadError> =
             range.map(|at| self.read_series(at, min_time, max_time, &mut scratch)).collect();
@@ -307,8 +320,9 @@ impl Selection {
         max_time: Timestamp,
         scratch: &mut Scratch<'a>,
     ) -> Result<RawSamples, ReadError> {
-        let Scratch { values, buffers, pieces, ranks: piece_ranks, found, times } = scratch;
+        let Scratch { values, read, buffers, pieces, ranks: piece_ranks, found, times } = scratch;
         pieces.clear();
+        buffers.clear();
         piece_ranks.clear();
         found.clear();
         let only = [(0, at as u32)];
@@ -320,24 +334,24 @@ impl Selection {
         let mut entry_ranks = Vec::new();
         for (source, position) in places {
             let rank = *source * 2;
-            let buffers = &mut buffers[*source as usize];
+            let read = &mut read[*source as usize];
             let source = &self.sources[*source as usize];
             let position = *position as usize;
             let tombstones = source.tombstones(position);
             let deleted = |time: Timestamp| tombstones.iter().any(|t| t.contains(time));
             let first = entries.len();
-            source.histograms(position, min_time, max_time, buffers, &mut entries)?;
+            source.histograms(position, min_time, max_time, read, &mut entries)?;
             if !tombstones.is_empty() {
                 let mut kept = entries.split_off(first);
                 kept.retain(|e| !deleted(e.time));
                 entries.append(&mut kept);
             }
             entry_ranks.extend(entries[first..].iter().map(|e| rank + u32::from(e.late)));
-            source.pieces(position, min_time, max_time, buffers, found)?;
+            source.pieces(position, min_time, max_time, read, buffers, found)?;
             for piece in found.drain(..) {
                 let piece_rank = rank + u32::from(piece.late);
-                let piece = if !tombstones.is_empty() && piece.times().iter().any(|t| deleted(*t)) {
-                    piece.without(deleted, values, source.path())?
+                let piece = if !tombstones.is_empty() && piece.times(buffers).iter().any(|t| deleted(*t)) {
+                    piece.without(deleted, buffers, values, source.path())?
                 } else {
                     Some(piece)
                 };
@@ -348,10 +362,8 @@ impl Selection {
             }
         }
         if entries.is_empty() {
-            return Ok(SeriesSamples {
-                floats: self.float_column(pieces, values, times)?,
-                histograms: Column::default(),
-            });
+            let floats = self.float_column(pieces, buffers, values, times)?;
+            return Ok(SeriesSamples { floats, histograms: Column::default() });
         }
         // stable: the first stored stays in front of others of its time
         let mut ranked: Vec<(Entry, u32)> = entries.into_iter().zip(entry_ranks).collect();
@@ -359,7 +371,7 @@ impl Selection {
         ranked.dedup_by_key(|(e, _)| e.time);
         let mut hidden = Vec::new();
         ranked.retain(|(entry, rank)| {
-            let has = |piece: &Piece<'_>| piece.times().binary_search(&entry.time).is_ok();
+            let has = |piece: &Piece<'_>| piece.times(buffers).binary_search(&entry.time).is_ok();
             let floats = pieces.iter().zip(&*piece_ranks).filter(|((piece, _), _)| has(piece));
             match floats.map(|(_, rank)| *rank).min() {
                 Some(float) if float <= *rank => false,
@@ -370,7 +382,7 @@ impl Selection {
                 None => true,
             }
         });
-        let mut floats = self.float_column(pieces, values, times)?;
+        let mut floats = self.float_column(pieces, buffers, values, times)?;
         drop_times(&mut floats, &hidden);
         Ok(SeriesSamples { floats, histograms: self.histogram_column(ranked.into_iter().map(|r| r.0).collect()) })
     }
@@ -378,8 +390,9 @@ impl Selection {
     fn float_column(
         &self,
         pieces: &mut [(Piece<'_>, &Source)],
+        buffers: &PieceBuffers,
         scratch: &mut Vec<f64>,
-        last_times: &mut Option<(Vec<Identity>, Arc<[Timestamp]>)>,
+        times: &mut JoinedTimes,
     ) -> Result<Column<f64>, ReadError> {
         if pieces.is_empty() {
             return Ok(Column::default());
@@ -390,14 +403,14 @@ impl Selection {
             let mut order: Vec<&Piece<'_>> = pieces.iter().map(|(p, _)| p).collect();
             order.sort_by_key(|p| p.first());
             if order.windows(2).any(|w| w[0].last() >= w[1].first()) {
-                return merge(pieces, scratch);
+                return merge(pieces, buffers, scratch);
             }
             pieces.sort_by_key(|(p, _)| p.first());
         }
         let count = pieces.iter().map(|(p, _)| p.rows.len()).sum();
         let mut values = Vec::with_capacity(count);
         for (piece, source) in &*pieces {
-            piece.values(self.presence_only, &mut values, scratch, source.path())?;
+            piece.values(self.presence_only, buffers, &mut values, scratch, source.path())?;
         }
         if values.len() != count {
             return Err(crate::error::Damaged("value column").in_file(pieces[0].1.path()));
@@ -406,59 +419,61 @@ impl Selection {
             let zeros = |p: &Piece<'_>| vec![0; p.rows.len()];
             pieces.iter().flat_map(|(p, _)| p.starts().map_or_else(|| zeros(p), <[_]>::to_vec)).collect()
         });
-        Ok(Column { timestamps: self.times_of(pieces, count, last_times), values, start_timestamps })
+        Ok(Column { timestamps: self.times_of(pieces, buffers, times), values, start_timestamps })
     }
 
     fn times_of(
         &self,
         pieces: &[(Piece<'_>, &Source)],
-        count: usize,
-        last: &mut Option<(Vec<Identity>, Arc<[Timestamp]>)>,
+        buffers: &PieceBuffers,
+        joined: &mut JoinedTimes,
     ) -> Arc<[Timestamp]> {
-        if let [(only, _)] = pieces
-            && only.rows == (0..only.times.len())
-        {
-            return Arc::clone(&only.times);
+        let JoinedTimes { last, buffer } = joined;
+        if let [(only, _)] = pieces {
+            match &only.times {
+                Times::Lasting(times) | Times::Made(times) if only.rows.len() == only.count => {
+                    return Arc::clone(times);
+                }
+                Times::Alone(_) => return only.times(buffers).into(),
+                _ => {}
+            }
         }
-        let gather = || {
-            let mut times = Vec::with_capacity(count);
-            pieces.iter().for_each(|(p, _)| times.extend_from_slice(p.times()));
-            times
-        };
-        if pieces.iter().any(|(p, _)| p.alone) {
-            return match pieces {
-                // gathered where they stay
-                [(one, _), (two, _)] => one.times().iter().chain(two.times()).copied().collect(),
-                _ => gather().into(),
-            };
+        buffer.clear();
+        let gather =
+            |buffer: &mut Vec<Timestamp>| pieces.iter().for_each(|(p, _)| buffer.extend_from_slice(p.times(buffers)));
+        if pieces.iter().any(|(p, _)| matches!(p.times, Times::Alone(_))) {
+            gather(buffer);
+            return buffer[..].into();
         }
         // only columns that the sources keep have an address to go by
-        let lasting = pieces.iter().all(|(p, _)| p.lasting);
+        let identities = || pieces.iter().map(|(p, _)| p.identity());
         if let Some((key, times)) = last
-            && lasting
-            && pieces.iter().map(|(p, _)| p.identity()).eq(key.iter().copied())
+            && identities().eq(key.iter().copied().map(Some))
         {
             return Arc::clone(times);
         }
-        let key: Vec<Identity> = pieces.iter().map(|(p, _)| p.identity()).collect();
-        let known = self.joined.lock().get(&key).filter(|_| lasting).cloned();
+        let Some(key) = identities().collect::<Option<Vec<Identity>>>() else {
+            *last = None;
+            gather(buffer);
+            return self.share(buffer);
+        };
+        let known = self.joined.lock().get(&key).cloned();
         let times = known.unwrap_or_else(|| {
-            let times = self.share(gather());
-            if lasting {
-                self.joined.lock().insert(key.clone(), Arc::clone(&times));
-            }
+            gather(buffer);
+            let times = self.share(buffer);
+            self.joined.lock().insert(key.clone(), Arc::clone(&times));
             times
         });
-        *last = lasting.then(|| (key, Arc::clone(&times)));
+        *last = Some((key, Arc::clone(&times)));
         times
     }
 
     /// One `Arc` for equal timestamps.
-    fn share(&self, times: Vec<Timestamp>) -> Arc<[Timestamp]> {
-        let hash = hash_times(&times);
+    fn share(&self, times: &[Timestamp]) -> Arc<[Timestamp]> {
+        let hash = hash_times(times);
         let mut equal = self.equal.lock();
         let alike = equal.entry(hash).or_default();
-        if let Some(known) = alike.iter().find(|known| ***known == *times) {
+        if let Some(known) = alike.iter().find(|known| known[..] == *times) {
             return Arc::clone(known);
         }
         let times: Arc<[Timestamp]> = times.into();
@@ -469,7 +484,7 @@ impl Selection {
     fn histogram_column(&self, entries: Vec<Entry>) -> Column<crate::HistogramSample> {
         let starts = entries.iter().any(|e| e.start != 0).then(|| entries.iter().map(|e| e.start).collect());
         Column {
-            timestamps: self.share(entries.iter().map(|e| e.time).collect()),
+            timestamps: self.share(&entries.iter().map(|e| e.time).collect::<Vec<_>>()),
             values: entries.into_iter().map(|e| e.sample).collect(),
             start_timestamps: starts,
         }
@@ -521,17 +536,21 @@ fn merge_labels(lists: &[Vec<Labels>], pace: &Pace<'_>) -> (Vec<Labels>, Places)
 }
 
 /// Merges pieces that overlap; of equal timestamps the sample that was stored first counts, which is that of the first piece.
-fn merge(pieces: &[(Piece<'_>, &Source)], scratch: &mut Vec<f64>) -> Result<Column<f64>, ReadError> {
+fn merge(
+    pieces: &[(Piece<'_>, &Source)],
+    buffers: &PieceBuffers,
+    scratch: &mut Vec<f64>,
+) -> Result<Column<f64>, ReadError> {
     let mut samples: Vec<(Timestamp, f64, Timestamp)> = Vec::new();
     let mut values = Vec::new();
     let mut any_start = false;
     for (piece, source) in pieces {
         values.clear();
-        piece.values(false, &mut values, scratch, source.path())?;
+        piece.values(false, buffers, &mut values, scratch, source.path())?;
         let starts = piece.starts();
         any_start |= starts.is_some();
         let start = |at: usize| starts.and_then(|s| s.get(at)).copied().unwrap_or(0);
-        samples.extend(piece.times().iter().zip(&values).enumerate().map(|(at, (t, v))| (*t, *v, start(at))));
+        samples.extend(piece.times(buffers).iter().zip(&values).enumerate().map(|(at, (t, v))| (*t, *v, start(at))));
     }
     samples.sort_by_key(|s| s.0);
     samples.dedup_by_key(|s| s.0);

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::block::index_writer::{DELTAS, FOOTER, NAME, RUNS, STRIDE, TimesEntry};
 use crate::block::meta::magic;
-use crate::block::pages::PageReader;
+use crate::block::pages::{PageBuffer, PageReader};
 use crate::encoding::varint::Reader;
 use crate::error::{Damaged, ReadError};
 use crate::postings::{LabelIndex, SeriesSet};
@@ -48,11 +48,18 @@ pub(crate) struct ColumnPlace {
     pub(crate) len: u32,
 }
 
+/// The symbols and columns of the series that was read last; columns only as far as they are in the range.
+#[derive(Default)]
+struct SeriesBuffers {
+    symbols: Vec<(u32, u32)>,
+    columns: Vec<ColumnPlace>,
+}
+
 /// A series as the index has it.
 pub(crate) struct SeriesEntry<'a> {
     /// Names and values of its labels.
     pub(crate) symbols: &'a [(u32, u32)],
-    pub(crate) columns: Vec<ColumnPlace>,
+    pub(crate) columns: &'a [ColumnPlace],
 }
 
 const WHAT: &str = "block index";
@@ -180,22 +187,33 @@ impl IndexReader {
         max_time: Timestamp,
         mut each: impl FnMut(u32, Option<SeriesEntry<'_>>) -> bool,
     ) -> Result<(), ReadError> {
+        let mut buffers = SeriesBuffers::default();
+        let mut pages = PageBuffer::default();
+        let span = ids.last().map_or(0, |last| last - ids[0]) as usize;
         for run in ids.chunk_by(|a, b| *a as usize / STRIDE == *b as usize / STRIDE) {
             let at = run[0] as usize / STRIDE;
             let Some([(from, data), (to, _)]) = tables.series.get(at..at + 2) else {
                 return Err(Damaged(WHAT).in_file(self.path()));
             };
-            let bytes = self.file.read(*from, to.saturating_sub(*from) as usize, WHAT)?;
-            let mut reader = Reader::new(&bytes, WHAT);
+            let len = to.saturating_sub(*from) as usize;
+            // what lies far apart is not read ahead
+            if ids.len() * STRIDE < span {
+                pages = PageBuffer::default();
+            }
+            let mut reader = Reader::new(self.file.read_on(&mut pages, *from, len, WHAT)?, WHAT);
             let mut offset = *data;
             let mut wanted = run.iter().copied().peekable();
             let mut id = (at * STRIDE) as u32;
-            let mut symbols = Vec::new();
             while wanted.peek().is_some() {
                 let take = wanted.next_if_eq(&id).is_some();
-                let entry = tables.entry(&mut reader, &mut offset, take.then_some(&mut symbols), min_time, max_time);
-                let columns = entry.map_err(|e| e.in_file(self.path()))?;
-                let entry = columns.map(|columns| SeriesEntry { symbols: &symbols, columns });
+                let read = if take {
+                    tables.read_series(&mut reader, &mut offset, (min_time, max_time), &mut buffers)
+                } else {
+                    pass_over(&mut reader, &mut offset)
+                };
+                read.map_err(|e| e.in_file(self.path()))?;
+                let SeriesBuffers { symbols, columns } = &buffers;
+                let entry = (!columns.is_empty()).then_some(SeriesEntry { symbols, columns });
                 if take && !each(id, entry) {
                     return Ok(());
                 }
@@ -253,46 +271,48 @@ impl Tables {
         None
     }
 
-    /// Reads the symbols and columns of one series; `None` if it is not wanted, for which there are no `symbols` to be overwritten, or has
-    /// no column in the range.
-    fn entry(
+    /// Reads the symbols and columns of one series. `offset` is where its columns begin, and afterwards where those of the next do.
+    fn read_series(
         &self,
         reader: &mut Reader<'_>,
         offset: &mut u64,
-        symbols: Option<&mut Vec<(u32, u32)>>,
-        min_time: Timestamp,
-        max_time: Timestamp,
-    ) -> Result<Option<Vec<ColumnPlace>>, Damaged> {
-        let pairs = reader.count(reader.rest.len())?;
-        let (wanted, none) = (symbols.is_some(), &mut Vec::new());
-        let symbols = symbols.unwrap_or(none);
+        (min_time, max_time): (Timestamp, Timestamp),
+        buffers: &mut SeriesBuffers,
+    ) -> Result<(), Damaged> {
+        let SeriesBuffers { symbols, columns } = buffers;
         symbols.clear();
-        for _ in 0..pairs {
+        for _ in 0..reader.count(reader.rest.len())? {
             let pair = (reader.u32()?, reader.u32()?);
-            if wanted {
-                if pair.0.max(pair.1) as usize >= self.ends.len() {
-                    return Err(Damaged(WHAT));
-                }
-                symbols.push(pair);
+            if pair.0.max(pair.1) as usize >= self.ends.len() {
+                return Err(Damaged(WHAT));
             }
+            symbols.push(pair);
         }
-        let count = reader.count(reader.rest.len())?;
-        // most have one
-        let mut columns = Vec::with_capacity(if wanted { count.min(1) } else { 0 });
-        for _ in 0..count {
+        columns.clear();
+        for _ in 0..reader.count(reader.rest.len())? {
             let head = reader.varint()?;
             let len = reader.u32()?;
-            if wanted {
-                let times = u32::try_from(head >> 1).map_err(|_| Damaged(WHAT))?;
-                let range = self.times.get(times as usize).ok_or(Damaged(WHAT))?.entry;
-                if range.min <= max_time && range.max >= min_time {
-                    columns.push(ColumnPlace { histogram: head & 1 != 0, times, offset: *offset, len });
-                }
+            let times = u32::try_from(head >> 1).map_err(|_| Damaged(WHAT))?;
+            let range = self.times.get(times as usize).ok_or(Damaged(WHAT))?.entry;
+            if range.min <= max_time && range.max >= min_time {
+                columns.push(ColumnPlace { histogram: head & 1 != 0, times, offset: *offset, len });
             }
             *offset += u64::from(len);
         }
-        Ok(if columns.is_empty() { None } else { Some(columns) })
+        Ok(())
     }
+}
+
+/// Passes over one series, as [`Tables::read_series`] reads it.
+fn pass_over(reader: &mut Reader<'_>, offset: &mut u64) -> Result<(), Damaged> {
+    for _ in 0..reader.count(reader.rest.len())? {
+        let (_, _) = (reader.u32()?, reader.u32()?);
+    }
+    for _ in 0..reader.count(reader.rest.len())? {
+        reader.varint()?;
+        *offset += u64::from(reader.u32()?);
+    }
+    Ok(())
 }
 
 impl Tables {

@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -13,7 +14,7 @@ use crate::encoding::{histogram, timestamps};
 use crate::error::{Damaged, MaintainError, ReadError};
 use crate::files::{Files, dir_size};
 use crate::head::{Entry, take_starts};
-use crate::piece::{Piece, Values};
+use crate::piece::{Piece, PieceBuffers};
 use crate::postings;
 use crate::select::LABELS_WORK;
 use crate::tombstones::{Interval, Tombstones};
@@ -82,6 +83,7 @@ impl Block {
             block: Arc::clone(self),
             ids: Vec::with_capacity(ids.len()),
             columns: Vec::with_capacity(ids.len()),
+            ends: Vec::with_capacity(ids.len()),
             times: (0..columns).map(|_| OnceLock::new()).collect(),
             uses: vec![0; columns],
             tables: Arc::clone(&tables),
@@ -90,16 +92,14 @@ impl Block {
         let mut labels = BlockLabels::new(Arc::clone(&tables));
         self.index.series(&tables, &ids, min_time, max_time, |id, entry| {
             if let Some(entry) = entry {
-                pace.found(
-                    1,
-                    BlockLabels::bytes(entry.symbols.len()) + entry.columns.len() * size_of::<ColumnPlace>() + 32,
-                );
+                pace.found(1, BlockLabels::bytes(entry.symbols.len()) + size_of_val(entry.columns) + 16);
                 selection.ids.push(id);
-                for column in &entry.columns {
+                for column in entry.columns {
                     let uses = &mut selection.uses[column.times as usize];
                     *uses = uses.saturating_add(1);
                 }
-                selection.columns.push(entry.columns.into());
+                selection.columns.extend_from_slice(entry.columns);
+                selection.ends.push(selection.columns.len() as u32);
                 labels.push(entry.symbols);
             }
             pace.done(LABELS_WORK)
@@ -161,7 +161,10 @@ pub(crate) struct BlockBuffers {
 pub(crate) struct BlockSelection {
     block: Arc<Block>,
     ids: Vec<u32>,
-    columns: Vec<Box<[ColumnPlace]>>,
+    /// Those of one series after the other.
+    columns: Vec<ColumnPlace>,
+    /// Where in `columns` those of each series end.
+    ends: Vec<u32>,
     /// Timestamp columns that have been read and that several series have.
     times: Vec<OnceLock<Arc<[Timestamp]>>>,
     /// How many value columns use each of them, as far as that can be told from many.
@@ -181,23 +184,47 @@ impl BlockSelection {
 
     /// Keeps some of the series.
     pub(crate) fn retain(&mut self, keep: &[bool]) {
-        let (mut ids, mut columns) = (keep.iter(), keep.iter());
-        self.ids.retain(|_| ids.next().is_some_and(|keep| *keep));
-        self.columns.retain(|_| columns.next().is_some_and(|keep| *keep));
+        let kept = |at: &usize| keep.get(*at).is_some_and(|keep| *keep);
+        let (mut columns, mut ends) = (Vec::new(), Vec::new());
+        for at in (0..self.ids.len()).filter(kept) {
+            columns.extend_from_slice(self.columns_of(at));
+            ends.push(columns.len() as u32);
+        }
+        (self.columns, self.ends) = (columns, ends);
+        let mut keep = keep.iter();
+        self.ids.retain(|_| keep.next().is_some_and(|keep| *keep));
     }
 
+    fn columns_of(&self, at: usize) -> &[ColumnPlace] {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.columns[start as usize..self.ends[at] as usize]
+    }
+
+    /// A timestamp column. Those that several series have are kept.
     fn times(&self, number: u32, pages: &mut PageBuffer) -> Result<Arc<[Timestamp]>, ReadError> {
         let slot = &self.times[number as usize];
         if let Some(times) = slot.get() {
             return Ok(Arc::clone(times));
         }
-        let place = self.tables.times[number as usize];
-        let bytes = self.block.data.read_on(pages, place.offset, place.entry.len as usize, "timestamp column")?;
-        let times = timestamps::decode(bytes, place.entry.rows as usize).map_err(|e| e.in_file(self.path()))?;
-        // what one series has is not kept for others: with as many columns as series that would be all there is
+        let mut times = Vec::new();
+        self.decode_times(number, (Timestamp::MIN, Timestamp::MAX), pages, &mut times)?;
         Ok(if self.is_alone(number) { times.into() } else { Arc::clone(slot.get_or_init(|| times.into())) })
     }
 
+    /// Appends the part of a timestamp column that is in a range, and gives which rows these are.
+    fn decode_times(
+        &self,
+        number: u32,
+        range: (Timestamp, Timestamp),
+        pages: &mut PageBuffer,
+        out: &mut Vec<Timestamp>,
+    ) -> Result<Range<usize>, ReadError> {
+        let place = self.tables.times[number as usize];
+        let bytes = self.block.data.read_on(pages, place.offset, place.entry.len as usize, "timestamp column")?;
+        timestamps::decode_range(bytes, place.entry.rows as usize, range, out).map_err(|e| e.in_file(self.path()))
+    }
+
+    /// Whether one series alone has a timestamp column. It is not kept for others: with as many columns as series that would be all there is.
     fn is_alone(&self, number: u32) -> bool {
         self.uses[number as usize] < 2
     }
@@ -209,16 +236,26 @@ impl BlockSelection {
         min_time: Timestamp,
         max_time: Timestamp,
         read: &mut BlockBuffers,
+        buffers: &mut PieceBuffers,
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
+        let range = (min_time, max_time);
         for column in self.overlapping(at, false, min_time, max_time) {
-            let times = self.times(column.times, &mut read.times)?;
+            let count = self.tables.times[column.times as usize].entry.rows as usize;
             let bytes =
                 self.block.data.read_on(&mut read.values, column.offset, column.len as usize, "value column")?;
-            let (starts, values) = take_starts(bytes, times.len()).map_err(|e| e.in_file(self.path()))?;
-            let values = Values::Encoded(values.to_vec());
-            let piece = Piece::new(times, values, starts, min_time, max_time);
-            out.extend(piece.map(|piece| if self.is_alone(column.times) { piece.alone() } else { piece }));
+            let (starts, values) = take_starts(bytes, count).map_err(|e| e.in_file(self.path()))?;
+            let values = buffers.take_encoded(values);
+            if self.is_alone(column.times) {
+                let from = buffers.times.len();
+                let rows = self.decode_times(column.times, range, &mut read.times, &mut buffers.times)?;
+                if !rows.is_empty() {
+                    out.push(Piece::alone((from, rows, count), values, starts, buffers));
+                }
+            } else {
+                let times = self.times(column.times, &mut read.times)?;
+                out.extend(Piece::new(times, true, values, starts, range));
+            }
         }
         Ok(())
     }
@@ -253,7 +290,7 @@ impl BlockSelection {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> impl Iterator<Item = &ColumnPlace> {
-        self.columns[at].iter().filter(move |column| {
+        self.columns_of(at).iter().filter(move |column| {
             let range = self.tables.times[column.times as usize].entry;
             column.histogram == histogram && range.min <= max_time && range.max >= min_time
         })

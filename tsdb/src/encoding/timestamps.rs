@@ -8,6 +8,8 @@
 //!            (varint), 2 * zigzag of its distance from the grid, + 1 if the grid goes on from it (varint)
 //! ```
 
+use std::ops::Range;
+
 use model::Timestamp;
 
 use crate::encoding::integers;
@@ -93,73 +95,121 @@ fn usual_interval(times: &[Timestamp]) -> Option<Timestamp> {
     (differences().filter(|difference| *difference == usual).count() * 2 > times.len()).then_some(usual)
 }
 
-/// Rows at equal distances.
-struct Grid {
+/// Rows that are read, of which those in a range are wanted.
+struct Rows<'a> {
+    /// Where the grid has the next row, and how far from there the one after it.
     next: Timestamp,
     interval: Timestamp,
+    /// The latest row, and how many there were.
+    last: Option<Timestamp>,
+    count: usize,
+    range: (Timestamp, Timestamp),
+    wanted: Range<usize>,
+    out: &'a mut Vec<Timestamp>,
 }
 
-impl Grid {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
-        Ok(Self { next: reader.signed()?, interval: reader.signed()? })
+impl Rows<'_> {
+    fn read_grid(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        (self.next, self.interval) = (reader.signed()?, reader.signed()?);
+        Ok(())
     }
 
-    /// Appends the next rows, if they ascend.
-    fn put(&mut self, rows: usize, times: &mut Vec<Timestamp>) -> Option<()> {
+    /// Takes the next rows on the grid, if they ascend.
+    #[inline]
+    fn take(&mut self, rows: usize) -> Option<()> {
         let Some(more) = rows.checked_sub(1) else { return Some(()) };
         // distances between times are up to 64 bits long
-        let last = i128::from(self.next) + i128::from(self.interval as u64) * more as i128;
-        let ascends = times.last().is_none_or(|last| *last < self.next) && (more == 0 || self.interval != 0);
-        if !ascends || last > i128::from(Timestamp::MAX) {
-            return None;
+        let (first, interval) = (self.next, self.interval as u64);
+        let end = i128::from(first) + i128::from(interval) * more as i128;
+        let ascends = self.last.is_none_or(|last| last < first) && (more == 0 || interval != 0);
+        let end = Timestamp::try_from(end).ok().filter(|_| ascends)?;
+        let (min, max) = self.range;
+        if first <= max && end >= min {
+            let behind = |time: Timestamp| time.wrapping_sub(first) as u64;
+            let from = if first >= min { 0 } else { behind(min).div_ceil(interval) as usize };
+            let to = if end <= max { rows } else { (behind(max) / interval) as usize + 1 };
+            self.want(from, to);
+            let mut time = first.wrapping_add(self.interval.wrapping_mul(from as i64));
+            self.out.extend((from..to).map(|_| {
+                let this = time;
+                time = time.wrapping_add(interval as i64);
+                this
+            }));
         }
-        let mut next = self.next;
-        times.extend((0..rows).map(|_| {
-            let time = next;
-            next = next.wrapping_add(self.interval);
-            time
-        }));
         // where it has wrapped around, no row that ascends can follow
-        self.next = next;
+        self.next = end.wrapping_add(self.interval);
+        self.last = Some(end);
+        self.count += rows;
         Some(())
     }
 
-    /// Appends a row that is not where it should be.
-    fn put_exception(&mut self, word: u64, times: &mut Vec<Timestamp>) -> Option<()> {
+    /// Takes a row that is not where the grid has it, if it ascends.
+    fn take_exception(&mut self, word: u64) -> Option<()> {
         let time = self.next.checked_add(varint::unzigzag(word / 2))?;
-        let ascends = times.last().is_none_or(|last| *last < time);
-        times.push(time);
         let from = if word % 2 == 1 { time } else { self.next };
         self.next = from.wrapping_add(self.interval);
-        ascends.then_some(())
+        self.take_row(time)
+    }
+
+    fn take_row(&mut self, time: Timestamp) -> Option<()> {
+        if (self.range.0..=self.range.1).contains(&time) {
+            self.want(0, 1);
+            self.out.push(time);
+        }
+        self.count += 1;
+        self.last.replace(time).is_none_or(|last| last < time).then_some(())
+    }
+
+    /// Of the rows that come next these are wanted.
+    fn want(&mut self, from: usize, to: usize) {
+        if self.wanted.is_empty() {
+            self.wanted.start = self.count + from;
+        }
+        self.wanted.end = self.count + to;
     }
 }
 
 /// Reads a column of `count` timestamps, which must ascend.
 pub(crate) fn decode(bytes: &[u8], count: usize) -> Result<Vec<Timestamp>, Damaged> {
+    let mut times = Vec::with_capacity(count.min(1 << 20));
+    decode_range(bytes, count, (Timestamp::MIN, Timestamp::MAX), &mut times)?;
+    Ok(times)
+}
+
+/// As [`decode`]; appends the timestamps in `range` (both ends included) only, and gives which rows these are.
+pub(crate) fn decode_range(
+    bytes: &[u8],
+    count: usize,
+    range: (Timestamp, Timestamp),
+    out: &mut Vec<Timestamp>,
+) -> Result<Range<usize>, Damaged> {
     let mut reader = Reader::new(bytes, "timestamp column");
     let damaged = reader.damaged();
-    let mut times = Vec::with_capacity(count.min(1 << 20));
+    let mut rows = Rows { next: 0, interval: 0, last: None, count: 0, range, wanted: 0..0, out };
     match reader.byte()? {
-        REGULAR => Grid::read(&mut reader)?.put(count, &mut times).ok_or(damaged)?,
+        REGULAR => {
+            rows.read_grid(&mut reader)?;
+            rows.take(count).ok_or(damaged)?;
+        }
         GRID => {
-            let mut grid = Grid::read(&mut reader)?;
+            rows.read_grid(&mut reader)?;
             for _ in 0..reader.count(count)? {
-                let before = reader.count((count - times.len()).checked_sub(1).ok_or(damaged)?)?;
-                grid.put(before, &mut times).ok_or(damaged)?;
-                grid.put_exception(reader.varint()?, &mut times).ok_or(damaged)?;
+                let before = reader.count((count - rows.count).checked_sub(1).ok_or(damaged)?)?;
+                rows.take(before).ok_or(damaged)?;
+                rows.take_exception(reader.varint()?).ok_or(damaged)?;
             }
-            grid.put(count - times.len(), &mut times).ok_or(damaged)?;
+            rows.take(count - rows.count).ok_or(damaged)?;
         }
         IRREGULAR => {
-            integers::decode(&mut reader, count, |t| times.push(t))?;
-            if !times.is_sorted_by(|a, b| a < b) {
+            let mut ascends = true;
+            integers::decode(&mut reader, count, |time| ascends &= rows.take_row(time).is_some())?;
+            if !ascends {
                 return Err(damaged);
             }
         }
         _ => return Err(damaged),
     }
-    Ok(times)
+    Ok(rows.wanted)
 }
 
 #[cfg(test)]
@@ -172,6 +222,19 @@ mod tests {
         encode_best(times, &mut best);
         for column in [&plain, &best] {
             assert_eq!(decode(column, times.len()).as_deref(), Ok(times));
+            // parts that begin and end at rows and between them
+            for (from, to) in
+                [(0, 0), (0, 1), (1, 2), (times.len() / 3, times.len() / 2), (times.len() / 2, times.len())]
+            {
+                let Some(part) = times.get(from..to.min(times.len())).filter(|part| !part.is_empty()) else { continue };
+                for off in 0..2 {
+                    let range = (part[0].saturating_sub(off), part[part.len() - 1].saturating_add(off));
+                    let rows = times.partition_point(|t| *t < range.0)..times.partition_point(|t| *t <= range.1);
+                    let mut found = vec![7];
+                    assert_eq!(decode_range(column, times.len(), range, &mut found), Ok(rows.clone()));
+                    assert_eq!(found[1..], times[rows]);
+                }
+            }
         }
         assert!(best.len() <= plain.len(), "{} {}", best.len(), plain.len());
         best
@@ -208,7 +271,8 @@ mod tests {
     #[test]
     fn late_and_missing_scrapes_take_two_bytes() {
         let time = |row: i64| 1_700_000_000_000 + row * 60_000;
-        let late = check(&(0..1440).map(|row| time(row) + if row % 20 == 7 { 3 + row % 28 } else { 0 }).collect::<Vec<_>>());
+        let late =
+            check(&(0..1440).map(|row| time(row) + if row % 20 == 7 { 3 + row % 28 } else { 0 }).collect::<Vec<_>>());
         assert_eq!((late[0], late.len()), (GRID, 11 + 72 * 2));
         let missing = check(&(0..1440).filter(|row| row % 500 != 400).map(time).collect::<Vec<_>>());
         assert_eq!((missing[0], missing.len()), (GRID, 11 + 3 * 5));

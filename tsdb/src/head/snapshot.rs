@@ -9,7 +9,7 @@ use crate::head::groups::{Groups, Home};
 use crate::head::histograms::{Entry, HistogramSeries};
 use crate::head::out_of_order::OutOfOrderSeries;
 use crate::head::tail::Tail;
-use crate::piece::{Piece, Values};
+use crate::piece::{Piece, PieceBuffers, Values};
 use crate::tombstones::Interval;
 use crate::watch::Pace;
 
@@ -221,16 +221,17 @@ impl HeadSnapshot {
         at: usize,
         min_time: Timestamp,
         max_time: Timestamp,
+        buffers: &mut PieceBuffers,
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
-        self.in_order(at, min_time.max(self.floor), max_time, out)?;
+        self.in_order(at, (min_time.max(self.floor), max_time), buffers, out)?;
         if let Some(late) = self.late.get(&(at as u32)) {
             let from = late.floats.partition_point(|s| s.0 < min_time);
             let to = late.floats.partition_point(|s| s.0 <= max_time);
             if from < to {
-                let times: Arc<[Timestamp]> = late.floats[from..to].iter().map(|s| s.0).collect();
+                let times = late.floats[from..to].iter().map(|s| s.0).collect();
                 let values = late.floats[from..to].iter().map(|s| s.1).collect();
-                let piece = Piece::new(times, Values::Owned(values), None, min_time, max_time);
+                let piece = Piece::new(times, false, Values::Owned(values), None, (min_time, max_time));
                 out.extend(piece.map(Piece::late));
             }
         }
@@ -240,8 +241,8 @@ impl HeadSnapshot {
     fn in_order<'a>(
         &'a self,
         at: usize,
-        min_time: Timestamp,
-        max_time: Timestamp,
+        (min_time, max_time): (Timestamp, Timestamp),
+        buffers: &mut PieceBuffers,
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         let (group, position) = self.places[at];
@@ -263,16 +264,17 @@ impl HeadSnapshot {
             let bytes = chunk.column(set, open, column)?;
             let damaged = |e: Damaged| e.in_file(chunk.path());
             let (starts, values) = take_starts(&bytes, meta.rows as usize).map_err(damaged)?;
-            let values = Values::Encoded(values.to_vec());
-            out.extend(Piece::new(Arc::clone(&open.times), values, starts, min_time, max_time));
+            let values = buffers.take_encoded(values);
+            out.extend(Piece::new(Arc::clone(&open.times), true, values, starts, (min_time, max_time)));
         }
         if group.tail.rows() > 0 && group.tail.min_time <= max_time && group.tail.max_time >= min_time {
             let rows = group.rows().map_err(|e| e.in_file("head".as_ref()))?;
             let RowColumn { values, starts, .. } = &rows.columns[position as usize];
             let times = rows.times(position);
+            let range = (min_time, max_time);
             let values = Values::Borrowed(&rows.values[*values as usize..*values as usize + times.len()]);
             let starts = starts.as_deref().map(<[_]>::to_vec);
-            out.extend(Piece::new(Arc::clone(times), values, starts, min_time, max_time));
+            out.extend(Piece::new(Arc::clone(times), true, values, starts, range));
         }
         Ok(())
     }
