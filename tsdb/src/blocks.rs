@@ -8,6 +8,7 @@ use crate::block::Block;
 use crate::engine::Ask;
 use crate::metrics::Counters;
 use crate::select::{SeriesLabels, Source};
+use crate::texts::Texts;
 use crate::watch::Pace;
 
 /// Memory that tables of block indexes may take together, before the first are dropped.
@@ -58,11 +59,12 @@ impl Blocks<'_> {
     }
 
     /// What the indexes of blocks that overlap the range answer, in no order, and warnings.
-    pub(crate) fn ask(&self, ask: Ask<'_>, min_time: Timestamp, max_time: Timestamp) -> (Vec<String>, Vec<String>) {
-        let (mut all, mut warnings) = (Vec::new(), Vec::new());
+    pub(crate) fn ask(&self, ask: Ask<'_>, min_time: Timestamp, max_time: Timestamp) -> (Texts, Vec<String>) {
+        let (mut all, mut warnings) = (Texts::default(), Vec::new());
         for block in self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)) {
             match block.with_index(|index| ask.of(index)) {
-                Ok(found) => all.extend(found),
+                Ok(found) if all.is_empty() => all = found,
+                Ok(found) => all.extend(found.iter()),
                 Err(error) => warnings.push(format!("block {} left out: {error}", block.meta.ulid)),
             }
         }

@@ -21,6 +21,7 @@ use crate::options::Options;
 use crate::sample::Exemplar;
 use crate::select::Selection;
 use crate::status::{Status, top};
+use crate::texts::Texts;
 use crate::tombstones::{Interval, Tombstones};
 use crate::wal::RecordBuilder;
 use crate::watch::{Pace, Stopped, Watch};
@@ -40,7 +41,7 @@ pub struct Db {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Each once, in order.
-    pub values: Vec<String>,
+    pub values: Texts,
     /// Whether there were more than the limit.
     pub truncated: bool,
     /// What could not be read, for the user.

@@ -23,6 +23,7 @@ use crate::options::Options;
 use crate::postings::{self, LabelIndex};
 use crate::replay::Replayed;
 use crate::select::{Selection, SeriesLabels, Source};
+use crate::texts::Texts;
 use crate::wal::{RecordBuilder, WalWriter};
 use crate::watch::Pace;
 
@@ -289,15 +290,15 @@ impl Engine {
             let extent = self.groups.lock().extent();
             extent.0 <= max_time && extent.1 >= min_time
         };
-        let mut all = Vec::new();
+        let mut all = Texts::default();
         if in_head {
             let Ok(found) = ask.of(&*self.index.read());
-            all.extend(found);
+            all = found;
         }
         let blocks = self.blocks.read().clone();
         let (found, warnings) =
             Blocks { blocks: &blocks, damaged: &[], counters: &self.counters }.ask(ask, min_time, max_time);
-        all.extend(found);
+        all.extend(found.iter());
         answer(all, limit, &warnings)
     }
 }
@@ -312,7 +313,7 @@ pub(crate) enum Ask<'a> {
 }
 
 impl Ask<'_> {
-    pub(crate) fn of<I: LabelIndex>(self, index: &I) -> Result<Vec<String>, I::Error> {
+    pub(crate) fn of<I: LabelIndex>(self, index: &I) -> Result<Texts, I::Error> {
         match self {
             Self::Names([]) => index.names(),
             Self::Names(matchers) => index.names_among(&postings::select(index, matchers, &Pace::unwatched())?),
@@ -322,18 +323,10 @@ impl Ask<'_> {
 }
 
 /// Values in order, each once; the first `limit` of them.
-pub(crate) fn answer<'a, V: Ord + Into<std::borrow::Cow<'a, str>>>(
-    mut values: Vec<V>,
-    limit: Option<usize>,
-    warnings: &[String],
-) -> Answer {
-    // what comes from one index is in order already, which sorting finds out at once
+pub(crate) fn answer(mut values: Texts, limit: Option<usize>, warnings: &[String]) -> Answer {
     values.sort();
-    values.dedup();
     let limit = limit.unwrap_or(usize::MAX);
-    Answer {
-        truncated: values.len() > limit,
-        values: values.into_iter().take(limit).map(|value| value.into().into_owned()).collect(),
-        warnings: warnings.to_vec(),
-    }
+    let truncated = values.len() > limit;
+    values.truncate(limit);
+    Answer { values, truncated, warnings: warnings.to_vec() }
 }

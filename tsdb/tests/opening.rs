@@ -60,8 +60,8 @@ fn blocks_answer_while_the_log_is_read() {
     assert_eq!(count(&selection), 10 * 120);
     assert!(selection.warnings()[0].contains("still being read"), "{:?}", selection.warnings());
     let names = |answer: Answer| (answer.values, answer.warnings.len());
-    assert_eq!(names(view.label_values("__name__", &[], 0, HOUR, None)), (vec!["old".to_owned()], 0));
-    assert_eq!(names(view.label_values("__name__", &[], 0, 4 * HOUR, None)), (vec!["old".to_owned()], 1));
+    assert_eq!(names(view.label_values("__name__", &[], 0, HOUR, None)), (["old"].into_iter().collect(), 0));
+    assert_eq!(names(view.label_values("__name__", &[], 0, 4 * HOUR, None)), (["old"].into_iter().collect(), 1));
     assert_eq!(names(view.label_values("instance", std::slice::from_ref(&old), 0, HOUR, Some(2))).0, ["0", "1"]);
     assert_eq!(names(view.label_names(&[], 0, HOUR, None)).0, ["__name__", "instance"]);
     assert_eq!(names(view.label_names(&[old], 0, 3 * HOUR, None)).1, 1);

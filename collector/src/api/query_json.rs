@@ -6,6 +6,7 @@ use model::{FloatHistogram, Labels, Timestamp, format_float_json};
 use promql::result::{MatrixSeries, SampleValue, VectorSample};
 use promql::{Extent, PlanNode, QueryResult, Value};
 use serde_json::json;
+use tsdb::Texts;
 
 use crate::query_log::{QueryTimings, stats_json};
 
@@ -40,35 +41,35 @@ impl Answer {
         Self { result, about: [("stats", stats), ("explain", plan)], next: Place::Start, times: Times::default() }
     }
 
-    fn start(&self, out: &mut String) -> Place {
-        out.push_str("{\"status\":\"success\",\"data\":{\"resultType\":\"");
-        out.push_str(match &self.result.value {
-            Value::Scalar(..) => "scalar",
-            Value::String(..) => "string",
-            Value::Vector(_) => "vector",
-            Value::Matrix(_) => "matrix",
+    fn start(&self, out: &mut Vec<u8>) -> Place {
+        out.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"resultType\":\"");
+        out.extend_from_slice(match &self.result.value {
+            Value::Scalar(..) => b"scalar",
+            Value::String(..) => b"string",
+            Value::Vector(_) => b"vector",
+            Value::Matrix(_) => b"matrix",
         });
-        out.push_str("\",\"result\":");
+        out.extend_from_slice(b"\",\"result\":");
         match &self.result.value {
             Value::Scalar(time, value) => {
                 push_point(*time, *value, out);
                 return Place::End;
             }
             Value::String(time, text) => {
-                out.push('[');
+                out.push(b'[');
                 push_time(*time, out);
-                out.push(',');
+                out.push(b',');
                 push_text(text, out);
-                out.push(']');
+                out.push(b']');
                 return Place::End;
             }
-            Value::Vector(_) | Value::Matrix(_) => out.push('['),
+            Value::Vector(_) | Value::Matrix(_) => out.push(b'['),
         }
         Place::Item(0, 0)
     }
 
     /// An item, or a part of it.
-    fn item(&mut self, at: usize, point: usize, out: &mut String) -> Place {
+    fn item(&mut self, at: usize, point: usize, out: &mut Vec<u8>) -> Place {
         let Self { result, times, .. } = self;
         let more = match &result.value {
             Value::Vector(samples) => samples.get(at).map(|sample| {
@@ -89,27 +90,27 @@ impl Answer {
             Some(Some(point)) => Place::Item(at, point),
             Some(None) => Place::Item(at + 1, 0),
             None => {
-                out.push(']');
+                out.push(b']');
                 Place::End
             }
         }
     }
 
-    fn end(&self, out: &mut String) -> Place {
+    fn end(&self, out: &mut Vec<u8>) -> Place {
         for (name, json) in &self.about {
             if let Some(json) = json {
-                out.push_str(&format!(",\"{name}\":"));
-                out.push_str(json);
+                out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+                out.extend_from_slice(json.as_bytes());
             }
         }
-        out.push('}');
+        out.push(b'}');
         for (name, texts) in [("warnings", &self.result.warnings), ("infos", &self.result.infos)] {
             if !texts.is_empty() {
-                out.push_str(&format!(",\"{name}\":"));
+                out.extend_from_slice(format!(",\"{name}\":").as_bytes());
                 push_list(texts, out, |text, out| push_text(text, out));
             }
         }
-        out.push('}');
+        out.push(b'}');
         Place::Nowhere
     }
 }
@@ -141,7 +142,7 @@ impl Iterator for Answer {
         if self.next == Place::Nowhere {
             return None;
         }
-        let mut out = String::with_capacity(if self.next == Place::Start { 4096 } else { PART + PART / 4 });
+        let mut out = Vec::with_capacity(if self.next == Place::Start { 4096 } else { PART + PART / 4 });
         while out.len() < PART && self.next != Place::Nowhere {
             self.next = match self.next {
                 Place::Start => self.start(&mut out),
@@ -149,7 +150,7 @@ impl Iterator for Answer {
                 Place::End | Place::Nowhere => self.end(&mut out),
             };
         }
-        Some(out.into_bytes())
+        Some(out)
     }
 }
 
@@ -157,8 +158,8 @@ impl Iterator for Answer {
 #[derive(Default)]
 struct Times {
     of: Option<Arc<[Timestamp]>>,
-    text: String,
-    ends: Vec<u32>,
+    texts: Vec<TimeText>,
+    scratch: Vec<u8>,
 }
 
 impl Times {
@@ -167,60 +168,81 @@ impl Times {
 
     /// These are the times from now on. Their texts are made when a second series has them.
     fn are_of(&mut self, times: &Arc<[Timestamp]>) {
-        let Self { of, text, ends } = self;
-        if !of.as_ref().is_some_and(|of| Arc::ptr_eq(of, times)) {
-            *of = Some(times.clone());
-            ends.clear();
-            text.clear();
-        } else if ends.is_empty() && times.len() <= Self::MOST {
-            for time in times.iter() {
-                push_time(*time, text);
-                ends.push(text.len() as u32);
-            }
+        if !self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, times)) {
+            self.of = Some(times.clone());
+            self.texts.clear();
+        } else if self.texts.is_empty() && times.len() <= Self::MOST {
+            self.texts.extend(times.iter().map(|time| TimeText::new(*time, &mut self.scratch)));
         }
     }
 
-    fn push(&self, at: usize, time: Timestamp, out: &mut String) {
-        match self.ends.get(at) {
-            Some(end) => {
-                let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-                out.push_str(&self.text[start as usize..*end as usize]);
-            }
-            None => push_time(time, out),
-        }
+    fn text(&mut self, at: usize, time: Timestamp) -> TimeText {
+        self.texts.get(at).copied().unwrap_or_else(|| TimeText::new(time, &mut self.scratch))
     }
 }
 
-fn push_sample(sample: &VectorSample, out: &mut String) {
+/// What stands before the value of a point: `[time,"`.
+#[derive(Clone, Copy)]
+struct TimeText {
+    /// The whole array is copied, which is faster than as much as is needed.
+    bytes: [u8; 31],
+    len: u8,
+}
+
+impl TimeText {
+    fn new(time: Timestamp, scratch: &mut Vec<u8>) -> Self {
+        scratch.clear();
+        scratch.push(b'[');
+        push_time(time, scratch);
+        scratch.extend_from_slice(b",\"");
+        // at most 16 digits of seconds, and 8 bytes around them
+        let mut bytes = [0; 31];
+        bytes[..scratch.len()].copy_from_slice(scratch);
+        Self { bytes, len: scratch.len() as u8 }
+    }
+
+    #[inline]
+    fn push_to(self, out: &mut Vec<u8>) {
+        let len = out.len() + usize::from(self.len);
+        out.extend_from_slice(&self.bytes);
+        out.truncate(len);
+    }
+}
+
+fn push_sample(sample: &VectorSample, out: &mut Vec<u8>) {
     push_metric(&sample.labels, out);
     match &sample.value {
         SampleValue::Float(value) => {
-            out.push_str(",\"value\":");
+            out.extend_from_slice(b",\"value\":");
             push_point(sample.timestamp, *value, out);
         }
         SampleValue::Histogram(histogram) => {
-            out.push_str(",\"histogram\":");
+            out.extend_from_slice(b",\"histogram\":");
             push_histogram_point(sample.timestamp, histogram, out);
         }
     }
-    out.push('}');
+    out.push(b'}');
 }
 
 /// The points of a series from one on, at least one, as many as make a part. Gives the next one if there are more.
-fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut String) -> Option<usize> {
+fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut Vec<u8>) -> Option<usize> {
     let MatrixSeries { floats, histograms, .. } = series;
     times.are_of(&floats.timestamps);
+    let mut number = NumberText::default();
     for point in from..floats.len() {
         if point > from && out.len() >= PART {
             return Some(point);
         }
-        out.push_str(if point == 0 { ",\"values\":[[" } else { ",[" });
-        times.push(point, floats.timestamps[point], out);
-        out.push(',');
-        push_value(floats.values[point], out);
-        out.push(']');
+        if point == 0 {
+            out.extend_from_slice(b",\"values\":[");
+        } else {
+            out.push(b',');
+        }
+        times.text(point, floats.timestamps[point]).push_to(out);
+        out.extend_from_slice(number.of(floats.values[point]).as_bytes());
+        out.extend_from_slice(b"\"]");
         if point + 1 == floats.len() {
-            out.push(']');
+            out.push(b']');
         }
     }
     let first = from.saturating_sub(floats.len());
@@ -228,174 +250,227 @@ fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut 
         if point > first && out.len() >= PART {
             return Some(floats.len() + point);
         }
-        out.push_str(if point == 0 { ",\"histograms\":[" } else { "," });
+        out.extend_from_slice(if point == 0 { &b",\"histograms\":["[..] } else { b"," });
         push_histogram_point(histograms.timestamps[point], &histograms.values[point], out);
         if point + 1 == histograms.len() {
-            out.push(']');
+            out.push(b']');
         }
     }
-    out.push('}');
+    out.push(b'}');
     None
 }
 
 /// The `data` of `/api/v1/series`.
 pub(super) fn encode_series(series: &[Labels]) -> Vec<u8> {
-    let mut out = String::with_capacity(series.iter().map(|labels| labels.as_bytes().len() * 3 / 2 + 32).sum());
+    let mut out = Vec::with_capacity(series.iter().map(|labels| labels.as_bytes().len() * 3 / 2 + 32).sum());
     push_list(series, &mut out, push_labels);
-    out.into_bytes()
+    out
+}
+
+/// The `data` of `/api/v1/labels` and `/api/v1/label/NAME/values`.
+pub(super) fn encode_texts(texts: &Texts) -> Vec<u8> {
+    let mut out = Vec::with_capacity(texts.iter().map(|text| text.len() + 4).sum::<usize>() + 2);
+    push_list(texts.iter(), &mut out, push_text);
+    out
 }
 
 /// The `data` of `/api/v1/query_exemplars`.
 pub(super) fn encode_exemplars(found: &[(Labels, Vec<tsdb::Exemplar>)]) -> Vec<u8> {
-    let mut out = String::new();
+    let mut out = Vec::new();
     push_list(found, &mut out, |(labels, exemplars), out| {
-        out.push_str("{\"seriesLabels\":");
+        out.extend_from_slice(b"{\"seriesLabels\":");
         push_labels(labels, out);
-        out.push_str(",\"exemplars\":");
+        out.extend_from_slice(b",\"exemplars\":");
         push_list(exemplars, out, |exemplar, out| {
-            out.push_str("{\"labels\":");
+            out.extend_from_slice(b"{\"labels\":");
             push_labels(&exemplar.labels, out);
-            out.push_str(",\"value\":");
+            out.extend_from_slice(b",\"value\":");
             push_value(exemplar.value, out);
-            out.push_str(",\"timestamp\":");
+            out.extend_from_slice(b",\"timestamp\":");
             push_time(exemplar.timestamp, out);
-            out.push('}');
+            out.push(b'}');
         });
-        out.push('}');
+        out.push(b'}');
     });
-    out.into_bytes()
+    out
 }
 
-fn separate(at: usize, out: &mut String) {
+fn separate(at: usize, out: &mut Vec<u8>) {
     if at > 0 {
-        out.push(',');
+        out.push(b',');
     }
 }
 
-fn push_list<T>(items: &[T], out: &mut String, mut push: impl FnMut(&T, &mut String)) {
-    out.push('[');
-    for (at, item) in items.iter().enumerate() {
+fn push_list<T>(items: impl IntoIterator<Item = T>, out: &mut Vec<u8>, mut push: impl FnMut(T, &mut Vec<u8>)) {
+    out.push(b'[');
+    for (at, item) in items.into_iter().enumerate() {
         separate(at, out);
         push(item, out);
     }
-    out.push(']');
+    out.push(b']');
 }
 
-fn push_metric(labels: &Labels, out: &mut String) {
-    out.push_str("{\"metric\":");
+fn push_metric(labels: &Labels, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"metric\":");
     push_labels(labels, out);
 }
 
-fn push_labels(labels: &Labels, out: &mut String) {
-    out.push('{');
+fn push_labels(labels: &Labels, out: &mut Vec<u8>) {
+    out.push(b'{');
     for (at, (name, value)) in labels.iter().enumerate() {
         separate(at, out);
         push_text(name, out);
-        out.push(':');
+        out.push(b':');
         push_text(value, out);
     }
-    out.push('}');
+    out.push(b'}');
 }
 
 /// A JSON string with the escapes of upstream's encoder.
-fn push_text(text: &str, out: &mut String) {
-    out.push('"');
-    let mut rest = text;
-    // these bytes are no part of another character
-    while let Some(at) = rest.bytes().position(|b| b < b' ' || b == b'"' || b == b'\\') {
-        out.push_str(&rest[..at]);
-        match rest.as_bytes()[at] {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            other => out.push_str(&format!("\\u{other:04x}")),
+fn push_text(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    if has_escapes(text.as_bytes()) {
+        push_escaped(text, out);
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
+}
+
+/// These bytes are no part of another character.
+fn is_escaped(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+/// Whether a byte of a text is escaped; eight are looked at at a time.
+fn has_escapes(text: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    // the high bit of each byte says whether it is below a limit, for bytes that are below 128
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & (ONES << 7);
+    let (words, rest) = text.as_chunks::<8>();
+    let in_word = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        below(word, u64::from(b' ')) | equal(b'"') | equal(b'\\') != 0
+    };
+    words.iter().any(in_word) || rest.iter().any(|byte| is_escaped(*byte))
+}
+
+fn push_escaped(text: &str, out: &mut Vec<u8>) {
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| is_escaped(*byte)) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            other => out.extend_from_slice(format!("\\u{other:04x}").as_bytes()),
         }
         rest = &rest[at + 1..];
     }
-    out.push_str(rest);
-    out.push('"');
+    out.extend_from_slice(rest);
 }
 
 /// Seconds with three digits of fraction where it is not zero.
-fn push_time(millis: Timestamp, out: &mut String) {
+fn push_time(millis: Timestamp, out: &mut Vec<u8>) {
     if millis < 0 {
-        out.push('-');
+        out.push(b'-');
     }
     let magnitude = millis.unsigned_abs();
-    out.push_str(itoa::Buffer::new().format(magnitude / 1000));
+    out.extend_from_slice(itoa::Buffer::new().format(magnitude / 1000).as_bytes());
     let fraction = magnitude % 1000;
     if fraction != 0 {
-        out.push('.');
-        out.push((b'0' + (fraction / 100) as u8) as char);
-        out.push((b'0' + (fraction / 10 % 10) as u8) as char);
-        out.push((b'0' + (fraction % 10) as u8) as char);
+        out.push(b'.');
+        out.push(b'0' + (fraction / 100) as u8);
+        out.push(b'0' + (fraction / 10 % 10) as u8);
+        out.push(b'0' + (fraction % 10) as u8);
     }
 }
 
-fn push_value(value: f64, out: &mut String) {
-    out.push('"');
+fn push_value(value: f64, out: &mut Vec<u8>) {
+    out.push(b'"');
     push_number(value, out);
-    out.push('"');
+    out.push(b'"');
 }
 
-/// As [`format_float_json`], which is slow for most of the numbers there are.
-fn push_number(value: f64, out: &mut String) {
-    // numbers that are whole and exact
-    if value.abs() < 9e15 && value.fract() == 0.0 && (value != 0.0 || value.is_sign_positive()) {
-        out.push_str(itoa::Buffer::new().format(value as i64));
-        return;
-    }
-    if value.is_finite() {
-        let mut buffer = zmij::Buffer::new();
-        let text = buffer.format_finite(value);
-        if !text.contains('e') {
-            out.push_str(text.strip_suffix(".0").unwrap_or(text));
-            return;
+fn push_number(value: f64, out: &mut Vec<u8>) {
+    out.extend_from_slice(NumberText::default().of(value).as_bytes());
+}
+
+/// The text of a number, as [`format_float_json`] makes it, which is slow for most of the numbers there are.
+#[derive(Default)]
+struct NumberText {
+    whole: itoa::Buffer,
+    fraction: zmij::Buffer,
+    other: String,
+}
+
+impl NumberText {
+    #[inline]
+    fn of(&mut self, value: f64) -> &str {
+        // numbers that are whole and exact
+        let whole = value as i64;
+        if value.abs() < 9e15 && whole as f64 == value && (whole != 0 || value.is_sign_positive()) {
+            return self.whole.format(whole);
         }
+        self.of_fraction(value)
     }
-    format_float_json(value, out);
+
+    fn of_fraction(&mut self, value: f64) -> &str {
+        let Self { fraction, other, .. } = self;
+        if value.is_finite() {
+            let text = fraction.format_finite(value);
+            if !text.contains('e') {
+                return text.strip_suffix(".0").unwrap_or(text);
+            }
+        }
+        other.clear();
+        format_float_json(value, other);
+        other
+    }
 }
 
-fn push_point(time: Timestamp, value: f64, out: &mut String) {
-    out.push('[');
+fn push_point(time: Timestamp, value: f64, out: &mut Vec<u8>) {
+    out.push(b'[');
     push_time(time, out);
-    out.push(',');
+    out.push(b',');
     push_value(value, out);
-    out.push(']');
+    out.push(b']');
 }
 
-fn push_histogram_point(time: Timestamp, histogram: &FloatHistogram, out: &mut String) {
-    out.push('[');
+fn push_histogram_point(time: Timestamp, histogram: &FloatHistogram, out: &mut Vec<u8>) {
+    out.push(b'[');
     push_time(time, out);
-    out.push_str(",{\"count\":");
+    out.extend_from_slice(b",{\"count\":");
     push_value(histogram.count, out);
-    out.push_str(",\"sum\":");
+    out.extend_from_slice(b",\"sum\":");
     push_value(histogram.sum, out);
     let buckets: Vec<_> = histogram.all_buckets().filter(|bucket| bucket.count != 0.0).collect();
     if !buckets.is_empty() {
-        out.push_str(",\"buckets\":[");
+        out.extend_from_slice(b",\"buckets\":[");
         for (at, bucket) in buckets.iter().enumerate() {
             separate(at, out);
             // which bounds belong to the bucket: 0 upper, 1 lower, 2 none, 3 both
             let rule = match (bucket.lower_inclusive, bucket.upper_inclusive) {
-                (false, true) => '0',
-                (true, false) => '1',
-                (false, false) => '2',
-                (true, true) => '3',
+                (false, true) => b'0',
+                (true, false) => b'1',
+                (false, false) => b'2',
+                (true, true) => b'3',
             };
-            out.push('[');
+            out.push(b'[');
             out.push(rule);
             for value in [bucket.lower, bucket.upper, bucket.count] {
-                out.push(',');
+                out.push(b',');
                 push_value(value, out);
             }
-            out.push(']');
+            out.push(b']');
         }
-        out.push(']');
+        out.push(b']');
     }
-    out.push_str("}]");
+    out.extend_from_slice(b"}]");
 }
 
 #[cfg(test)]
@@ -426,6 +501,21 @@ mod tests {
         let json = String::from_utf8(encode_series(&sets)).unwrap();
         assert_eq!(json, serde_json::to_string(&sets).unwrap());
         assert_eq!(encode_series(&[]), b"[]");
+    }
+
+    #[test]
+    fn texts_are_escaped_wherever_they_must_be() {
+        for at in 0..20 {
+            for byte in (0..=127u8).chain([0xc3]) {
+                let mut text = "0123456789abcdefghij".as_bytes().to_vec();
+                text.splice(at..=at, if byte == 0xc3 { "é".bytes().collect::<Vec<_>>() } else { vec![byte] });
+                let text = String::from_utf8(text).unwrap();
+                let mut out = Vec::new();
+                push_text(&text, &mut out);
+                assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+                assert_eq!(has_escapes(text.as_bytes()), text.bytes().any(is_escaped), "{text:?}");
+            }
+        }
     }
 
     /// A series longer than a part, one that ends with it, and one without samples are the same as if made at once.
@@ -515,9 +605,9 @@ mod tests {
             (8.0 + 1.0 / 65_536.0, "8.000015258789062"),
             (100_000_000_000_000.0 + 0.125, "100000000000000.12"),
         ] {
-            let mut quick = String::new();
+            let mut quick = Vec::new();
             push_number(number, &mut quick);
-            assert_eq!(quick, expected);
+            assert_eq!(quick, expected.as_bytes());
         }
         let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
         let mut numbers =
@@ -542,17 +632,23 @@ mod tests {
             numbers.push((bits >> 16) as f64 * 0.125);
         }
         for number in numbers.into_iter().flat_map(|number| [number, -number]) {
-            let (mut quick, mut slow) = (String::new(), String::new());
+            let (mut quick, mut slow) = (Vec::new(), String::new());
             push_number(number, &mut quick);
             format_float_json(number, &mut slow);
-            assert_eq!(quick, slow, "{number:e}");
+            assert_eq!(quick, slow.as_bytes(), "{number:e}");
         }
     }
 
     #[test]
     fn times_before_the_epoch_keep_their_sign() {
-        let mut out = String::new();
+        let mut out = Vec::new();
         push_time(-1_500, &mut out);
-        assert_eq!(out, "-1.500");
+        assert_eq!(out, b"-1.500");
+        for time in [Timestamp::MIN, -1, 0, 1_435_781_451_781, Timestamp::MAX] {
+            let (mut text, mut expected) = (Vec::new(), b"[".to_vec());
+            TimeText::new(time, &mut Vec::new()).push_to(&mut text);
+            push_time(time, &mut expected);
+            assert_eq!(text, [&expected[..], b",\""].concat());
+        }
     }
 }

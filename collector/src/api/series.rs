@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use model::{Matcher, Timestamp};
 use promql::storage::{KeptLabels, SelectRequest, Storage, Wanted};
-use tsdb::Answer;
+use tsdb::{Answer, Texts};
 
 use super::Server;
 use super::params::{MAX_TIME, MIN_TIME, Params};
-use super::query_json::encode_series;
-use super::response::{ApiError, ApiResult, success_raw, success_with};
+use super::query_json::{encode_series, encode_texts};
+use super::response::{ApiError, ApiResult, success_raw};
 
 const TRUNCATED: &str = "results truncated due to limit";
 
@@ -107,20 +107,23 @@ fn gather(
     limit: usize,
     ask: impl Fn(&[Matcher]) -> Result<Answer, tsdb::ReadError>,
 ) -> ApiResult {
-    let (mut values, mut warnings) = (Vec::new(), Vec::new());
+    let (mut values, mut warnings) = (Texts::default(), Vec::new());
     let everything = [Vec::new()];
     for matchers in if selectors.is_empty() { &everything } else { selectors } {
         let answer = ask(matchers).map_err(|e| ApiError::internal(e.to_string()))?;
-        values.extend(answer.values);
+        if values.is_empty() {
+            values = answer.values;
+        } else {
+            values.extend(answer.values.iter());
+        }
         warnings.extend(answer.warnings);
     }
     values.sort();
-    values.dedup();
     if limit > 0 && values.len() > limit {
         values.truncate(limit);
         warnings.push(TRUNCATED.to_owned());
     }
-    Ok(success_with(values, &warnings))
+    Ok(success_raw(&encode_texts(&values), &warnings, &[]))
 }
 
 /// Runs work that reads the store off the threads that serve connections.

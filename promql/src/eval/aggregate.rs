@@ -213,6 +213,16 @@ struct Seen {
     incompatible: bool,
 }
 
+/// As [`kahan_inc`], without branches: what rounding loses comes to the same number, whichever of the two is larger (Knuth's sum of two
+/// floats, The Art of Computer Programming 4.2.2).
+#[inline]
+fn kahan_add(value: f64, sum: f64, lost: f64) -> (f64, f64) {
+    let total = sum + value;
+    let added = total - sum;
+    let error = (sum - (total - added)) + (value - added);
+    (total, if total.is_infinite() { 0.0 } else { lost + error })
+}
+
 /// Histograms of a group at a step.
 enum HistAcc {
     Sum(Box<(FloatHistogram, Option<FloatHistogram>)>),
@@ -228,8 +238,8 @@ struct HistGroup {
 
 /// The numbers of a group, an entry per step.
 enum Numbers {
-    /// Value and what rounding has lost.
-    Sum(Vec<(f64, f64)>),
+    /// Sums, and what rounding has lost of each.
+    Sum(Vec<f64>, Vec<f64>),
     Mean(Vec<Mean>),
     /// The one extreme value.
     Value(Vec<f64>),
@@ -242,6 +252,8 @@ enum Numbers {
 struct Group {
     row: Row,
     seen: Vec<Seen>,
+    /// There was a float at every step.
+    all_seen: bool,
     numbers: Numbers,
     hists: Vec<HistGroup>,
 }
@@ -271,25 +283,21 @@ impl Group {
 
     fn new(op: AggregateOp, labels: Labels, steps: usize) -> Self {
         let numbers = match op {
-            AggregateOp::Sum => Numbers::Sum(vec![(0.0, 0.0); steps]),
+            // to which anything can be added without changing it
+            AggregateOp::Sum => Numbers::Sum(vec![-0.0; steps], vec![0.0; steps]),
             AggregateOp::Avg => Numbers::Mean(vec![Mean::new(0.0); steps]),
             AggregateOp::Min | AggregateOp::Max => Numbers::Value(vec![0.0; steps]),
             AggregateOp::Stddev | AggregateOp::Stdvar => Numbers::Spread(vec![(0.0, 0.0, 0.0); steps]),
             AggregateOp::Quantile => Numbers::All(vec![Vec::new(); steps]),
             _ => Numbers::Count(vec![0.0; steps]),
         };
-        Self { row: Row::new(labels, false, steps), seen: vec![Seen::default(); steps], numbers, hists: Vec::new() }
+        let seen = vec![Seen::default(); steps];
+        Self { row: Row::new(labels, false, steps), seen, all_seen: false, numbers, hists: Vec::new() }
     }
 
     fn add(&mut self, row: &Row, op: AggregateOp, pos: PosRange, notes: &mut Annotations) {
         self.row.drop_name |= row.drop_name;
-        // the commonest case without a branch for each step
-        if let (Numbers::Count(counts), true) = (&mut self.numbers, row.histograms.is_empty()) {
-            for ((count, seen), value) in counts.iter_mut().zip(&mut self.seen).zip(&row.floats) {
-                let present = !is_absent(*value);
-                *count += f64::from(u8::from(present));
-                seen.float |= present;
-            }
+        if row.histograms.is_empty() && self.add_floats(&row.floats) {
             return;
         }
         for step in 0..row.floats.len() {
@@ -301,16 +309,40 @@ impl Group {
         }
     }
 
+    /// The commonest cases without a branch for each step; `false` if it is none of them.
+    fn add_floats(&mut self, floats: &[f64]) -> bool {
+        match &mut self.numbers {
+            Numbers::Count(counts) => {
+                for (count, value) in counts.iter_mut().zip(floats) {
+                    *count += f64::from(u8::from(!is_absent(*value)));
+                }
+            }
+            Numbers::Sum(sums, lost) => {
+                for ((sum, lost), value) in sums.iter_mut().zip(lost).zip(floats) {
+                    // which leaves any sum as it is
+                    let value = if is_absent(*value) { -0.0 } else { *value };
+                    (*sum, *lost) = kahan_add(value, *sum, *lost);
+                }
+            }
+            _ => return false,
+        }
+        if !self.all_seen {
+            let present = floats.iter().fold(0, |count, value| count + usize::from(!is_absent(*value)));
+            self.all_seen = present == floats.len();
+            for (seen, value) in self.seen.iter_mut().zip(floats) {
+                seen.float |= !is_absent(*value);
+            }
+        }
+        true
+    }
+
     #[inline]
     fn add_float(&mut self, step: usize, value: f64, op: AggregateOp) {
         let seen = &mut self.seen[step];
         let first = !seen.float;
         seen.float = true;
         match &mut self.numbers {
-            Numbers::Sum(sums) => {
-                let (sum, lost) = &mut sums[step];
-                (*sum, *lost) = if first { (value, 0.0) } else { kahan_inc(value, *sum, *lost) };
-            }
+            Numbers::Sum(sums, lost) => (sums[step], lost[step]) = kahan_inc(value, sums[step], lost[step]),
             Numbers::Mean(means) => {
                 if first {
                     means[step] = Mean::new(value);
@@ -409,7 +441,7 @@ impl Group {
                 continue;
             }
             let value = match &mut self.numbers {
-                Numbers::Sum(sums) => sums[step].0 + sums[step].1,
+                Numbers::Sum(sums, lost) => sums[step] + lost[step],
                 Numbers::Mean(means) => means[step].value(),
                 Numbers::Value(values) => values[step],
                 Numbers::Count(_) if op == AggregateOp::Group => 1.0,

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use model::Timestamp;
 
 use super::frame::{EMPTY_HISTOGRAM_SIZE, Frame, Row, Steps, histogram_size, is_absent};
+use super::windows::RateSteps;
 use super::{Evaluated, Evaluator, Query};
 use crate::QueryError;
 use crate::result::QueryStats;
@@ -352,6 +353,22 @@ impl SeriesCount<'_> {
         } else {
             self.queryable += queryable as u64;
             self.read += read as u64;
+        }
+    }
+}
+
+impl SeriesCount<'_> {
+    /// Adds what rates load at all steps.
+    pub(super) fn add_rates(&mut self, rates: &RateSteps) {
+        if self.query.budget.per_step.is_none() {
+            self.queryable += rates.loaded;
+            self.read += rates.read;
+            return;
+        }
+        let mut seen = 0;
+        for (at, step) in rates.steps.iter().enumerate() {
+            self.add(at, (step.to - step.from) as usize, (step.to - seen.clamp(step.from, step.to)) as usize);
+            seen = step.to;
         }
     }
 }

@@ -6,7 +6,7 @@ use model::{Labels, Timestamp};
 use super::durations::LookAt;
 use super::frame::{Frame, Row, is_absent};
 use super::parallel::Wants;
-use super::windows::WindowShape;
+use super::windows::{Recent, WindowShape};
 use super::{Evaluator, stats_only};
 use crate::annotations::Annotations;
 use crate::ast::{Extended, VectorSelector};
@@ -154,27 +154,15 @@ const NONE: u32 = u32::MAX;
 struct Latest {
     shape: WindowShape,
     steps: super::Steps,
-    /// Of the last few columns.
-    known: Vec<(Arc<[Timestamp]>, Picks)>,
+    known: Recent<Picks>,
 }
-
-/// Columns that are remembered.
-const COLUMNS: usize = 8;
 
 impl Latest {
     fn new(shape: WindowShape, steps: super::Steps) -> Self {
-        Self { shape, steps, known: Vec::new() }
+        Self { shape, steps, known: Recent::new() }
     }
 
     fn picks(&mut self, timestamps: &Arc<[Timestamp]>) -> Picks {
-        if let Some((_, picks)) = self.known.iter().rev().find(|(column, _)| Arc::ptr_eq(column, timestamps)) {
-            return picks.clone();
-        }
-        let picks = self.shape.latest(timestamps, self.steps, NONE);
-        if self.known.len() == COLUMNS {
-            self.known.remove(0);
-        }
-        self.known.push((timestamps.clone(), picks.clone()));
-        picks
+        self.known.get_or(timestamps, || self.shape.latest(timestamps, self.steps, NONE))
     }
 }

@@ -11,8 +11,37 @@ use super::frame::Steps;
 /// From the first to behind the last sample, for each step.
 pub(super) type Bounds = Rc<[(u32, u32)]>;
 
-/// What a rate needs to know, for each step.
-pub(super) type RateSteps = Rc<[RateStep]>;
+/// What rates of series with equal timestamps have in common.
+#[derive(Debug, Default)]
+pub(super) struct RateSteps {
+    /// For each step.
+    pub(super) steps: Vec<RateStep>,
+    /// Samples in the largest window and in the last one.
+    pub(super) largest: usize,
+    pub(super) last: usize,
+    /// Samples in all windows.
+    pub(super) loaded: u64,
+    /// The same without those that an earlier window has.
+    pub(super) read: u64,
+}
+
+impl RateSteps {
+    fn new(timestamps: &[Timestamp], shape: WindowShape, steps: Steps, per_seconds: Option<f64>) -> Self {
+        let mut rates = Self { steps: Vec::with_capacity(steps.count), ..Self::default() };
+        let mut seen = 0;
+        for (step, &(from, to)) in shape.bounds(timestamps, steps).iter().enumerate() {
+            let times = &timestamps[from as usize..to as usize];
+            let reach = Reach::new(times, shape.range_at(steps.time(step)), None);
+            rates.steps.push(RateStep { from, to, reach, factor: reach.factor(None, per_seconds) });
+            rates.largest = rates.largest.max(times.len());
+            rates.last = times.len();
+            rates.loaded += times.len() as u64;
+            rates.read += u64::from(to - seen.clamp(from, to));
+            seen = to;
+        }
+        rates
+    }
+}
 
 /// Finds the samples in `(end - range - before, end + after]` for each step.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +160,14 @@ impl Reach {
         }
     }
 
+    /// Whether a counter with this first value and increase is sure not to reach zero within the range: a sign that
+    /// [`Reach::factor`] is the same as without them.
+    #[inline]
+    pub(super) fn is_far_from_zero(&self, first: f64, increase: f64) -> bool {
+        // a little more than rounding can make up for
+        self.sampled * first > self.to_start * increase * 1.000_001
+    }
+
     /// By what an increase is multiplied. `counter` is the first value of a counter and its increase: it was not below zero, so it
     /// cannot have started earlier than its slope says.
     #[inline]
@@ -158,48 +195,55 @@ pub(super) struct RateStep {
     /// Behind the last sample.
     pub(super) to: u32,
     pub(super) reach: Reach,
+    /// By what an increase is multiplied, unless the counter must have started within the range.
+    pub(super) factor: f64,
 }
 
-/// Remembers the bounds of the last few columns.
+/// What the last few timestamp columns came to. Series in label order often have those of some targets in turn.
+pub(super) struct Recent<V>(Vec<(Arc<[Timestamp]>, V)>);
+
+impl<V: Clone> Recent<V> {
+    /// Columns that are remembered.
+    const COLUMNS: usize = 8;
+
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(Self::COLUMNS))
+    }
+
+    #[inline]
+    pub(super) fn get_or(&mut self, timestamps: &Arc<[Timestamp]>, make: impl FnOnce() -> V) -> V {
+        if let Some((_, value)) = self.0.iter().rev().find(|(column, _)| Arc::ptr_eq(column, timestamps)) {
+            return value.clone();
+        }
+        let value = make();
+        if self.0.len() == Self::COLUMNS {
+            self.0.remove(0);
+        }
+        self.0.push((timestamps.clone(), value.clone()));
+        value
+    }
+}
+
+/// Remembers the windows of the last few columns.
 pub(super) struct WindowCache {
     shape: WindowShape,
     steps: Steps,
-    known: Vec<(Arc<[Timestamp]>, Bounds)>,
-    rates: Option<(Arc<[Timestamp]>, RateSteps)>,
+    bounds: Recent<Bounds>,
+    rates: Recent<Rc<RateSteps>>,
 }
 
 impl WindowCache {
     pub(super) fn new(shape: WindowShape, steps: Steps) -> Self {
-        Self { shape, steps, known: Vec::new(), rates: None }
+        Self { shape, steps, bounds: Recent::new(), rates: Recent::new() }
     }
 
     pub(super) fn bounds(&mut self, timestamps: &Arc<[Timestamp]>) -> Bounds {
-        if let Some((_, bounds)) = self.known.iter().rev().find(|(column, _)| Arc::ptr_eq(column, timestamps)) {
-            return bounds.clone();
-        }
-        let bounds = self.shape.bounds(timestamps, self.steps);
-        if self.known.len() == 8 {
-            self.known.remove(0);
-        }
-        self.known.push((timestamps.clone(), bounds.clone()));
-        bounds
+        self.bounds.get_or(timestamps, || self.shape.bounds(timestamps, self.steps))
     }
-}
 
-impl WindowCache {
-    /// What rates of samples at these times have in common.
-    pub(super) fn rates(&mut self, timestamps: &Arc<[Timestamp]>) -> RateSteps {
-        if let Some((_, rates)) = self.rates.as_ref().filter(|(column, _)| Arc::ptr_eq(column, timestamps)) {
-            return rates.clone();
-        }
-        let bounds = self.bounds(timestamps);
-        let step = |(step, &(from, to)): (usize, &(u32, u32))| {
-            let (times, range) = (&timestamps[from as usize..to as usize], self.shape.range_at(self.steps.time(step)));
-            RateStep { from, to, reach: Reach::new(times, range, None) }
-        };
-        let rates: RateSteps = bounds.iter().enumerate().map(step).collect();
-        self.rates = Some((timestamps.clone(), rates.clone()));
-        rates
+    /// What rates of samples at these times have in common; `per_seconds` is the same at each call.
+    pub(super) fn rates(&mut self, timestamps: &Arc<[Timestamp]>, per_seconds: Option<f64>) -> Rc<RateSteps> {
+        self.rates.get_or(timestamps, || Rc::new(RateSteps::new(timestamps, self.shape, self.steps, per_seconds)))
     }
 }
 

@@ -97,8 +97,8 @@ fn read_all(db: &Db) -> u64 {
         };
         kinds = kinds.wrapping_mul(31).wrapping_add(outcome);
     }
-    for name in db.label_names(&[], i64::MIN, i64::MAX, None).expect("names").values {
-        let values = db.label_values(&name, &[], i64::MIN, i64::MAX, None).expect("values").values;
+    for name in db.label_names(&[], i64::MIN, i64::MAX, None).expect("names").values.iter() {
+        let values = db.label_values(name, &[], i64::MIN, i64::MAX, None).expect("values").values;
         kinds = kinds.wrapping_add(values.len() as u64);
     }
     kinds

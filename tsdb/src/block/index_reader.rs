@@ -10,6 +10,7 @@ use crate::block::pages::{PageBuffer, PageReader};
 use crate::encoding::varint::Reader;
 use crate::error::{Damaged, ReadError};
 use crate::postings::{LabelIndex, SeriesSet};
+use crate::texts::Texts;
 
 /// A block's index: a footer in memory, tables that are read when they are first needed and can be dropped again, the
 /// rest read piece by piece.
@@ -456,16 +457,11 @@ impl LabelIndex for LoadedIndex<'_> {
         Ok(lists)
     }
 
-    fn values_among(
-        &self,
-        name: &str,
-        series: &[u32],
-        keep: &mut dyn FnMut(&str) -> bool,
-    ) -> Result<Vec<String>, ReadError> {
+    fn values_among(&self, name: &str, series: &[u32], keep: &mut dyn FnMut(&str) -> bool) -> Result<Texts, ReadError> {
         let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
-        let Some(values) = values else { return Ok(Vec::new()) };
+        let Some(values) = values else { return Ok(Texts::default()) };
         let series = SeriesSet::new(series);
-        let mut found = Vec::new();
+        let mut found = Texts::default();
         // the lists of a name lie side by side: few reads for all of them
         for values in values.chunks(LISTS_AT_ONCE) {
             let (from, last) = (values[0].1, values[values.len() - 1]);
@@ -478,18 +474,18 @@ impl LabelIndex for LoadedIndex<'_> {
                 let at = (offset - from) as usize;
                 let has = has_posting(&bytes[at..at + *len as usize], &series);
                 if has.map_err(|e| e.in_file(self.reader.path()))? {
-                    found.push(text.to_owned());
+                    found.push(text);
                 }
             }
         }
         Ok(found)
     }
 
-    fn names(&self) -> Result<Vec<String>, ReadError> {
-        Ok(self.tables.labels.keys().map(|n| self.tables.text(*n).to_owned()).collect())
+    fn names(&self) -> Result<Texts, ReadError> {
+        Ok(self.tables.labels.keys().map(|n| self.tables.text(*n)).collect())
     }
 
-    fn names_among(&self, series: &[u32]) -> Result<Vec<String>, ReadError> {
+    fn names_among(&self, series: &[u32]) -> Result<Texts, ReadError> {
         let mut found: Vec<u32> = Vec::new();
         self.reader.names(self.tables, series, &mut |name| {
             if !found.contains(&name) {
@@ -497,13 +493,13 @@ impl LabelIndex for LoadedIndex<'_> {
             }
             found.len() < self.tables.labels.len()
         })?;
-        Ok(found.into_iter().map(|name| self.tables.text(name).to_owned()).collect())
+        Ok(found.into_iter().map(|name| self.tables.text(name)).collect())
     }
 
-    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Vec<String>, ReadError> {
+    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Texts, ReadError> {
         let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
         let texts = values.into_iter().flatten().map(|v| self.tables.text(v.0));
-        Ok(texts.filter(|text| keep(text)).map(str::to_owned).collect())
+        Ok(texts.filter(|text| keep(text)).collect())
     }
 }
 

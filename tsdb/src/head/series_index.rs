@@ -11,6 +11,7 @@ use crate::head::labels::LabelSets;
 use crate::head::posting_list::PostingList;
 use crate::head::symbols::Symbols;
 use crate::postings::{LabelIndex, SeriesSet};
+use crate::texts::Texts;
 use crate::watch::Pace;
 
 /// Entries in one page of the series table, which is freed when all its series are gone.
@@ -369,11 +370,11 @@ impl LabelIndex for SeriesIndex {
         Ok(true)
     }
 
-    fn names(&self) -> Result<Vec<String>, Self::Error> {
-        Ok(self.names.keys().map(|n| self.symbols.text(*n).to_owned()).collect())
+    fn names(&self) -> Result<Texts, Self::Error> {
+        Ok(self.names.keys().map(|n| self.symbols.text(*n)).collect())
     }
 
-    fn names_among(&self, series: &[u32]) -> Result<Vec<String>, Self::Error> {
+    fn names_among(&self, series: &[u32]) -> Result<Texts, Self::Error> {
         let mut found: Vec<u32> = Vec::new();
         for id in series {
             for (name, _) in self.pairs(*id) {
@@ -385,12 +386,12 @@ impl LabelIndex for SeriesIndex {
                 break;
             }
         }
-        Ok(found.into_iter().map(|name| self.symbols.text(name).to_owned()).collect())
+        Ok(found.into_iter().map(|name| self.symbols.text(name)).collect())
     }
 
-    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Vec<String>, Self::Error> {
-        let mut found = Vec::new();
-        self.each_value(name, "", &mut |_, text, _| found.extend(keep(text).then(|| text.to_owned())));
+    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Texts, Self::Error> {
+        let mut found = Texts::default();
+        self.each_value(name, "", &mut |_, text, _| found.extend(keep(text).then_some(text)));
         Ok(found)
     }
 
@@ -399,8 +400,8 @@ impl LabelIndex for SeriesIndex {
         name: &str,
         series: &[u32],
         keep: &mut dyn FnMut(&str) -> bool,
-    ) -> Result<Vec<String>, Self::Error> {
-        let mut found = Vec::new();
+    ) -> Result<Texts, Self::Error> {
+        let mut found = Texts::default();
         if series.len() < self.count / FILTER {
             let Some(name) = self.symbols.find(name) else { return Ok(found) };
             let mut known = HashSet::new();
@@ -409,7 +410,7 @@ impl LabelIndex for SeriesIndex {
                     && known.insert(value)
                     && keep(self.symbols.text(value))
                 {
-                    found.push(self.symbols.text(value).to_owned());
+                    found.push(self.symbols.text(value));
                 }
             }
             return Ok(found);
@@ -418,7 +419,7 @@ impl LabelIndex for SeriesIndex {
         self.each_value(name, "", &mut |value, text, name| {
             let has = |list: &PostingList| list.iter().any(|id| set.contains(id));
             if keep(text) && self.postings.get(&(name, value)).is_some_and(has) {
-                found.push(text.to_owned());
+                found.push(text);
             }
         });
         Ok(found)

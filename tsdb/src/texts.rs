@@ -1,0 +1,96 @@
+/// Texts, one after the other in one piece of memory: there may be a hundred thousand values of a label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    text: String,
+    /// Where in `text` each ends.
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    /// Adds a text.
+    pub fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.ends.push(self.text.len());
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The texts in their order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        (0..self.len()).map(|at| self.get(at))
+    }
+
+    /// Keeps the first `len` texts.
+    pub fn truncate(&mut self, len: usize) {
+        self.ends.truncate(len);
+        self.text.truncate(self.ends.last().copied().unwrap_or(0));
+    }
+
+    /// Puts the texts in ascending order, each once.
+    pub fn sort(&mut self) {
+        if self.iter().is_sorted_by(|a, b| a < b) {
+            return;
+        }
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        // stable: what is sorted in parts is merged
+        order.sort_by_key(|at| self.get(*at));
+        order.dedup_by_key(|at| self.get(*at));
+        *self = order.into_iter().map(|at| self.get(at)).collect();
+    }
+
+    fn get(&self, at: usize) -> &str {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[at]]
+    }
+}
+
+impl<'a> Extend<&'a str> for Texts {
+    fn extend<I: IntoIterator<Item = &'a str>>(&mut self, texts: I) {
+        texts.into_iter().for_each(|text| self.push(text));
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Texts {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(texts: I) -> Self {
+        let mut all = Self::default();
+        all.extend(texts);
+        all
+    }
+}
+
+impl<const N: usize> PartialEq<[&str; N]> for Texts {
+    fn eq(&self, other: &[&str; N]) -> bool {
+        self.iter().eq(other.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn texts_are_sorted_each_once(mut texts: Vec<String>, again in 0usize..5, kept in 0usize..10) {
+            texts.extend(texts.iter().take(again).cloned().collect::<Vec<_>>());
+            let mut sorted: Texts = texts.iter().map(String::as_str).collect();
+            proptest::prop_assert!(sorted.iter().eq(texts.iter()) && sorted.len() == texts.len());
+            sorted.sort();
+            texts.sort();
+            texts.dedup();
+            proptest::prop_assert!(sorted.iter().eq(texts.iter()));
+            sorted.truncate(kept);
+            texts.truncate(kept);
+            proptest::prop_assert!(sorted.iter().eq(texts.iter()));
+            sorted.push("more");
+            proptest::prop_assert_eq!(sorted.iter().last(), Some("more"));
+        }
+    }
+}
