@@ -1,7 +1,8 @@
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use regex::{Captures, Regex};
+use regex::{Captures, Regex, RegexBuilder};
 
 /// A fully anchored regular expression over label values, `^(?s:...)$`, in RE2 syntax.
 #[derive(Clone)]
@@ -69,7 +70,7 @@ impl LabelRegex {
         let plan = Plan::of(pattern);
         let regex = OnceLock::new();
         if matches!(plan, Plan::Prefix(_) | Plan::Engine) || pattern.len() > SURELY_COMPILES {
-            let compiled = compile(pattern)
+            let compiled = compiled(pattern)
                 .map_err(|error| RegexError { message: first_line(&error), pattern: pattern.to_owned() })?;
             let _ = regex.set(compiled);
         }
@@ -127,12 +128,41 @@ impl LabelRegex {
     fn engine(&self) -> Option<&Regex> {
         if self.regex.get().is_none() {
             // as it surely does
-            let compiled = compile(&self.source).ok()?;
+            let compiled = compiled(&self.source).ok()?;
             let _ = self.regex.set(compiled);
         }
         self.regex.get()
     }
 }
+
+/// As [`compile`]. Dashboards and rules come with the same expressions again and again, and to compile one takes longer than most of their
+/// queries.
+fn compiled(pattern: &str) -> Result<Regex, regex::Error> {
+    // whoever panics does not hold it in between two states
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = known().get(pattern) {
+        return Ok(regex.clone());
+    }
+    let regex = compile(pattern)?;
+    if pattern.len() <= KNOWN_LENGTH {
+        let mut known = known();
+        if known.len() >= KNOWN_COUNT {
+            known.clear();
+        }
+        known.insert(pattern.into(), regex.clone());
+    }
+    Ok(regex)
+}
+
+/// Expressions that are kept compiled.
+static KNOWN: Mutex<BTreeMap<Box<str>, Regex>> = Mutex::new(BTreeMap::new());
+
+/// How many these are at most, and how long.
+const KNOWN_COUNT: usize = 128;
+const KNOWN_LENGTH: usize = 200;
+
+/// Bytes that the states of an expression may take which the engine remembers: the library's own limit is eight times as much.
+const STATES: usize = 256 << 10;
 
 /// The expression with what anchors it.
 fn compile(pattern: &str) -> Result<Regex, regex::Error> {
@@ -142,7 +172,7 @@ fn compile(pattern: &str) -> Result<Regex, regex::Error> {
     if !surely_balanced(&translated) {
         alone()?;
     }
-    match Regex::new(&format!("^(?s:{translated})$")) {
+    match RegexBuilder::new(&format!("^(?s:{translated})$")).dfa_size_limit(STATES).build() {
         // what is wrong is told of the expression as it was written
         Err(error) => Err(alone().err().unwrap_or(error)),
         compiled => compiled,
@@ -398,6 +428,25 @@ mod tests {
         check("a|b.*", &["a", "bcd"], &["ac"]);
         check("(?i)foo", &["FOO", "foo"], &["bar"]);
         check("foo(?i:BAR)", &["fooBar"], &["FOObar"]);
+    }
+
+    #[test]
+    fn expressions_are_compiled_once_and_not_all_are_kept() {
+        let pattern = |n: usize| format!("pod-[a-c]{n}.?x");
+        let mut found = 0;
+        for n in 0..2 * KNOWN_COUNT {
+            for _ in 0..2 {
+                check(&pattern(n), &[&format!("pod-b{n}x")], &[&format!("pod-d{n}x")]);
+            }
+            let known = KNOWN.lock().unwrap();
+            assert!(known.len() <= KNOWN_COUNT);
+            found += usize::from(known.contains_key(&*pattern(n)));
+        }
+        // other tests may have filled it up in between
+        assert!(found > KNOWN_COUNT, "{found}");
+        let long = "[ab]".repeat(KNOWN_LENGTH);
+        check(&long, &[&"a".repeat(KNOWN_LENGTH)], &["a"]);
+        assert!(!KNOWN.lock().unwrap().contains_key(&*long));
     }
 
     #[test]

@@ -96,11 +96,14 @@ struct Scratch<'a> {
 /// Timestamps of series that have some of several pieces, or a part of one.
 #[derive(Default)]
 struct JoinedTimes {
-    /// Those of the last such series.
-    last: Option<(Vec<Identity>, Arc<[Timestamp]>)>,
+    /// Those of the last such series that had different ones: series in label order often have those of some targets in turn.
+    recent: Vec<(Vec<Identity>, Arc<[Timestamp]>)>,
     /// Where they are put together.
     buffer: Vec<Timestamp>,
 }
+
+/// Joined timestamps that are found without a lock.
+const RECENT: usize = 8;
 
 /// Address of a timestamp column, first and last row.
 type Identity = (usize, usize, usize);
@@ -428,7 +431,7 @@ impl Selection {
         buffers: &PieceBuffers,
         joined: &mut JoinedTimes,
     ) -> Arc<[Timestamp]> {
-        let JoinedTimes { last, buffer } = joined;
+        let JoinedTimes { recent, buffer } = joined;
         if let [(only, _)] = pieces {
             match &only.times {
                 Times::Lasting(times) | Times::Made(times) if only.rows.len() == only.count => {
@@ -447,13 +450,11 @@ impl Selection {
         }
         // only columns that the sources keep have an address to go by
         let identities = || pieces.iter().map(|(p, _)| p.identity());
-        if let Some((key, times)) = last
-            && identities().eq(key.iter().copied().map(Some))
-        {
+        let is_it = |(key, _): &&(Vec<Identity>, Arc<[Timestamp]>)| identities().eq(key.iter().copied().map(Some));
+        if let Some((_, times)) = recent.iter().rev().find(is_it) {
             return Arc::clone(times);
         }
         let Some(key) = identities().collect::<Option<Vec<Identity>>>() else {
-            *last = None;
             gather(buffer);
             return self.share(buffer);
         };
@@ -464,7 +465,10 @@ impl Selection {
             self.joined.lock().insert(key.clone(), Arc::clone(&times));
             times
         });
-        *last = Some((key, Arc::clone(&times)));
+        if recent.len() == RECENT {
+            recent.remove(0);
+        }
+        recent.push((key, Arc::clone(&times)));
         times
     }
 

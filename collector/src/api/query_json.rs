@@ -261,23 +261,18 @@ fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut 
 }
 
 /// The `data` of `/api/v1/series`.
-pub(super) fn encode_series(series: &[Labels]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(series.iter().map(|labels| labels.as_bytes().len() * 3 / 2 + 32).sum());
-    push_list(series, &mut out, push_labels);
-    out
+pub(super) fn push_series(series: &[Labels], out: &mut Vec<u8>) {
+    push_list(series, out, push_labels);
 }
 
 /// The `data` of `/api/v1/labels` and `/api/v1/label/NAME/values`.
-pub(super) fn encode_texts(texts: &Texts) -> Vec<u8> {
-    let mut out = Vec::with_capacity(texts.iter().map(|text| text.len() + 4).sum::<usize>() + 2);
-    push_list(texts.iter(), &mut out, push_text);
-    out
+pub(super) fn push_texts(texts: &Texts, out: &mut Vec<u8>) {
+    push_list(texts.iter(), out, push_text);
 }
 
 /// The `data` of `/api/v1/query_exemplars`.
-pub(super) fn encode_exemplars(found: &[(Labels, Vec<tsdb::Exemplar>)]) -> Vec<u8> {
-    let mut out = Vec::new();
-    push_list(found, &mut out, |(labels, exemplars), out| {
+pub(super) fn push_exemplars(found: &[(Labels, Vec<tsdb::Exemplar>)], out: &mut Vec<u8>) {
+    push_list(found, out, |(labels, exemplars), out| {
         out.extend_from_slice(b"{\"seriesLabels\":");
         push_labels(labels, out);
         out.extend_from_slice(b",\"exemplars\":");
@@ -292,7 +287,6 @@ pub(super) fn encode_exemplars(found: &[(Labels, Vec<tsdb::Exemplar>)]) -> Vec<u
         });
         out.push(b'}');
     });
-    out
 }
 
 fn separate(at: usize, out: &mut Vec<u8>) {
@@ -498,9 +492,13 @@ mod tests {
             Labels::from_pairs([("__name__", "up"), ("path", "C:\\\"x\"\n"), ("é", "ü\u{1f600}/")]),
             Labels::from_pairs([("a", "1")]),
         ];
-        let json = String::from_utf8(encode_series(&sets)).unwrap();
-        assert_eq!(json, serde_json::to_string(&sets).unwrap());
-        assert_eq!(encode_series(&[]), b"[]");
+        let encode = |sets: &[Labels]| {
+            let mut out = Vec::new();
+            push_series(sets, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(encode(&sets), serde_json::to_string(&sets).unwrap());
+        assert_eq!(encode(&[]), "[]");
     }
 
     #[test]

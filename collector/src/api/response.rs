@@ -135,16 +135,14 @@ pub(super) fn success_with<T: Serialize>(data: T, warnings: &[String]) -> Respon
     json(&Envelope { status: "success", data: Some(data), error_type: None, error: None, warnings, infos: &[] })
 }
 
-/// A good answer whose data is JSON already.
-pub(super) fn success_raw(data: &[u8], warnings: &[String], infos: &[String]) -> Response {
-    let mut body = Vec::with_capacity(data.len() + 64);
+/// A good answer with warnings, whose data is written as JSON of about so many bytes.
+pub(super) fn success_raw(bytes: usize, write: impl FnOnce(&mut Vec<u8>), warnings: &[String]) -> Response {
+    let mut body = Vec::with_capacity(bytes + 64);
     body.extend_from_slice(b"{\"status\":\"success\",\"data\":");
-    body.extend_from_slice(data);
-    for (name, texts) in [("warnings", warnings), ("infos", infos)] {
-        if !texts.is_empty() {
-            body.extend_from_slice(format!(",\"{name}\":").as_bytes());
-            body.extend_from_slice(&serde_json::to_vec(texts).unwrap_or_default());
-        }
+    write(&mut body);
+    if !warnings.is_empty() {
+        body.extend_from_slice(b",\"warnings\":");
+        body.extend_from_slice(&serde_json::to_vec(warnings).unwrap_or_default());
     }
     body.push(b'}');
     json_bytes(body)

@@ -9,7 +9,7 @@ use tsdb::{Answer, Texts};
 
 use super::Server;
 use super::params::{MAX_TIME, MIN_TIME, Params};
-use super::query_json::{encode_series, encode_texts};
+use super::query_json::{push_series, push_texts};
 use super::response::{ApiError, ApiResult, success_raw};
 
 const TRUNCATED: &str = "results truncated due to limit";
@@ -50,7 +50,8 @@ pub(super) async fn series(State(server): State<Arc<Server>>, params: Params) ->
             series.truncate(range.limit);
             warnings.push(TRUNCATED.to_owned());
         }
-        Ok(success_raw(&encode_series(&series), &warnings, &[]))
+        let bytes = series.iter().map(|labels| labels.as_bytes().len() * 3 / 2 + 32).sum();
+        Ok(success_raw(bytes, |out| push_series(&series, out), &warnings))
     })
     .await
 }
@@ -123,7 +124,8 @@ fn gather(
         values.truncate(limit);
         warnings.push(TRUNCATED.to_owned());
     }
-    Ok(success_raw(&encode_texts(&values), &warnings, &[]))
+    let bytes = values.iter().map(|value| value.len() + 4).sum();
+    Ok(success_raw(bytes, |out| push_texts(&values, out), &warnings))
 }
 
 /// Runs work that reads the store off the threads that serve connections.
