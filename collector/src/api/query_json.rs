@@ -176,16 +176,18 @@ impl Times {
         }
     }
 
-    fn text(&mut self, at: usize, time: Timestamp) -> TimeText {
-        self.texts.get(at).copied().unwrap_or_else(|| TimeText::new(time, &mut self.scratch))
+    fn push(&mut self, at: usize, time: Timestamp, out: &mut Vec<u8>) {
+        match self.texts.get(at) {
+            Some(text) => text.push_to(out),
+            None => TimeText::new(time, &mut self.scratch).push_to(out),
+        }
     }
 }
 
 /// What stands before the value of a point: `[time,"`.
-#[derive(Clone, Copy)]
 struct TimeText {
     /// The whole array is copied, which is faster than as much as is needed.
-    bytes: [u8; 31],
+    bytes: [u8; 32],
     len: u8,
 }
 
@@ -196,13 +198,13 @@ impl TimeText {
         push_time(time, scratch);
         scratch.extend_from_slice(b",\"");
         // at most 16 digits of seconds, and 8 bytes around them
-        let mut bytes = [0; 31];
+        let mut bytes = [0; 32];
         bytes[..scratch.len()].copy_from_slice(scratch);
         Self { bytes, len: scratch.len() as u8 }
     }
 
     #[inline]
-    fn push_to(self, out: &mut Vec<u8>) {
+    fn push_to(&self, out: &mut Vec<u8>) {
         let len = out.len() + usize::from(self.len);
         out.extend_from_slice(&self.bytes);
         out.truncate(len);
@@ -238,8 +240,8 @@ fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut 
         } else {
             out.push(b',');
         }
-        times.text(point, floats.timestamps[point]).push_to(out);
-        out.extend_from_slice(number.of(floats.values[point]).as_bytes());
+        times.push(point, floats.timestamps[point], out);
+        push_number(floats.values[point], &mut number, out);
         out.extend_from_slice(b"\"]");
         if point + 1 == floats.len() {
             out.push(b']');
@@ -374,7 +376,7 @@ fn push_time(millis: Timestamp, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     let magnitude = millis.unsigned_abs();
-    out.extend_from_slice(itoa::Buffer::new().format(magnitude / 1000).as_bytes());
+    push_digits(magnitude / 1000, out);
     let fraction = magnitude % 1000;
     if fraction != 0 {
         out.push(b'.');
@@ -386,44 +388,74 @@ fn push_time(millis: Timestamp, out: &mut Vec<u8>) {
 
 fn push_value(value: f64, out: &mut Vec<u8>) {
     out.push(b'"');
-    push_number(value, out);
+    push_number(value, &mut NumberText::default(), out);
     out.push(b'"');
 }
 
-fn push_number(value: f64, out: &mut Vec<u8>) {
-    out.extend_from_slice(NumberText::default().of(value).as_bytes());
+/// A number as [`format_float_json`] makes it, which is slow for most of the numbers there are.
+#[inline]
+fn push_number(value: f64, text: &mut NumberText, out: &mut Vec<u8>) {
+    // numbers that are whole and exact
+    let whole = value as i64;
+    if value.abs() < 9e15 && whole as f64 == value && (whole != 0 || value.is_sign_positive()) {
+        if whole < 0 {
+            out.push(b'-');
+        }
+        push_digits(whole.unsigned_abs(), out);
+    } else {
+        out.extend_from_slice(text.of(value).as_bytes());
+    }
 }
 
-/// The text of a number, as [`format_float_json`] makes it, which is slow for most of the numbers there are.
+/// A number below 10^16 in decimal digits, made and written eight at a time. A library writes them elsewhere first; to copy them from there was
+/// measured to take as long as making them, since a processor waits for small writes that are read as a large one.
+#[inline]
+fn push_digits(number: u64, out: &mut Vec<u8>) {
+    const EIGHT: u64 = 100_000_000;
+    let (high, low) = (number / EIGHT, eight_digits(number % EIGHT));
+    let first = if high == 0 { low } else { eight_digits(high) };
+    // without the zeros in front, but for the last digit
+    let zeros = ((first & !ZEROS).trailing_zeros() / 8).min(7);
+    let end = out.len() + 8 - zeros as usize;
+    out.extend_from_slice(&(first >> (8 * zeros)).to_le_bytes());
+    out.truncate(end);
+    if high != 0 {
+        out.extend_from_slice(&low.to_le_bytes());
+    }
+}
+
+/// Eight times `0`.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The digits of a number below 10^8, the first in the lowest byte: halves are taken apart side by side, until each has one digit.
+#[inline]
+fn eight_digits(number: u64) -> u64 {
+    let fours = (number / 10_000) | (number % 10_000) << 32;
+    // division by multiplication, exact for numbers that are this small
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | (fours - hundreds * 100) << 16;
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    ZEROS | tens | (twos - tens * 10) << 8
+}
+
+/// Where the texts of numbers are made that are not whole.
 #[derive(Default)]
 struct NumberText {
-    whole: itoa::Buffer,
-    fraction: zmij::Buffer,
+    quick: zmij::Buffer,
     other: String,
 }
 
 impl NumberText {
-    #[inline]
     fn of(&mut self, value: f64) -> &str {
-        // numbers that are whole and exact
-        let whole = value as i64;
-        if value.abs() < 9e15 && whole as f64 == value && (whole != 0 || value.is_sign_positive()) {
-            return self.whole.format(whole);
-        }
-        self.of_fraction(value)
-    }
-
-    fn of_fraction(&mut self, value: f64) -> &str {
-        let Self { fraction, other, .. } = self;
         if value.is_finite() {
-            let text = fraction.format_finite(value);
+            let text = self.quick.format_finite(value);
             if !text.contains('e') {
                 return text.strip_suffix(".0").unwrap_or(text);
             }
         }
-        other.clear();
-        format_float_json(value, other);
-        other
+        self.other.clear();
+        format_float_json(value, &mut self.other);
+        &self.other
     }
 }
 
@@ -604,7 +636,7 @@ mod tests {
             (100_000_000_000_000.0 + 0.125, "100000000000000.12"),
         ] {
             let mut quick = Vec::new();
-            push_number(number, &mut quick);
+            push_number(number, &mut NumberText::default(), &mut quick);
             assert_eq!(quick, expected.as_bytes());
         }
         let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
@@ -631,9 +663,21 @@ mod tests {
         }
         for number in numbers.into_iter().flat_map(|number| [number, -number]) {
             let (mut quick, mut slow) = (Vec::new(), String::new());
-            push_number(number, &mut quick);
+            push_number(number, &mut NumberText::default(), &mut quick);
             format_float_json(number, &mut slow);
             assert_eq!(quick, slow.as_bytes(), "{number:e}");
+        }
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        let powers = (0..16).map(|n| 10u64.pow(n)).flat_map(|power| [power - 1, power, power + 1, power * 7 / 3]);
+        // all there is of four digits, as the first and as the last ones
+        let fours = (0..10_000).flat_map(|n| [n, 43_210_000 + n, n * 10_000 + 99, n * 1_000_000_000_000 + 100_000_000]);
+        for number in powers.chain(fours).chain([9_999_999_999_999_999]) {
+            let mut out = b"x".to_vec();
+            push_digits(number, &mut out);
+            assert_eq!(out, format!("x{number}").as_bytes());
         }
     }
 

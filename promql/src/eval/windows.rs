@@ -262,6 +262,21 @@ mod tests {
     }
 
     proptest! {
+        /// A counter that is said to be far from zero has the factor of one of which nothing is known.
+        #[test]
+        fn what_is_far_from_zero_changes_no_factor(
+            (sampled, to_start, to_end) in (0.001..1e6f64, 0.0..1e6f64, 0.0..1e6f64),
+            (first, increase, near) in (any::<f64>(), any::<f64>(), 0.999_999..1.000_001f64),
+        ) {
+            let reach = Reach { sampled, to_start, to_end };
+            // one that reaches zero just where it counts
+            for first in [first, to_start * increase / sampled * near] {
+                if reach.is_far_from_zero(first, increase) {
+                    prop_assert_eq!(reach.factor(Some((first, increase)), Some(60.0)), reach.factor(None, Some(60.0)));
+                }
+            }
+        }
+
         /// Whatever the timestamps, steps and windows: bounds are those of a search for each step.
         #[test]
         fn bounds_are_found(
