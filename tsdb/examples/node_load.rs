@@ -1,12 +1,14 @@
 //! Loads node-like series into a database and says what they cost: memory, time, bytes on disk, time to open and to read.
 //!
 //! ```text
-//! node_load TARGETS SCRAPES INTERVAL_SECONDS [DIR]
+//! node_load TARGETS SCRAPES INTERVAL_SECONDS [DIR [BLOCK_SECONDS]]
 //! ```
-//! With scrapes that span more than three hours, blocks are cut and merged as well.
+//! With scrapes that span more than one and a half blocks (of two hours, if nothing is said) blocks are cut and merged as well, and it
+//! says what anonymous memory that took at most.
 
 use std::error::Error;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use model::{Labels, Matcher};
 use tsdb::{Db, Options, SeriesRef};
@@ -99,13 +101,52 @@ fn rss_megabytes() -> f64 {
     pages * 4096.0 / 1e6
 }
 
+/// Anonymous memory of the process.
+fn anonymous_megabytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kilobytes.unwrap_or(0.0) * 1024.0 / 1e6
+}
+
+/// Processor time of the process, all threads together.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    // in hundredths, as everywhere
+    fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// Does some work and gives the most anonymous memory that there was meanwhile.
+fn most_memory_of<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = 0.0f64;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(anonymous_megabytes());
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            most
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        (result, watch.join().unwrap_or(0.0))
+    })
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, default: usize| args.get(at).map_or(Ok(default), |a| a.parse());
     let (targets, scrapes, interval) = (number(0, 200)?, number(1, 18)?, number(2, 10)?);
     let dir = args.get(3).map_or_else(|| std::env::temp_dir().join("tsdb-node-load"), Into::into);
     let _ = std::fs::remove_dir_all(&dir);
-    let options = Options { background: false, ..Options::default() };
+    let mut options = Options { background: false, ..Options::default() };
+    if args.len() > 4 {
+        options.min_block_duration = number(4, 0)? as i64 * 1000;
+    }
+    // of simulated time; twice in a block, if blocks are short
+    let maintenance = 3600.min(options.min_block_duration as usize / 2000);
     let db = Db::open(&dir, options.clone())?;
     let count = targets * SERIES;
 
@@ -138,10 +179,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             appender.commit()?;
             spent += began.elapsed().as_secs_f64();
         }
-        if scrape * interval % 3600 < interval {
-            let began = Instant::now();
-            db.maintain()?;
+        if scrape * interval % maintenance < interval {
+            let (began, cpu) = (Instant::now(), processor_seconds());
+            let (cuts, before) = (db.metrics().head_truncations, anonymous_megabytes());
+            let (result, most) = most_memory_of(|| db.maintain());
+            result?;
             maintained += began.elapsed().as_secs_f64();
+            if db.metrics().head_truncations > cuts {
+                println!(
+                    "cut       {:.2} s, {:.2} s of processors; anonymous memory {before:.1} MB before, {most:.1} MB at most, {:.1} MB after",
+                    began.elapsed().as_secs_f64(),
+                    processor_seconds() - cpu,
+                    anonymous_megabytes()
+                );
+            }
         }
     }
     let samples = (scrapes - 1) * count;
