@@ -19,7 +19,7 @@ pub(crate) use chunk::{put_starts, take_starts};
 pub(crate) use group::Group;
 pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome};
 pub(crate) use histograms::{Entry, HistogramSeries};
-pub(crate) use labels::HeadLabels;
+pub(crate) use labels::{HeadLabels, LabelSets};
 pub(crate) use order::SeriesOrder;
 pub(crate) use series::HeadSeries;
 pub(crate) use series_index::SeriesIndex;

@@ -11,6 +11,7 @@ mod appender;
 mod block;
 mod blocks;
 mod bulk;
+mod checkpoint;
 mod compact;
 mod db;
 mod encoding;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hashbrown::HashSet;
-use model::{Labels, Timestamp};
+use model::Timestamp;
 
 use crate::block::{Block, BlockMeta, BlockWriter, Compaction, Effort, TEMPORARY, Ulid};
 use crate::blocks::DamagedBlock;
+use crate::checkpoint::shorten_log;
 use crate::compact;
 use crate::db::FOLDER;
 use crate::engine::Engine;
@@ -19,10 +20,7 @@ use crate::head::Groups;
 use crate::image::{self, When};
 use crate::retention::{self, Sized};
 use crate::select::{Selection, Source};
-use crate::wal::{RecordBuilder, WalWriter, segment_path};
-
-/// Labels of a checkpoint's series record, about; more go to the next.
-const CHECKPOINT_RECORD: usize = 1 << 20;
+use crate::wal::{RecordBuilder, WalWriter};
 
 /// The blocks in a folder.
 pub(crate) struct FoundBlocks {
@@ -290,80 +288,6 @@ fn log_flushed(db: &Engine, wal: &mut WalWriter, groups: &Groups) -> Result<(), 
     wal.flushed(groups.bounds.min_valid);
     db.note_due.store(false, Ordering::Relaxed);
     Ok(())
-}
-
-/// Removes log segments whose samples are all in blocks, behind a checkpoint with what else they say.
-fn shorten_log(db: &Engine) -> Result<(), MaintainError> {
-    let followed = followed_segment(db);
-    let mut wal = db.wal.lock();
-    // only maintenance changes it
-    let in_blocks = db.groups.lock().bounds.min_valid;
-    // small databases never fill a segment: close one that has a block's worth of time
-    if wal.is_outdated(in_blocks) {
-        wal.rotate()?;
-    }
-    let Some((number, min_valid)) = wal.obsolete(in_blocks, followed) else { return Ok(()) };
-    let index = db.index.read();
-    let groups = db.groups.lock();
-    let mut records = Vec::new();
-    let mut record = RecordBuilder::default();
-    let mut batch: Vec<(u32, Labels)> = Vec::new();
-    let mut size = 0;
-    for id in index.ids() {
-        let labels = index.labels(id);
-        size += labels.as_bytes().len() + 8;
-        batch.push((id, labels));
-        if size > CHECKPOINT_RECORD {
-            record.series(batch.iter().map(|(id, labels)| (*id, labels)));
-            records.push(std::mem::take(&mut record).bytes);
-            batch.clear();
-            size = 0;
-        }
-    }
-    record.series(batch.iter().map(|(id, labels)| (*id, labels)));
-    let mut aliases = db.aliases.lock();
-    aliases.retain(|_, id| index.contains(*id));
-    let mut same: Vec<(u32, Labels)> = aliases.iter().map(|(alias, id)| (*alias, index.labels(*id))).collect();
-    same.sort_unstable_by_key(|s| s.0);
-    drop(aliases);
-    record.series(same.iter().map(|(id, labels)| (*id, labels)));
-    let metadata = db.metadata.lock();
-    record.metadata(metadata.iter().map(|(id, m)| (*id, m)));
-    drop(metadata);
-    record.tombstones(&groups.tombstones);
-    if min_valid > Timestamp::MIN {
-        record.flushed(min_valid);
-    }
-    put_late(&mut record, &groups, Timestamp::MAX);
-    drop((groups, index));
-    record.end();
-    records.push(record.bytes);
-    match wal.checkpoint(number, &records) {
-        Ok(()) => db.counters.checkpoints.add(1),
-        Err(error) => {
-            db.counters.checkpoints_failed.add(1);
-            return Err(error.into());
-        }
-    }
-    Ok(())
-}
-
-/// The segment from which on the log is kept for those that follow it: the oldest that one of them reads, if what is kept is within
-/// the limit. Files are looked at without the lock of the log: a segment that is closed meanwhile is newer, and kept as well.
-fn followed_segment(db: &Engine) -> Option<u64> {
-    let oldest = db.followers.oldest()?;
-    let mut left = db.options.log_follower_bytes;
-    let closed: Vec<u64> = db.wal.lock().closed().iter().map(|s| s.number).collect();
-    let behind = closed.last().map_or(0, |newest| newest + 1);
-    let kept = closed.into_iter().rev().take_while(|number| {
-        let path = segment_path(&db.dir.join("wal"), *number);
-        // a file that does not say how long it is takes no room
-        let len = db.options.files.open(&path, false).and_then(|f| f.len().map_err(FileError::at("read", &path)));
-        let room = left.checked_sub(len.unwrap_or(0));
-        left = room.unwrap_or(0);
-        *number >= oldest && room.is_some()
-    });
-    Some(kept.last().unwrap_or(behind))
 }
 
 fn retain(db: &Engine) {

@@ -1,9 +1,11 @@
 //! The write-ahead log: one record for each commit, in numbered segments, with checkpoints that stand for removed ones.
 
+mod checkpoint;
 mod reader;
 pub(crate) mod record;
 mod writer;
 
+pub(crate) use checkpoint::CheckpointWriter;
 pub(crate) use reader::{Frame, Frames, Known, ReplayStats, TornEnd, list, replay};
 pub(crate) use record::{RecordBuilder, Section};
 pub(crate) use writer::{Segment, WalOptions, WalWriter};

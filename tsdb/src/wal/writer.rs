@@ -7,7 +7,9 @@ use model::Timestamp;
 use crate::error::FileError;
 use crate::files::{Files, StoreFile};
 use crate::follow::LogPosition;
-use crate::wal::{RECORD_HEADER, SEGMENT_HEADER, SEGMENT_MAGIC, checkpoint_path, record_header, segment_path};
+use crate::wal::{
+    CheckpointWriter, RECORD_HEADER, SEGMENT_HEADER, SEGMENT_MAGIC, checkpoint_path, record_header, segment_path,
+};
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +81,7 @@ pub(crate) struct WalWriter {
     /// The current segment ends with a torn record that could not be removed.
     torn: bool,
     buffer: Vec<u8>,
-    /// The last checkpoint that this process has made, and where the log was then.
+    /// The last checkpoint that this process has made, and where the log was when what it says was taken.
     checkpointed: Option<(u64, LogPosition)>,
 }
 
@@ -203,18 +205,12 @@ impl WalWriter {
         Some((last, self.closed.get(count).map_or(self.min_valid.0, |s| s.min_valid)))
     }
 
-    /// Writes a checkpoint that stands for the segments up to `number`, then removes them and older checkpoints.
-    pub(crate) fn checkpoint(&mut self, number: u64, records: &[Vec<u8>]) -> Result<(), FileError> {
-        let path = checkpoint_path(&self.dir, number);
-        let temporary = path.with_extension("tmp");
-        let mut bytes = segment_header(number);
-        for payload in records {
-            bytes.extend_from_slice(&record_header(payload));
-            bytes.extend_from_slice(payload);
-        }
-        self.files.replace(&path, &temporary, &bytes)?;
+    /// Gives a checkpoint that is written and durable its name, then removes the segments it stands for and older checkpoints.
+    pub(crate) fn install(&mut self, mut checkpoint: CheckpointWriter) -> Result<(), FileError> {
+        checkpoint.name()?;
+        let number = checkpoint.number();
         self.closed.retain(|s| s.number > number);
-        self.checkpointed = Some((number, self.position()));
+        self.checkpointed = Some((number, checkpoint.taken_at()));
         let (segments, checkpoints) = super::list(&self.files, &self.dir)?;
         let old_segments = segments.into_iter().filter(|n| *n <= number).map(|n| segment_path(&self.dir, n));
         let old_checkpoints = checkpoints.into_iter().filter(|n| *n < number).map(|n| checkpoint_path(&self.dir, n));
@@ -239,7 +235,7 @@ impl WalWriter {
         LogPosition { segment: self.number, offset: self.len }
     }
 
-    /// The last checkpoint that this process has made, and where the log was then.
+    /// The last checkpoint that this process has made, and where the log was when what it says was taken.
     pub(crate) fn checkpointed(&self) -> Option<(u64, LogPosition)> {
         self.checkpointed
     }
@@ -250,7 +246,7 @@ impl WalWriter {
     }
 }
 
-fn segment_header(number: u64) -> Vec<u8> {
+pub(super) fn segment_header(number: u64) -> Vec<u8> {
     let mut header = SEGMENT_MAGIC.to_vec();
     header.extend_from_slice(&number.to_le_bytes());
     header
