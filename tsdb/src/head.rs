@@ -21,6 +21,7 @@ pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome};
 pub(crate) use histograms::{Entry, HistogramSeries};
 pub(crate) use labels::{HeadLabels, LabelSets};
 pub(crate) use order::SeriesOrder;
+pub(crate) use posting_list::PostingList;
 pub(crate) use series::HeadSeries;
 pub(crate) use series_index::SeriesIndex;
 pub(crate) use snapshot::HeadSnapshot;

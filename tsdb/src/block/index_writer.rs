@@ -9,6 +9,7 @@ use crate::block::pages::PageWriter;
 use crate::encoding::varint;
 use crate::error::FileError;
 use crate::files::Files;
+use crate::head::PostingList;
 
 pub(crate) const NAME: &[u8; 7] = b"FWINDEX";
 /// Series between two entries of the series table.
@@ -48,7 +49,7 @@ pub(crate) struct IndexWriter {
     series: u32,
     /// For each [`STRIDE`] series: offset of the first in the index, and of its columns in the data file.
     table: Vec<(u64, u64)>,
-    postings: HashMap<(u32, u32), Vec<u32>>,
+    postings: HashMap<(u32, u32), PostingList>,
 }
 
 impl IndexWriter {
@@ -111,9 +112,12 @@ impl IndexWriter {
         let mut pairs: Vec<(u32, u32)> = self.postings.keys().copied().collect();
         pairs.sort_unstable();
         let mut lens = Vec::with_capacity(pairs.len());
+        let mut ids = Vec::new();
         for pair in &pairs {
+            ids.clear();
+            ids.extend(self.postings[pair].iter());
             bytes.clear();
-            put_postings(&self.postings[pair], &mut bytes);
+            put_postings(&ids, &mut bytes);
             lens.push(bytes.len());
             self.file.write(&bytes)?;
         }
