@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::head::labels::LabelSets;
@@ -53,9 +54,7 @@ impl SeriesOrder {
         if ids.len() < LARGE || ids.len() < kept.series.len() / WALK {
             let ranks = Arc::clone(&kept.ranks);
             drop(kept);
-            let mut order = Vec::with_capacity(ids.len());
-            sort_keys(sets, places, &ranks, pace, &mut order);
-            return order;
+            return sort_keys(sets, places, &ranks, pace);
         }
         kept.rank(sets, pace);
         let set = Positions::new(ids);
@@ -129,9 +128,10 @@ impl Kept {
             .filter(|(known, _)| !**known)
             .map(|(_, (i, p))| (*i, *p))
             .collect();
+        drop(is_known);
         let fresh_places: Vec<u32> = fresh.iter().map(|series| series.1).collect();
-        let mut order = Vec::with_capacity(fresh.len());
-        sort_keys(sets, &fresh_places, &self.ranks, pace, &mut order);
+        let order = sort_keys(sets, &fresh_places, &self.ranks, pace);
+        drop(fresh_places);
         let fresh: Vec<(u32, u32)> = order.into_iter().map(|at| fresh[at as usize]).collect();
         let ranks = &self.ranks;
         let symbols = |a: u32, b: u32| ranks.get(a as usize).cmp(&ranks.get(b as usize));
@@ -143,41 +143,100 @@ impl Kept {
     }
 }
 
-/// Sorts label sets, by the ranks of their symbols where these are known.
-fn sort_keys(sets: &LabelSets, places: &[u32], ranks: &[u32], pace: &Pace<'_>, order: &mut Vec<u32>) {
-    let mut keys: Vec<u32> = Vec::with_capacity(places.len() * 12);
-    let mut spans: Vec<(u32, u32, u32)> = Vec::with_capacity(places.len());
-    let mut ranked = true;
-    for (at, place) in places.iter().enumerate() {
+/// The positions of label sets in the order of these; in any order if it was told to stop.
+///
+/// The first pair of most is the name of the metric: sets are told apart by it first, and then those that have it in common are sorted by
+/// the others, so that the labels of few are at hand at a time.
+fn sort_keys(sets: &LabelSets, places: &[u32], ranks: &[u32], pace: &Pace<'_>) -> Vec<u32> {
+    let compare = |a: u32, b: u32| match (a == b, ranks.get(a as usize), ranks.get(b as usize)) {
+        (true, ..) => Ordering::Equal,
+        (_, Some(a), Some(b)) => a.cmp(b),
+        _ => sets.texts.bytes(a).cmp(sets.texts.bytes(b)),
+    };
+    // distinct first pairs, and of each set which of them it has
+    let mut numbers: HashMap<(u32, u32), u32> = HashMap::new();
+    let mut counts: Vec<u32> = Vec::new();
+    let mut firsts: Vec<u32> = Vec::with_capacity(places.len());
+    for place in places {
+        if !pace.done(4) {
+            return (0..places.len() as u32).collect();
+        }
+        // no series is without labels
+        let pair = sets.symbols(*place).pairs().next().unwrap_or_default();
+        let number = *numbers.entry(pair).or_insert(counts.len() as u32);
+        if number as usize == counts.len() {
+            counts.push(0);
+        }
+        counts[number as usize] += 1;
+        firsts.push(number);
+    }
+    let pairs: Vec<((u32, u32), u32)> = numbers.into_iter().collect();
+    let by_pair = |((a, x), _): &((u32, u32), u32), ((b, y), _): &((u32, u32), u32)| {
+        compare(*a, *b).then_with(|| compare(*x, *y))
+    };
+    let pairs = sort_runs(pairs, by_pair, pace);
+    let mut start = 0;
+    let mut next = vec![0; counts.len()];
+    for (_, number) in &pairs {
+        next[*number as usize] = start;
+        start += counts[*number as usize];
+    }
+    let mut order = vec![0; places.len()];
+    for (at, number) in firsts.iter().enumerate() {
+        let to = &mut next[*number as usize];
+        order[*to as usize] = at as u32;
+        *to += 1;
+    }
+    drop(firsts);
+    let mut rest = &mut order[..];
+    for (_, number) in pairs {
+        let (run, later) = rest.split_at_mut(counts[number as usize] as usize);
+        if run.len() > 1 && pace.done(0) {
+            sort_rest(sets, places, ranks, compare, pace, run);
+        }
+        rest = later;
+    }
+    order
+}
+
+/// Sorts the positions of label sets whose first pair is the same.
+fn sort_rest(
+    sets: &LabelSets,
+    places: &[u32],
+    ranks: &[u32],
+    compare: impl Fn(u32, u32) -> Ordering,
+    pace: &Pace<'_>,
+    positions: &mut [u32],
+) {
+    let mut keys: Vec<u32> = Vec::with_capacity(positions.len() * 8);
+    let mut spans: Vec<(u32, u32, u32)> = Vec::with_capacity(positions.len());
+    for at in &*positions {
         pace.done(12);
         let start = keys.len();
-        keys.extend(sets.symbols(*place));
-        ranked &= keys[start..].iter().all(|symbol| (*symbol as usize) < ranks.len());
-        spans.push((start as u32, keys.len() as u32, at as u32));
+        keys.extend(sets.symbols(places[*at as usize]).skip(2));
+        spans.push((start as u32, keys.len() as u32, *at));
     }
-    let key = |keys: &[u32], span: &(u32, u32, u32)| span.0 as usize..(span.1 as usize).min(keys.len());
-    let sorted = if ranked {
+    let ranked = keys.iter().all(|symbol| (*symbol as usize) < ranks.len());
+    if ranked {
         keys.iter_mut().for_each(|symbol| *symbol = ranks[*symbol as usize]);
-        sort_runs(spans, |a, b| keys[key(&keys, a)].cmp(&keys[key(&keys, b)]), pace)
+    }
+    let key = |span: &(u32, u32, u32)| &keys[span.0 as usize..span.1 as usize];
+    let sorted = if ranked {
+        sort_runs(spans, |a, b| key(a).cmp(key(b)), pace)
     } else {
-        let compare = |a: &u32, b: &u32| match (a == b, ranks.get(*a as usize), ranks.get(*b as usize)) {
-            (true, ..) => Ordering::Equal,
-            (_, Some(a), Some(b)) => a.cmp(b),
-            _ => sets.texts.bytes(*a).cmp(sets.texts.bytes(*b)),
-        };
         let compare = |a: &[u32], b: &[u32]| {
-            let different = a.iter().zip(b).map(|(a, b)| compare(a, b)).find(|order| order.is_ne());
+            let different = a.iter().zip(b).map(|(a, b)| compare(*a, *b)).find(|order| order.is_ne());
             different.unwrap_or(a.len().cmp(&b.len()))
         };
-        sort_runs(spans, |a, b| compare(&keys[key(&keys, a)], &keys[key(&keys, b)]), pace)
+        sort_runs(spans, |a, b| compare(key(a), key(b)), pace)
     };
-    order.extend(sorted.into_iter().map(|span| span.2));
+    positions.iter_mut().zip(sorted).for_each(|(at, span)| *at = span.2);
 }
 
 /// Sorts, looking now and then whether to go on.
 fn sort_runs<T: Copy>(mut items: Vec<T>, compare: impl Fn(&T, &T) -> Ordering, pace: &Pace<'_>) -> Vec<T> {
     for run in items.chunks_mut(RUN) {
-        if !pace.done(RUN * 8) {
+        if !pace.done(run.len() * 8) {
             return items;
         }
         run.sort_unstable_by(&compare);
@@ -272,6 +331,9 @@ mod tests {
     fn labels(n: u32) -> Labels {
         // names and values whose order is not that of their numbers, and sets that are the start of others
         let mixed = n.wrapping_mul(2_654_435_761);
+        if n < 13 {
+            return Labels::from_pairs([("__name__", format!("m{n}"))]);
+        }
         let mut pairs = vec![("__name__", format!("m{}", mixed % 13)), ("id", format!("{}", mixed % 100_003 + n))];
         if !n.is_multiple_of(3) {
             pairs.push(("zone", format!("z{}", n % 7)));
