@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::Timestamp;
@@ -28,6 +29,8 @@ pub(crate) struct ChunkSet {
     pub(crate) series: Arc<[u32]>,
 }
 
+/// What stands before the end of a column with a smaller number is read with it.
+const NEAR: u32 = 256;
 /// More series than any group has.
 const MAX_SERIES: usize = 1 << 24;
 
@@ -142,23 +145,35 @@ impl HeadChunk {
         damaged.in_file(self.stored.path())
     }
 
-    /// Opens a set for reading.
-    pub(crate) fn open_set(&self, set: usize) -> Result<OpenSet, ReadError> {
+    /// Opens a set to read some of its columns.
+    pub(crate) fn open_set(&self, set: usize, columns: Range<u32>) -> Result<OpenSet, ReadError> {
         let ChunkSet { offset, rows, series, .. } = &self.sets[set];
-        let table = self.stored.read(*offset as usize, (series.len() + 1) * 4)?;
-        let ends: Vec<u32> = table.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let (offset, first) = (*offset as usize, columns.start);
+        // the end of the timestamps stands in front of all
+        let skipped = if first < NEAR { 0 } else { first };
+        let ends = self.ends(offset, skipped..columns.end)?;
+        let times_end = if skipped == 0 { ends.first().copied() } else { self.ends(offset, 0..0)?.first().copied() };
         let from = (series.len() + 1) * 4;
-        let first = ends.first().copied().unwrap_or(0) as usize;
-        let len = first.checked_sub(from).ok_or_else(|| self.damaged(Damaged("chunk")))?;
-        let bytes = self.stored.read(*offset as usize + from, len)?;
+        let len = times_end.unwrap_or(0) as usize;
+        let len = len.checked_sub(from).ok_or_else(|| self.damaged(Damaged("chunk")))?;
+        let bytes = self.stored.read(offset + from, len)?;
         let times = timestamps::decode(&bytes, *rows as usize).map_err(|e| self.damaged(e))?;
-        Ok(OpenSet { ends, times: times.into() })
+        let ends = ends.get((first - skipped) as usize..).unwrap_or_default();
+        Ok(OpenSet { first, ends: ends.into(), times: times.into() })
+    }
+
+    /// Where the bytes of some columns end, and before these where the first of them begins.
+    fn ends(&self, offset: usize, columns: Range<u32>) -> Result<Vec<u32>, ReadError> {
+        let table = self.stored.read(offset + columns.start as usize * 4, (columns.len() + 1) * 4)?;
+        Ok(table.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
     /// The bytes of a value column.
-    pub(crate) fn column(&self, set: usize, open: &OpenSet, column: usize) -> Result<Vec<u8>, ReadError> {
-        let (from, to) = (open.ends[column], open.ends[column + 1]);
-        let len = to.checked_sub(from).ok_or_else(|| self.damaged(Damaged("chunk")))?;
+    pub(crate) fn column(&self, set: usize, open: &OpenSet, column: u32) -> Result<Vec<u8>, ReadError> {
+        let at = column.checked_sub(open.first).map(|at| at as usize);
+        let ends = at.and_then(|at| open.ends.get(at..at + 2));
+        let len = ends.and_then(|ends| ends[1].checked_sub(ends[0])).ok_or_else(|| self.damaged(Damaged("chunk")))?;
+        let from = ends.map_or(0, |ends| ends[0]);
         Ok(self.stored.read(self.sets[set].offset as usize + from as usize, len as usize)?)
     }
 
@@ -184,7 +199,10 @@ fn starts_of(column: &crate::head::tail::TailColumn, rows: Option<&[u32]>) -> Ve
 /// The parts of a set that are read once.
 #[derive(Debug)]
 pub(crate) struct OpenSet {
-    ends: Vec<u32>,
+    /// The first column that can be read.
+    first: u32,
+    /// Where it begins, and where it and those behind it end.
+    ends: Box<[u32]>,
     pub(crate) times: Arc<[Timestamp]>,
 }
 
@@ -221,4 +239,40 @@ pub(crate) fn take_starts(bytes: &[u8], count: usize) -> Result<(Option<Vec<Time
     let mut times = Vec::new();
     integers::decode(&mut varint::Reader::new(starts, "start timestamps"), count, |t| times.push(t))?;
     Ok((Some(times), reader.rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Files;
+    use crate::head::Group;
+    use crate::head::group::Last;
+
+    #[test]
+    fn a_set_is_opened_for_the_columns_that_are_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        for area in [SpillArea::open(&Files::default(), dir.path()).unwrap(), SpillArea::heap_only()] {
+            let mut group = Group::new();
+            (0..1000).for_each(|series| _ = group.add(series, Last::NEVER));
+            group.lay_out();
+            for time in [1000, 1700, 2000] {
+                let values: Vec<f64> = (0..1000).map(|column| f64::from(column * column) + time as f64).collect();
+                group.push_row(time, &values, None);
+            }
+            group.seal(&area);
+            let chunk = &group.chunks[0];
+            for range in [0..1000, 0..1, 1..3, 255..260, 256..257, 300..999, 999..1000] {
+                let open = chunk.open_set(0, range.clone()).unwrap();
+                assert_eq!(open.times[..], [1000, 1700, 2000], "{range:?}");
+                for column in range.clone() {
+                    let bytes = chunk.column(0, &open, column).unwrap();
+                    let mut values = Vec::new();
+                    floats::decode(take_starts(&bytes, 3).unwrap().1, 3, &mut values).unwrap();
+                    assert_eq!(values, [1000, 1700, 2000].map(|time| f64::from(column * column + time)), "{range:?}");
+                }
+                assert!(range.start == 0 || chunk.column(0, &open, range.start - 1).is_err(), "{range:?}");
+                assert!(chunk.column(0, &open, range.end).is_err(), "{range:?}");
+            }
+        }
+    }
 }

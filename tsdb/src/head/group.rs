@@ -404,8 +404,8 @@ mod tests {
         let rows = group.tail.decode(2, &[0, 1]).unwrap();
         assert_eq!((rows.times, rows.columns[1].values.clone()), (vec![3000], vec![2.0]));
         let chunk = &group.chunks[0];
-        let values = |set: usize, column: usize| {
-            let open = chunk.open_set(set).unwrap();
+        let values = |set: usize, column: u32| {
+            let open = chunk.open_set(set, column..column + 1).unwrap();
             let bytes = chunk.column(set, &open, column).unwrap();
             let mut values = Vec::new();
             let (_, bytes) = take_starts(&bytes, open.times.len()).unwrap();

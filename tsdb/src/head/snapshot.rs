@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
@@ -55,8 +56,15 @@ type SetColumns = Arc<[(u32, u32)]>;
 struct ChunkSnapshot {
     chunk: Arc<HeadChunk>,
     columns: SetColumns,
-    /// Of each set what is read once.
-    open: Box<[OnceLock<Arc<OpenSet>>]>,
+    sets: Box<[SetSnapshot]>,
+}
+
+/// A set of a chunk.
+struct SetSnapshot {
+    /// All columns that are wanted lie here.
+    wanted: Range<u32>,
+    /// What is read once.
+    open: OnceLock<Arc<OpenSet>>,
 }
 
 /// What the tail has in the wanted range: columns, one for each position.
@@ -247,18 +255,19 @@ impl HeadSnapshot {
     ) -> Result<(), ReadError> {
         let (group, position) = self.places[at];
         let Some(group) = self.groups.get(group as usize) else { return Ok(()) };
-        for ChunkSnapshot { chunk, columns, open } in &group.chunks {
+        for ChunkSnapshot { chunk, columns, sets } in &group.chunks {
             let (set, column) = columns[position as usize];
-            let (set, column) = (set as usize, column as usize);
+            let set = set as usize;
             let Some(meta) = chunk.sets.get(set).filter(|set| set.min_time <= max_time && set.max_time >= min_time)
             else {
                 continue;
             };
-            let open = match open[set].get() {
+            let SetSnapshot { wanted, open } = &sets[set];
+            let open = match open.get() {
                 Some(open) => open,
                 None => {
-                    let fresh = Arc::new(chunk.open_set(set)?);
-                    open[set].get_or_init(|| fresh)
+                    let fresh = Arc::new(chunk.open_set(set, wanted.clone())?);
+                    open.get_or_init(|| fresh)
                 }
             };
             let bytes = chunk.column(set, open, column)?;
@@ -308,6 +317,12 @@ impl HeadSnapshot {
     }
 }
 
+/// Where the series are in the only set of a chunk, if it has all of them in their order: seldom does a group's list change.
+fn columns_in_order(wanted: &[Wanted], set: &[u32]) -> Option<Vec<(u32, u32)>> {
+    let mut columns = 0..set.len();
+    wanted.iter().map(|w| Some((0, columns.find(|column| set[*column] == w.series)? as u32))).collect()
+}
+
 impl GroupSnapshot {
     fn of(groups: &Groups, number: u32) -> Self {
         let (width, tail, chunks) = match groups.group(number) {
@@ -317,7 +332,7 @@ impl GroupSnapshot {
         let chunks = chunks.iter().map(|chunk| ChunkSnapshot {
             chunk: Arc::clone(chunk),
             columns: Arc::from([]),
-            open: Box::default(),
+            sets: Box::default(),
         });
         let chunks = chunks.collect();
         let range = (Timestamp::MIN, Timestamp::MAX);
@@ -335,32 +350,47 @@ impl GroupSnapshot {
             moved
         });
         self.range = (min_time, max_time);
+        if self.tail.min_time > max_time || self.tail.max_time < min_time {
+            // who appends to it need not copy it
+            self.tail = Arc::default();
+        }
         self.chunks.retain(|c| c.chunk.min_time() <= max_time && c.chunk.max_time() >= min_time);
         let mut positions: HashMap<u32, u32> = HashMap::new();
-        if !self.chunks.is_empty() {
-            positions.extend(self.wanted.iter().enumerate().map(|(at, w)| (w.series, at as u32)));
-        }
         // chunk after chunk has the same list of series
-        let mut known: Vec<(*const u32, SetColumns)> = Vec::new();
-        for ChunkSnapshot { chunk, columns, open } in &mut self.chunks {
+        let mut known: Vec<(*const u32, SetColumns, Range<u32>)> = Vec::new();
+        for ChunkSnapshot { chunk, columns, sets } in &mut self.chunks {
+            let open = |wanted| SetSnapshot { wanted, open: OnceLock::new() };
             let list = if let [set] = &*chunk.sets { Some(set.series.as_ptr()) } else { None };
-            *columns = match known.iter().find(|(known, _)| Some(*known) == list) {
-                Some((_, columns)) => Arc::clone(columns),
-                None => {
-                    let mut fresh = vec![(NOWHERE, 0); self.wanted.len()];
-                    for (number, set) in chunk.sets.iter().enumerate() {
-                        for (column, series) in set.series.iter().enumerate() {
-                            if let Some(at) = positions.get(series) {
-                                fresh[*at as usize] = (number as u32, column as u32);
-                            }
+            if let Some((_, same, range)) = known.iter().find(|(known, ..)| Some(*known) == list) {
+                *columns = Arc::clone(same);
+                *sets = [open(range.clone())].into();
+                continue;
+            }
+            let in_order = if let [set] = &*chunk.sets { columns_in_order(&self.wanted, &set.series) } else { None };
+            let fresh = in_order.unwrap_or_else(|| {
+                if positions.is_empty() {
+                    positions.extend(self.wanted.iter().enumerate().map(|(at, w)| (w.series, at as u32)));
+                }
+                let mut fresh = vec![(NOWHERE, 0); self.wanted.len()];
+                for (number, set) in chunk.sets.iter().enumerate() {
+                    for (column, series) in set.series.iter().enumerate() {
+                        if let Some(at) = positions.get(series) {
+                            fresh[*at as usize] = (number as u32, column as u32);
                         }
                     }
-                    let fresh = SetColumns::from(fresh);
-                    known.extend(list.map(|list| (list, Arc::clone(&fresh))));
-                    fresh
                 }
-            };
-            *open = chunk.sets.iter().map(|_| OnceLock::new()).collect();
+                fresh
+            });
+            let mut ranges = vec![0..0; chunk.sets.len()];
+            for (set, column) in &fresh {
+                if let Some(range) = ranges.get_mut(*set as usize) {
+                    let start = if range.end == 0 { *column } else { range.start.min(*column) };
+                    *range = start..range.end.max(*column + 1);
+                }
+            }
+            *columns = SetColumns::from(fresh);
+            known.extend(list.map(|list| (list, Arc::clone(columns), ranges[0].clone())));
+            *sets = ranges.into_iter().map(open).collect();
         }
         moved
     }
