@@ -14,7 +14,7 @@ use crate::db::Answer;
 use crate::error::{AppendError, CommitError, FileError};
 use crate::exemplars::ExemplarStore;
 use crate::follow::Followers;
-use crate::head::{Groups, HeadLabels, HeadSeries, HeadSnapshot, Limits, SeriesIndex, SeriesOrder};
+use crate::head::{Groups, HeadLabels, HeadSeries, HeadSnapshot, Limits, OrderedSeries, SeriesIndex, SeriesOrder};
 use crate::image::LastImage;
 use crate::lock::DirLock;
 use crate::maintain;
@@ -255,6 +255,16 @@ impl Engine {
         let (found, beside) = self.look_at_head(&[], &pace, beside);
         let (head, labels) = found.in_order(&self.order, &pace);
         (head, labels, beside)
+    }
+
+    /// The head's series that are `wanted`, in the order of their labels.
+    pub(crate) fn series_in_order(&self, wanted: impl Fn(&Groups, u32) -> bool) -> OrderedSeries {
+        let series = {
+            let index = self.index.read();
+            let groups = self.groups.lock();
+            OrderedSeries::take(&index, index.ids().filter(|id| wanted(&groups, *id)).collect())
+        };
+        series.in_order(&self.order)
     }
 
     pub(crate) fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {

@@ -13,6 +13,7 @@ mod blocks;
 mod bulk;
 mod checkpoint;
 mod compact;
+mod cut;
 mod db;
 mod encoding;
 mod engine;

@@ -1,4 +1,4 @@
-//! What happens to samples after they are in: cutting blocks, merging, retention, deletion from disk, snapshots.
+//! What happens to samples after they are in: merging of blocks, retention, deletion from disk, snapshots, and what else is due.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use crate::block::{Block, BlockMeta, BlockWriter, Compaction, Effort, TEMPORARY,
 use crate::blocks::DamagedBlock;
 use crate::checkpoint::shorten_log;
 use crate::compact;
+use crate::cut::{cut_due, flush_late};
 use crate::db::FOLDER;
 use crate::engine::Engine;
 use crate::error::{FileError, MaintainError, ReadError};
@@ -136,100 +137,13 @@ pub(crate) fn maintain(db: &Engine) -> Result<(), MaintainError> {
     outcome.and(shorten_log(db))
 }
 
-fn cut_due(db: &Engine) -> Result<(), MaintainError> {
-    while let Some((min_time, max_time)) = due_cut(db) {
-        db.counters.compactions.add(1);
-        cut(db, min_time, max_time).inspect_err(|_| db.counters.compactions_failed.add(1))?;
-    }
-    Ok(())
-}
-
-/// The range to cut from the head, if it spans one and a half block ranges and nobody may still write to the range.
-fn due_cut(db: &Engine) -> Option<(Timestamp, Timestamp)> {
-    let bounds = db.groups.lock().bounds;
-    let range = bounds.block_range;
-    if bounds.min_time > bounds.max_time || bounds.max_time - bounds.min_time <= range / 2 * 3 {
-        return None;
-    }
-    let max_time = (bounds.min_time.div_euclid(range) + 1) * range;
-    (!db.open_before(max_time)).then_some((bounds.min_time, max_time))
-}
-
-/// Writes `min_time..max_time` of the head as a block and removes it from the head.
-fn cut(db: &Engine, min_time: Timestamp, max_time: Timestamp) -> Result<(), MaintainError> {
-    seal_before(db, max_time);
-    let (mut head, labels, ()) = db.head_snapshot(|_| ());
-    head.prepare(min_time, max_time - 1);
-    let late = head.late();
-    let selection = Selection::of_head(head, labels);
-    let block = write_block(db, &selection, min_time, max_time, Compaction { level: 1, ..Compaction::default() })?;
-    drop(selection);
-
-    let mut wal = db.wal.lock();
-    let mut index = db.index.write();
-    let mut groups = db.groups.lock();
-    add_blocks(db, block, &[]);
-    groups.out_of_order.remove(&late, min_time, max_time);
-    let gone = groups.truncate(max_time, db.oldest_transaction());
-    let noted = log_flushed(db, &mut wal, &groups);
-    drop((groups, wal));
-    index.remove(&gone);
-    drop(index);
-    let mut metadata = db.metadata.lock();
-    gone.iter().for_each(|id| {
-        metadata.remove(id);
-    });
-    db.counters.series_removed.add(gone.len() as u64);
-    db.counters.head_truncations.add(1);
-    // at the next start the block says it as well
-    noted.map_err(Into::into)
-}
-
-/// Puts open rows from before a time into chunks. A block is written series by series, in which each series' rows would have to stay
-/// decoded until the last one of its group: half a kilobyte for each.
-fn seal_before(db: &Engine, time: Timestamp) {
-    let mut number = 0;
-    // one by one: others need the lock
-    while db.groups.lock().seal_before(number, time) {
-        number += 1;
-    }
-}
-
-/// Writes the out-of-order samples that are older than the head to blocks.
-fn flush_late(db: &Engine) -> Result<(), MaintainError> {
-    let range = db.options.min_block_duration;
-    loop {
-        let (oldest, min_valid) = {
-            let groups = db.groups.lock();
-            (groups.out_of_order.min_time, groups.bounds.min_valid)
-        };
-        let Some(oldest) = oldest.filter(|t| *t < min_valid) else { return Ok(()) };
-        let start = oldest.div_euclid(range) * range;
-        let end = (start + range).min(min_valid);
-        let (head, labels, ()) = db.head_snapshot(|_| ());
-        let head = head.only_late();
-        let late = head.late();
-        let selection = Selection::of_head(head, labels);
-        let block = write_block(db, &selection, start, end, Compaction { level: 1, ..Compaction::default() });
-        db.counters.compactions.add(1);
-        if block.is_err() {
-            db.counters.compactions_failed.add(1);
-        }
-        let block = block?;
-        let mut wal = db.wal.lock();
-        let mut groups = db.groups.lock();
-        add_blocks(db, block, &[]);
-        groups.out_of_order.remove(&late, start, end);
-        log_flushed(db, &mut wal, &groups)?;
-    }
-}
-
-fn write_block(
+/// Writes a block with what `write` gives its writer.
+pub(crate) fn write_block(
     db: &Engine,
-    selection: &Selection,
     min_time: Timestamp,
     max_time: Timestamp,
     compaction: Compaction,
+    write: impl FnOnce(BlockWriter<'_>) -> Result<Option<BlockMeta>, MaintainError>,
 ) -> Result<Option<Arc<Block>>, MaintainError> {
     let dir = db.dir.join("blocks");
     let files = &db.options.files;
@@ -238,7 +152,7 @@ fn write_block(
     let writer = BlockWriter { files, dir: &dir, min_time, max_time, compaction, ulid, effort };
     let finished = dir.join(ulid.to_string());
     // a block that this process does not know of must not be there at the next start
-    let Some(meta) = writer.write(selection).inspect_err(|_| remove_dirs(db, [finished.clone()]))? else {
+    let Some(meta) = write(writer).inspect_err(|_| remove_dirs(db, [finished.clone()]))? else {
         return Ok(None);
     };
     tracing::info!(
@@ -255,7 +169,7 @@ fn will_merge(db: &Engine) -> bool {
 }
 
 /// Puts a block in the place of others.
-fn add_blocks(db: &Engine, block: Option<Arc<Block>>, gone: &[Ulid]) {
+pub(crate) fn add_blocks(db: &Engine, block: Option<Arc<Block>>, gone: &[Ulid]) {
     let mut blocks = db.blocks.write();
     blocks.retain(|b| !gone.contains(&b.meta.ulid));
     blocks.extend(block);
@@ -280,7 +194,7 @@ pub(crate) fn put_late(record: &mut RecordBuilder, groups: &Groups, before: Time
 }
 
 /// Notes in the log what is in blocks; where that fails it is due again with the next maintenance.
-fn log_flushed(db: &Engine, wal: &mut WalWriter, groups: &Groups) -> Result<(), FileError> {
+pub(crate) fn log_flushed(db: &Engine, wal: &mut WalWriter, groups: &Groups) -> Result<(), FileError> {
     let mut record = RecordBuilder::default();
     put_flushed(&mut record, groups, groups.bounds.min_valid);
     db.note_due.store(true, Ordering::Relaxed);
@@ -367,7 +281,7 @@ fn merge_blocks(db: &Engine, plan: &[Ulid]) -> Result<(), MaintainError> {
         db.counters.vertical_compactions.add(1);
     }
     let Merge { selection, min_time, max_time, compaction } = Merge::of(&blocks)?;
-    let block = write_block(db, &selection, min_time, max_time, compaction)?;
+    let block = write_block(db, min_time, max_time, compaction, |writer| writer.write(&selection))?;
     drop(selection);
     remove_blocks(db, block, plan);
     Ok(())

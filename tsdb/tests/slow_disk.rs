@@ -1,4 +1,4 @@
-//! A disk that does not come back for a while holds up who writes, and nobody else.
+//! A disk that does not come back for a while holds up who writes, and nobody else; what others do meanwhile is kept.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -67,9 +67,15 @@ fn options() -> Options {
     }
 }
 
+/// A series with a sample every 100 ms, three blocks of them.
+fn one_series(db: &Db) {
+    (0..30).for_each(|step| append(db, "m", step * 100));
+}
+
 /// Does something that stops at a place; meanwhile others do something else, which does not wait for it.
 fn others_go_on(
     options: Options,
+    fill: fn(&Db),
     stops_at: fn(&FileOperation<'_>) -> bool,
     work: fn(&Db),
     meanwhile: impl FnOnce(&Db) + Send,
@@ -80,7 +86,7 @@ fn others_go_on(
     let slow = Arc::new(Slow { armed: AtomicBool::new(false), stops_at, stopped, go_on: Mutex::new(go_on) });
     let observer: Arc<dyn FileObserver> = Arc::<Slow>::clone(&slow);
     let db = Db::open(dir.path(), Options { files: Files::observed(observer), ..options }).unwrap();
-    (0..30).for_each(|step| append(&db, "m", step * 100));
+    fill(&db);
     slow.armed.store(true, Ordering::SeqCst);
     std::thread::scope(|scope| {
         let db = &db;
@@ -114,7 +120,7 @@ fn read_and_begin(db: &Db) {
 #[test]
 fn nobody_but_writers_waits_for_a_record_of_the_log() {
     let writes = |op: &FileOperation<'_>| matches!(op, FileOperation::Write(path, ..) if in_log(path));
-    others_go_on(options(), writes, |db| append(db, "m", 3000), read_and_begin);
+    others_go_on(options(), one_series, writes, |db| append(db, "m", 3000), read_and_begin);
 }
 
 fn syncs_checkpoint(op: &FileOperation<'_>) -> bool {
@@ -140,6 +146,7 @@ fn commits_go_on_while_a_checkpoint_is_written_and_are_there_after_a_kill() {
     let options = Options { image_interval_bytes: None, ..options() };
     let (dir, db) = others_go_on(
         options,
+        one_series,
         syncs_checkpoint,
         |db| db.maintain().unwrap(),
         |db| {
@@ -178,6 +185,7 @@ fn segments_stay_for_who_begins_to_follow_the_log_while_a_checkpoint_is_written(
     let mut follower = None;
     let (_dir, db) = others_go_on(
         options(),
+        one_series,
         syncs_checkpoint,
         |db| db.maintain().unwrap(),
         |db| {
@@ -199,6 +207,7 @@ fn segments_stay_for_who_begins_to_follow_the_log_while_a_checkpoint_is_written(
 fn nobody_waits_for_a_checkpoint() {
     others_go_on(
         options(),
+        one_series,
         syncs_checkpoint,
         |db| db.maintain().unwrap(),
         |db| {
@@ -211,5 +220,60 @@ fn nobody_waits_for_a_checkpoint() {
 #[test]
 fn nobody_waits_for_a_block() {
     let syncs = |op: &FileOperation<'_>| matches!(op, FileOperation::Sync(path) if path.ends_with("index"));
-    others_go_on(options(), syncs, |db| db.maintain().unwrap(), read_and_begin);
+    others_go_on(options(), one_series, syncs, |db| db.maintain().unwrap(), read_and_begin);
+}
+
+/// More series than are written together.
+const MANY: i64 = 5000;
+
+fn commit_to_all(db: &Db, time: i64, value: impl Fn(i64) -> f64) {
+    let mut appender = db.appender();
+    for number in 0..MANY {
+        let series = appender.series(&labels(&format!("m{number:04}"))).unwrap();
+        appender.append(series, time, value(number)).unwrap();
+    }
+    appender.commit().unwrap();
+}
+
+fn many_series(db: &Db) {
+    // nothing that compresses away: the block's file is written to before all series are there
+    (0..30).for_each(|step| commit_to_all(db, step * 100, |number| ((step * MANY + number) as f64).sqrt()));
+}
+
+fn check_many(db: &Db) {
+    let selection = db.select(&[], i64::MIN, i64::MAX).unwrap();
+    assert_eq!(selection.len(), MANY as usize);
+    let mut expected: Vec<i64> = (0..30).map(|step| step * 100).collect();
+    expected.insert(5, 450);
+    for (at, samples) in selection.read(0..selection.len(), i64::MIN, i64::MAX).unwrap().iter().enumerate() {
+        assert_eq!(samples.floats.timestamps[..], expected, "series {at}");
+        assert_eq!(
+            (samples.floats.values[5], samples.floats.values[6]),
+            (-1.0, ((5 * MANY + at as i64) as f64).sqrt())
+        );
+    }
+}
+
+#[test]
+fn late_samples_that_come_while_a_block_is_cut_are_in_one_block() {
+    let creates_index = |op: &FileOperation<'_>| matches!(op, FileOperation::Create(path) if path.ends_with("index"));
+    let writes_data = |op: &FileOperation<'_>| matches!(op, FileOperation::Write(path, ..) if path.ends_with("data"));
+    let syncs_data = |op: &FileOperation<'_>| matches!(op, FileOperation::Sync(path) if path.ends_with("data"));
+    let places: [fn(&FileOperation<'_>) -> bool; 3] = [creates_index, writes_data, syncs_data];
+    // of the late samples, how many are in the block that was being written
+    let in_first = places.map(|stops_at| {
+        let options = Options { out_of_order_window: 10 * BLOCK, compaction: false, ..options() };
+        let late = |db: &Db| commit_to_all(db, 450, |_| -1.0);
+        let (dir, db) = others_go_on(options.clone(), many_series, stops_at, |db| db.maintain().unwrap(), late);
+        check_many(&db);
+        let in_blocks: u64 = db.blocks().iter().map(|block| block.stats.num_samples).sum();
+        assert_eq!(in_blocks, (2 * 10 + 1) * MANY as u64);
+        let first = db.blocks().iter().filter(|block| block.min_time == 0).map(|block| block.stats.num_samples).max();
+        let left = scratch();
+        copy(dir.path(), left.path());
+        check_many(&Db::open(left.path(), options).unwrap());
+        first.unwrap() as i64 - 10 * MANY
+    });
+    assert_eq!((in_first[0], in_first[2]), (MANY, 0));
+    assert!((1..MANY).contains(&in_first[1]), "between two parts: {in_first:?}");
 }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{HashMap, HashTable};
 use model::{Labels, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -53,18 +53,8 @@ pub(crate) struct IndexWriter {
 }
 
 impl IndexWriter {
-    /// `labels` are those of all series that may be added.
-    pub(crate) fn create(files: &Files, path: &Path, labels: impl Iterator<Item = Labels>) -> Result<Self, FileError> {
-        let mut known: HashSet<Box<str>> = HashSet::new();
-        for labels in labels {
-            for text in labels.iter().flat_map(<[&str; 2]>::from) {
-                if !known.contains(text) {
-                    known.insert(text.into());
-                }
-            }
-        }
-        let mut symbols: Vec<Box<str>> = known.into_iter().collect();
-        symbols.sort_unstable();
+    /// `symbols` are the names and values of all series that may be added, each once and in order.
+    pub(crate) fn create(files: &Files, path: &Path, symbols: Vec<Box<str>>) -> Result<Self, FileError> {
         let mut numbers = HashTable::with_capacity(symbols.len());
         for (number, text) in symbols.iter().enumerate() {
             let hash = |number: &u32| xxh3_64(symbols[*number as usize].as_bytes());
@@ -99,7 +89,7 @@ impl IndexWriter {
 
     fn number(&self, text: &str) -> u32 {
         let is_it = |number: &u32| *self.symbols[*number as usize] == *text;
-        *self.numbers.find(xxh3_64(text.as_bytes()), is_it).expect("a text of the labels it was created with")
+        *self.numbers.find(xxh3_64(text.as_bytes()), is_it).expect("one of the symbols it was created with")
     }
 
     /// Writes the rest; `times_offset` is where the timestamp columns begin in the data file.

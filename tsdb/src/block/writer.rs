@@ -1,7 +1,9 @@
+use std::borrow::Borrow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use model::{Column, KeptLabels, Timestamp};
 
 use crate::HistogramSample;
@@ -54,21 +56,22 @@ struct TimesTable {
     known: HashMap<Box<[u8]>, u32>,
     entries: Vec<TimesEntry>,
     bytes: Vec<Box<[u8]>>,
-    /// The columns seen last, by address; the `Arc` keeps the address theirs.
-    recent: Vec<(Arc<[Timestamp]>, Vec<u32>)>,
+    /// Columns that several series share, by address; the `Arc` keeps the address theirs.
+    recent: HashMap<usize, (Arc<[Timestamp]>, Vec<u32>)>,
 }
 
 impl TimesTable {
     /// Numbers of the column's parts of [`ROWS`] rows.
     fn parts(&mut self, times: &Arc<[Timestamp]>) -> Vec<u32> {
-        if let Some((_, parts)) = self.recent.iter().find(|(t, _)| Arc::ptr_eq(t, times)) {
+        let address = times.as_ptr().addr();
+        if let Some((_, parts)) = self.recent.get(&address) {
             return parts.clone();
         }
         let parts: Vec<u32> = times.chunks(ROWS).map(|part| self.part(part)).collect();
-        if self.recent.len() == 64 {
-            self.recent.remove(0);
+        // what nobody else has will not come again
+        if Arc::strong_count(times) > 1 {
+            self.recent.insert(address, (Arc::clone(times), parts.clone()));
         }
-        self.recent.push((Arc::clone(times), parts.clone()));
         parts
     }
 
@@ -94,6 +97,14 @@ impl TimesTable {
     }
 }
 
+/// What has been written of a block.
+struct BlockFiles {
+    data: PageWriter,
+    index: IndexWriter,
+    times: TimesTable,
+    stats: BlockStats,
+}
+
 /// One series, encoded but for its timestamps.
 struct Encoded {
     floats: Vec<Vec<u8>>,
@@ -101,12 +112,32 @@ struct Encoded {
 }
 
 impl BlockWriter<'_> {
-    /// Writes the samples of the block's range and returns the finished folder and its meta; `None` if there are none.
+    /// Writes the samples of the block's range and returns the finished folder's meta; `None` if there are none.
     pub(crate) fn write(self, selection: &Selection) -> Result<Option<BlockMeta>, MaintainError> {
+        let mut known: HashSet<Box<str>> = HashSet::new();
+        for labels in batches(selection).flat_map(|range| selection.labels_of(range, KeptLabels::All)) {
+            for text in labels.iter().flat_map(<[&str; 2]>::from) {
+                if !known.contains(text) {
+                    known.insert(text.into());
+                }
+            }
+        }
+        let mut symbols: Vec<Box<str>> = known.into_iter().collect();
+        symbols.sort_unstable();
+        self.write_parts(symbols, std::iter::once(selection))
+    }
+
+    /// As [`BlockWriter::write`], of selections that follow each other in label order. `symbols` are the names and values of all their
+    /// labels, each once and in order.
+    pub(crate) fn write_parts(
+        self,
+        symbols: Vec<Box<str>>,
+        parts: impl Iterator<Item: Borrow<Selection>>,
+    ) -> Result<Option<BlockMeta>, MaintainError> {
         let ulid = self.ulid;
         let temporary = self.dir.join(format!("{ulid}{TEMPORARY}"));
         self.files.create_dir(&temporary)?;
-        let result = self.write_files(selection, ulid, &temporary);
+        let result = self.write_files(symbols, parts, &temporary);
         if !matches!(result, Ok(Some(_))) {
             // best effort: what stays is removed at the next start
             let _ = self.files.remove_tree(&temporary);
@@ -116,21 +147,52 @@ impl BlockWriter<'_> {
 
     fn write_files(
         &self,
-        selection: &Selection,
-        ulid: Ulid,
+        symbols: Vec<Box<str>>,
+        parts: impl Iterator<Item: Borrow<Selection>>,
         temporary: &Path,
     ) -> Result<Option<BlockMeta>, MaintainError> {
         let mut data = PageWriter::create(self.files, &temporary.join(DATA))?;
         data.write(&magic(DATA_NAME, meta::VERSION))?;
-        let count = selection.len();
-        let batches = || (0..count).step_by(BATCH).map(|from| from..(from + BATCH).min(count));
-        let labels = batches().flat_map(|range| selection.labels_of(range, KeptLabels::All));
-        let mut index = IndexWriter::create(self.files, &temporary.join(INDEX), labels)?;
-        let mut times = TimesTable::default();
-        let mut stats = BlockStats::default();
-        for range in batches() {
+        let mut files = BlockFiles {
+            data,
+            index: IndexWriter::create(self.files, &temporary.join(INDEX), symbols)?,
+            times: TimesTable::default(),
+            stats: BlockStats::default(),
+        };
+        for part in parts {
+            self.write_part(part.borrow(), &mut files)?;
+        }
+        let BlockFiles { mut data, index, times, mut stats } = files;
+        stats.num_samples = stats.num_float_samples + stats.num_histogram_samples;
+        if stats.num_samples == 0 {
+            return Ok(None);
+        }
+        let times_offset = data.offset();
+        for bytes in &times.bytes {
+            data.write(bytes)?;
+        }
+        data.finish()?;
+        index.finish(&times.entries, times_offset)?;
+        let (ulid, mut compaction) = (self.ulid, self.compaction.clone());
+        if compaction.sources.is_empty() {
+            compaction.sources.push(ulid);
+        }
+        let (min_time, max_time) = (self.min_time, self.max_time);
+        let meta = BlockMeta { ulid, min_time, max_time, stats, compaction, version: meta::VERSION };
+        let path = temporary.join(meta::FILE);
+        self.files.write_durable(&path, &meta.to_json().map_err(FileError::at("write", &path))?)?;
+        self.files.sync_dir(temporary)?;
+        let finished: PathBuf = self.dir.join(ulid.to_string());
+        self.files.rename(temporary, &finished).map_err(FileError::at("rename", temporary))?;
+        self.files.sync_dir(self.dir)?;
+        Ok(Some(meta))
+    }
+
+    fn write_part(&self, selection: &Selection, files: &mut BlockFiles) -> Result<(), MaintainError> {
+        let BlockFiles { data, index, times, stats } = files;
+        for range in batches(selection) {
             let labels = selection.labels_of(range.clone(), KeptLabels::All);
-            let samples = selection.read_raw(range.clone(), self.min_time, self.max_time - 1)?;
+            let samples = selection.read_raw(range, self.min_time, self.max_time - 1)?;
             let encoded = encode_all(&samples, self.effort);
             for ((labels, samples), encoded) in labels.iter().zip(&samples).zip(encoded) {
                 let start = data.offset();
@@ -158,30 +220,15 @@ impl BlockWriter<'_> {
                 stats.num_histogram_samples += samples.histograms.len() as u64;
             }
         }
-        stats.num_samples = stats.num_float_samples + stats.num_histogram_samples;
-        if stats.num_samples == 0 {
-            return Ok(None);
-        }
-        let times_offset = data.offset();
-        for bytes in &times.bytes {
-            data.write(bytes)?;
-        }
-        data.finish()?;
-        index.finish(&times.entries, times_offset)?;
-        let mut compaction = self.compaction.clone();
-        if compaction.sources.is_empty() {
-            compaction.sources.push(ulid);
-        }
-        let (min_time, max_time) = (self.min_time, self.max_time);
-        let meta = BlockMeta { ulid, min_time, max_time, stats, compaction, version: meta::VERSION };
-        let path = temporary.join(meta::FILE);
-        self.files.write_durable(&path, &meta.to_json().map_err(FileError::at("write", &path))?)?;
-        self.files.sync_dir(temporary)?;
-        let finished: PathBuf = self.dir.join(ulid.to_string());
-        self.files.rename(temporary, &finished).map_err(FileError::at("rename", temporary))?;
-        self.files.sync_dir(self.dir)?;
-        Ok(Some(meta))
+        times.recent.clear();
+        Ok(())
     }
+}
+
+/// Series that are read and encoded together.
+fn batches(selection: &Selection) -> impl Iterator<Item = Range<usize>> {
+    let count = selection.len();
+    (0..count).step_by(BATCH).map(move |from| from..(from + BATCH).min(count))
 }
 
 /// Encodes on all cores; the order is that of the samples.

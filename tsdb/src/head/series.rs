@@ -51,3 +51,45 @@ impl HeadSeries {
         (snapshot.pick(&order), HeadLabels { sets, places })
     }
 }
+
+/// Series of the head in the order of their labels. What they have is looked at later.
+pub(crate) struct OrderedSeries {
+    ids: Vec<u32>,
+    /// Of their label sets.
+    places: Vec<u32>,
+    sets: LabelSets,
+}
+
+impl OrderedSeries {
+    /// Notes the series `ids` (ascending), which are not in order yet: this is done under a lock.
+    pub(crate) fn take(index: &SeriesIndex, ids: Vec<u32>) -> Self {
+        let places = ids.iter().map(|id| index.place(*id)).collect();
+        Self { ids, places, sets: index.label_sets() }
+    }
+
+    /// Puts them in order.
+    pub(crate) fn in_order(self, order: &SeriesOrder) -> Self {
+        let Self { ids, places, sets } = self;
+        let order = order.sort(&sets, &ids, &places, &Pace::unwatched());
+        let pick = |of: Vec<u32>| order.iter().map(|at| of[*at as usize]).collect();
+        Self { ids: pick(ids), places: pick(places), sets }
+    }
+
+    /// Names and values of their labels, each once and in order.
+    pub(crate) fn texts(&self) -> Vec<Box<str>> {
+        let mut used = vec![false; self.sets.texts.len()];
+        for place in &self.places {
+            self.sets.symbols(*place).for_each(|symbol| used[symbol as usize] = true);
+        }
+        let used = used.iter().enumerate().filter(|(_, used)| **used);
+        let mut texts: Vec<Box<str>> = used.map(|(symbol, _)| self.sets.texts.text(symbol as u32).into()).collect();
+        texts.sort_unstable();
+        texts
+    }
+
+    /// Parts of so many series: their numbers and labels.
+    pub(crate) fn parts(&self, size: usize) -> impl Iterator<Item = (&[u32], HeadLabels)> {
+        let labels = |places: &[u32]| HeadLabels { sets: self.sets.clone(), places: places.to_vec() };
+        self.ids.chunks(size).zip(self.places.chunks(size)).map(move |(ids, places)| (ids, labels(places)))
+    }
+}
