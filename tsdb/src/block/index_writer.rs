@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 use model::{Labels, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
@@ -40,29 +41,69 @@ pub(crate) struct TimesEntry {
     pub(crate) len: u32,
 }
 
+/// Texts in order, one after the other.
+#[derive(Default)]
+pub(crate) struct Texts {
+    bytes: String,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn get(&self, number: u32) -> &str {
+        let number = number as usize;
+        let start = if number == 0 { 0 } else { self.ends[number - 1] };
+        &self.bytes[start..self.ends[number]]
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Texts {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(texts: I) -> Self {
+        let mut all = Self::default();
+        for text in texts {
+            all.bytes.push_str(text);
+            all.ends.push(all.bytes.len());
+        }
+        all
+    }
+}
+
+/// The series that have a label: of a value that tells series apart there is one.
+#[derive(Clone, Copy)]
+enum Having {
+    One(u32),
+    /// A place in [`IndexWriter::lists`].
+    Many(u32),
+}
+
 /// Writes a block's index: series in label order first, the rest at the end.
 pub(crate) struct IndexWriter {
     file: PageWriter,
-    /// In order.
-    symbols: Vec<Box<str>>,
+    symbols: Texts,
     numbers: HashTable<u32>,
     series: u32,
     /// For each [`STRIDE`] series: offset of the first in the index, and of its columns in the data file.
     table: Vec<(u64, u64)>,
-    postings: HashMap<(u32, u32), PostingList>,
+    postings: HashMap<(u32, u32), Having>,
+    lists: Vec<PostingList>,
 }
 
 impl IndexWriter {
     /// `symbols` are the names and values of all series that may be added, each once and in order.
-    pub(crate) fn create(files: &Files, path: &Path, symbols: Vec<Box<str>>) -> Result<Self, FileError> {
+    pub(crate) fn create(files: &Files, path: &Path, symbols: Texts) -> Result<Self, FileError> {
         let mut numbers = HashTable::with_capacity(symbols.len());
-        for (number, text) in symbols.iter().enumerate() {
-            let hash = |number: &u32| xxh3_64(symbols[*number as usize].as_bytes());
-            numbers.insert_unique(xxh3_64(text.as_bytes()), number as u32, hash);
+        for number in 0..symbols.len() as u32 {
+            let hash = |number: &u32| xxh3_64(symbols.get(*number).as_bytes());
+            numbers.insert_unique(hash(&number), number, hash);
         }
         let mut file = PageWriter::create(files, path)?;
         file.write(&magic(NAME, VERSION))?;
-        Ok(Self { file, symbols, numbers, series: 0, table: Vec::new(), postings: HashMap::new() })
+        let (table, postings, lists) = (Vec::new(), HashMap::new(), Vec::new());
+        Ok(Self { file, symbols, numbers, series: 0, table, postings, lists })
     }
 
     /// Adds the next series; `data` is where its columns begin.
@@ -76,7 +117,7 @@ impl IndexWriter {
             let pair = (self.number(name), self.number(value));
             varint::put(&mut entry, u64::from(pair.0));
             varint::put(&mut entry, u64::from(pair.1));
-            self.postings.entry(pair).or_default().push(self.series);
+            self.post(pair);
         }
         varint::put(&mut entry, columns.len() as u64);
         for column in columns {
@@ -87,8 +128,24 @@ impl IndexWriter {
         self.file.write(&entry)
     }
 
+    fn post(&mut self, pair: (u32, u32)) {
+        match self.postings.entry(pair) {
+            Entry::Vacant(entry) => _ = entry.insert(Having::One(self.series)),
+            Entry::Occupied(mut entry) => match *entry.get() {
+                Having::One(first) => {
+                    let mut list = PostingList::default();
+                    list.push(first);
+                    list.push(self.series);
+                    entry.insert(Having::Many(self.lists.len() as u32));
+                    self.lists.push(list);
+                }
+                Having::Many(list) => self.lists[list as usize].push(self.series),
+            },
+        }
+    }
+
     fn number(&self, text: &str) -> u32 {
-        let is_it = |number: &u32| *self.symbols[*number as usize] == *text;
+        let is_it = |number: &u32| self.symbols.get(*number) == text;
         *self.numbers.find(xxh3_64(text.as_bytes()), is_it).expect("one of the symbols it was created with")
     }
 
@@ -105,7 +162,10 @@ impl IndexWriter {
         let mut ids = Vec::new();
         for pair in &pairs {
             ids.clear();
-            ids.extend(self.postings[pair].iter());
+            match self.postings[pair] {
+                Having::One(id) => ids.push(id),
+                Having::Many(list) => ids.extend(self.lists[list as usize].iter()),
+            }
             bytes.clear();
             put_postings(&ids, &mut bytes);
             lens.push(bytes.len());
@@ -117,8 +177,8 @@ impl IndexWriter {
         bytes.clear();
         varint::put(&mut bytes, self.symbols.len() as u64);
         let mut last: &[u8] = b"";
-        for symbol in &self.symbols {
-            let text = symbol.as_bytes();
+        for number in 0..self.symbols.len() as u32 {
+            let text = self.symbols.get(number).as_bytes();
             let shared = text.iter().zip(last).take_while(|(a, b)| a == b).count();
             varint::put(&mut bytes, shared as u64);
             varint::put_bytes(&mut bytes, &text[shared..]);

@@ -8,7 +8,7 @@ use model::{Column, KeptLabels, Timestamp};
 
 use crate::HistogramSample;
 use crate::block::Ulid;
-use crate::block::index_writer::{ColumnEntry, IndexWriter, TimesEntry};
+use crate::block::index_writer::{ColumnEntry, IndexWriter, Texts, TimesEntry};
 use crate::block::meta::{self, BlockMeta, BlockStats, Compaction, magic};
 use crate::block::pages::PageWriter;
 use crate::block::reader::{DATA, DATA_NAME, INDEX};
@@ -122,8 +122,10 @@ impl BlockWriter<'_> {
                 }
             }
         }
-        let mut symbols: Vec<Box<str>> = known.into_iter().collect();
-        symbols.sort_unstable();
+        let mut texts: Vec<Box<str>> = known.into_iter().collect();
+        texts.sort_unstable();
+        let symbols = texts.iter().map(|text| &**text).collect();
+        drop(texts);
         self.write_parts(symbols, std::iter::once(selection))
     }
 
@@ -131,7 +133,7 @@ impl BlockWriter<'_> {
     /// labels, each once and in order.
     pub(crate) fn write_parts(
         self,
-        symbols: Vec<Box<str>>,
+        symbols: Texts,
         parts: impl Iterator<Item: Borrow<Selection>>,
     ) -> Result<Option<BlockMeta>, MaintainError> {
         let ulid = self.ulid;
@@ -147,7 +149,7 @@ impl BlockWriter<'_> {
 
     fn write_files(
         &self,
-        symbols: Vec<Box<str>>,
+        symbols: Texts,
         parts: impl Iterator<Item: Borrow<Selection>>,
         temporary: &Path,
     ) -> Result<Option<BlockMeta>, MaintainError> {

@@ -1,5 +1,6 @@
 use model::Timestamp;
 
+use crate::block::Texts;
 use crate::head::groups::Groups;
 use crate::head::labels::{HeadLabels, LabelSets};
 use crate::head::order::SeriesOrder;
@@ -76,15 +77,15 @@ impl OrderedSeries {
     }
 
     /// Names and values of their labels, each once and in order.
-    pub(crate) fn texts(&self) -> Vec<Box<str>> {
-        let mut used = vec![false; self.sets.texts.len()];
+    pub(crate) fn texts(&self) -> Texts {
+        let texts = &self.sets.texts;
+        let mut used = vec![false; texts.len()];
         for place in &self.places {
             self.sets.symbols(*place).for_each(|symbol| used[symbol as usize] = true);
         }
-        let used = used.iter().enumerate().filter(|(_, used)| **used);
-        let mut texts: Vec<Box<str>> = used.map(|(symbol, _)| self.sets.texts.text(symbol as u32).into()).collect();
-        texts.sort_unstable();
-        texts
+        let mut symbols: Vec<u32> = (0..texts.len() as u32).filter(|symbol| used[*symbol as usize]).collect();
+        symbols.sort_unstable_by_key(|symbol| texts.bytes(*symbol));
+        symbols.into_iter().map(|symbol| texts.text(symbol)).collect()
     }
 
     /// Parts of so many series: their numbers and labels.
