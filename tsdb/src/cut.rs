@@ -11,8 +11,10 @@ use crate::head::{HeadSnapshot, OrderedSeries, OutOfOrderSeries};
 use crate::maintain::{add_blocks, log_flushed, write_block};
 use crate::select::Selection;
 
-/// Series that are looked at together: what is known of them while they are read takes some kilobytes for each group.
+/// Series that are written together, at least: what is known of them while they are read takes some kilobytes for each group.
 const PART: usize = 4096;
+/// Series that are written together for each group, at least: what a group has is looked up anew for each part.
+const OF_GROUP: usize = 8;
 
 /// Out-of-order samples, by series.
 type Late = Vec<(u32, Arc<OutOfOrderSeries>)>;
@@ -76,9 +78,13 @@ fn write_head(
     prepare: impl Fn(HeadSnapshot) -> HeadSnapshot,
 ) -> Result<(Option<Arc<Block>>, Late), MaintainError> {
     let mut late = Late::new();
-    let parts = series.parts(PART).map(|(ids, labels)| {
+    let size = PART.max(db.groups.lock().each().count() * OF_GROUP);
+    let parts = series.parts(size).map(|(ids, labels)| {
         let head = HeadSnapshot::take(&db.groups.lock(), ids);
-        let head = prepare(head);
+        let mut head = prepare(head);
+        if size == PART {
+            head.read_together();
+        }
         late.extend(head.late());
         Selection::of_head(head, labels)
     });

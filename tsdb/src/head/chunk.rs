@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(crate) struct ChunkSet {
     pub(crate) series: Arc<[u32]>,
 }
 
+/// A set of so many bytes is read at once.
+const SMALL: usize = 4096;
 /// What stands before the end of a column with a smaller number is read with it.
 const NEAR: u32 = 256;
 /// More series than any group has.
@@ -145,27 +148,39 @@ impl HeadChunk {
         damaged.in_file(self.stored.path())
     }
 
-    /// Opens a set to read some of its columns.
-    pub(crate) fn open_set(&self, set: usize, columns: Range<u32>) -> Result<OpenSet, ReadError> {
+    /// Opens a set to read some of its columns; if they are read `together`, their bytes are kept.
+    pub(crate) fn open_set(&self, set: usize, columns: Range<u32>, together: bool) -> Result<OpenSet, ReadError> {
         let ChunkSet { offset, rows, series, .. } = &self.sets[set];
         let (offset, first) = (*offset as usize, columns.start);
+        let end = self.sets.get(set + 1).map_or(self.stored.len(), |next| next.offset as usize);
+        let len = end.checked_sub(offset).ok_or_else(|| self.damaged(Damaged("chunk")))?;
+        // one that is small is read at once
+        let all = if len <= SMALL { Some(self.stored.read(offset, len)?) } else { None };
+        let read = |range: Range<usize>| -> Result<Cow<'_, [u8]>, ReadError> {
+            match &all {
+                Some(all) => all.get(range).map(Cow::Borrowed).ok_or_else(|| self.damaged(Damaged("chunk"))),
+                None => Ok(Cow::Owned(self.stored.read(offset + range.start, range.len())?)),
+            }
+        };
+        let end_of = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         // the end of the timestamps stands in front of all
         let skipped = if first < NEAR { 0 } else { first };
-        let ends = self.ends(offset, skipped..columns.end)?;
-        let times_end = if skipped == 0 { ends.first().copied() } else { self.ends(offset, 0..0)?.first().copied() };
+        let table = read(skipped as usize * 4..(columns.end as usize + 1) * 4)?;
+        let ends: Vec<u32> = table.chunks_exact(4).map(end_of).collect();
+        let times_end =
+            if skipped == 0 { ends.first().copied() } else { read(0..4)?.chunks_exact(4).map(end_of).next() };
         let from = (series.len() + 1) * 4;
-        let len = times_end.unwrap_or(0) as usize;
-        let len = len.checked_sub(from).ok_or_else(|| self.damaged(Damaged("chunk")))?;
-        let bytes = self.stored.read(offset + from, len)?;
-        let times = timestamps::decode(&bytes, *rows as usize).map_err(|e| self.damaged(e))?;
+        let times_end = times_end.unwrap_or(0) as usize;
+        if times_end < from {
+            return Err(self.damaged(Damaged("chunk")));
+        }
+        let times = timestamps::decode(&read(from..times_end)?, *rows as usize).map_err(|e| self.damaged(e))?;
         let ends = ends.get((first - skipped) as usize..).unwrap_or_default();
-        Ok(OpenSet { first, ends: ends.into(), times: times.into() })
-    }
-
-    /// Where the bytes of some columns end, and before these where the first of them begins.
-    fn ends(&self, offset: usize, columns: Range<u32>) -> Result<Vec<u32>, ReadError> {
-        let table = self.stored.read(offset + columns.start as usize * 4, (columns.len() + 1) * 4)?;
-        Ok(table.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        let values = match ends {
+            [start, .., end] if together && start <= end => Some(read(*start as usize..*end as usize)?.into()),
+            _ => None,
+        };
+        Ok(OpenSet { first, ends: ends.into(), times: times.into(), values })
     }
 
     /// The bytes of a value column.
@@ -174,6 +189,10 @@ impl HeadChunk {
         let ends = at.and_then(|at| open.ends.get(at..at + 2));
         let len = ends.and_then(|ends| ends[1].checked_sub(ends[0])).ok_or_else(|| self.damaged(Damaged("chunk")))?;
         let from = ends.map_or(0, |ends| ends[0]);
+        if let (Some(values), Some(start)) = (&open.values, open.ends.first()) {
+            let bytes = values.get(from.wrapping_sub(*start) as usize..).and_then(|bytes| bytes.get(..len as usize));
+            return bytes.map(<[u8]>::to_vec).ok_or_else(|| self.damaged(Damaged("chunk")));
+        }
         Ok(self.stored.read(self.sets[set].offset as usize + from as usize, len as usize)?)
     }
 
@@ -203,6 +222,8 @@ pub(crate) struct OpenSet {
     first: u32,
     /// Where it begins, and where it and those behind it end.
     ends: Box<[u32]>,
+    /// The bytes of all of them, if they are read together.
+    values: Option<Box<[u8]>>,
     pub(crate) times: Arc<[Timestamp]>,
 }
 
@@ -261,8 +282,11 @@ mod tests {
             }
             group.seal(&area);
             let chunk = &group.chunks[0];
-            for range in [0..1000, 0..1, 1..3, 255..260, 256..257, 300..999, 999..1000] {
-                let open = chunk.open_set(0, range.clone()).unwrap();
+            for (range, together) in [0..1000, 0..1, 1..3, 255..260, 256..257, 300..999, 999..1000]
+                .into_iter()
+                .flat_map(|range| [(range.clone(), false), (range, true)])
+            {
+                let open = chunk.open_set(0, range.clone(), together).unwrap();
                 assert_eq!(open.times[..], [1000, 1700, 2000], "{range:?}");
                 for column in range.clone() {
                     let bytes = chunk.column(0, &open, column).unwrap();

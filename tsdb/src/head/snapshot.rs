@@ -27,6 +27,8 @@ pub(crate) struct HeadSnapshot {
     tombstones: HashMap<u32, Vec<Interval>>,
     /// In-order samples before this are in blocks.
     floor: Timestamp,
+    /// As [`HeadSnapshot::read_together`] says.
+    together: bool,
 }
 
 struct GroupSnapshot {
@@ -59,10 +61,17 @@ struct ChunkSnapshot {
     sets: Box<[SetSnapshot]>,
 }
 
+/// The columns of a set that are wanted.
+#[derive(Clone, Default)]
+struct WantedColumns {
+    /// All of them lie here.
+    range: Range<u32>,
+    count: u32,
+}
+
 /// A set of a chunk.
 struct SetSnapshot {
-    /// All columns that are wanted lie here.
-    wanted: Range<u32>,
+    wanted: WantedColumns,
     /// What is read once.
     open: OnceLock<Arc<OpenSet>>,
 }
@@ -100,6 +109,7 @@ impl HeadSnapshot {
             late: HashMap::new(),
             tombstones: HashMap::new(),
             floor: groups.bounds.min_valid,
+            together: false,
         };
         let mut numbers: HashMap<u32, u32> = HashMap::new();
         // series with numbers near each other are often of one group
@@ -153,6 +163,11 @@ impl HeadSnapshot {
                 *position = moved[*position as usize];
             }
         }
+    }
+
+    /// All that is wanted will be read, of few series: what lies together in a file is read at once and kept.
+    pub(crate) fn read_together(&mut self) {
+        self.together = true;
     }
 
     /// Whether a series may have samples in the range.
@@ -266,7 +281,9 @@ impl HeadSnapshot {
             let open = match open.get() {
                 Some(open) => open,
                 None => {
-                    let fresh = Arc::new(chunk.open_set(set, wanted.clone())?);
+                    // what lies between them would be kept for nothing
+                    let together = self.together && wanted.range.len() <= wanted.count as usize * 2;
+                    let fresh = Arc::new(chunk.open_set(set, wanted.range.clone(), together)?);
                     open.get_or_init(|| fresh)
                 }
             };
@@ -357,7 +374,7 @@ impl GroupSnapshot {
         self.chunks.retain(|c| c.chunk.min_time() <= max_time && c.chunk.max_time() >= min_time);
         let mut positions: HashMap<u32, u32> = HashMap::new();
         // chunk after chunk has the same list of series
-        let mut known: Vec<(*const u32, SetColumns, Range<u32>)> = Vec::new();
+        let mut known: Vec<(*const u32, SetColumns, WantedColumns)> = Vec::new();
         for ChunkSnapshot { chunk, columns, sets } in &mut self.chunks {
             let open = |wanted| SetSnapshot { wanted, open: OnceLock::new() };
             let list = if let [set] = &*chunk.sets { Some(set.series.as_ptr()) } else { None };
@@ -381,9 +398,10 @@ impl GroupSnapshot {
                 }
                 fresh
             });
-            let mut ranges = vec![0..0; chunk.sets.len()];
+            let mut ranges = vec![WantedColumns::default(); chunk.sets.len()];
             for (set, column) in &fresh {
-                if let Some(range) = ranges.get_mut(*set as usize) {
+                if let Some(WantedColumns { range, count }) = ranges.get_mut(*set as usize) {
+                    *count += 1;
                     let start = if range.end == 0 { *column } else { range.start.min(*column) };
                     *range = start..range.end.max(*column + 1);
                 }

@@ -130,6 +130,14 @@ impl Stored {
         }
     }
 
+    /// Number of bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Heap(bytes) => bytes.len(),
+            Self::File { len, .. } => *len as usize,
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Heap(_) => Path::new("(memory)"),
