@@ -13,7 +13,6 @@ mod writer;
 pub use meta::{BlockMeta, BlockStats, Compaction, Parent};
 pub use ulid::{Ulid, UlidError};
 
-pub(crate) use index_writer::Texts;
 pub(crate) use labels::BlockLabels;
 pub(crate) use meta::IMPORTED;
 pub(crate) use reader::{Block, BlockBuffers, BlockSelection};

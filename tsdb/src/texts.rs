@@ -46,7 +46,7 @@ impl Texts {
         *self = order.into_iter().map(|at| self.get(at)).collect();
     }
 
-    fn get(&self, at: usize) -> &str {
+    pub(crate) fn get(&self, at: usize) -> &str {
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.text[start..self.ends[at]]
     }

@@ -11,6 +11,7 @@ use crate::encoding::varint;
 use crate::error::FileError;
 use crate::files::Files;
 use crate::head::PostingList;
+use crate::texts::Texts;
 
 pub(crate) const NAME: &[u8; 7] = b"FWINDEX";
 /// Series between two entries of the series table.
@@ -41,37 +42,6 @@ pub(crate) struct TimesEntry {
     pub(crate) len: u32,
 }
 
-/// Texts in order, one after the other.
-#[derive(Default)]
-pub(crate) struct Texts {
-    bytes: String,
-    /// Where each of them ends.
-    ends: Vec<usize>,
-}
-
-impl Texts {
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn get(&self, number: u32) -> &str {
-        let number = number as usize;
-        let start = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.bytes[start..self.ends[number]]
-    }
-}
-
-impl<'a> FromIterator<&'a str> for Texts {
-    fn from_iter<I: IntoIterator<Item = &'a str>>(texts: I) -> Self {
-        let mut all = Self::default();
-        for text in texts {
-            all.bytes.push_str(text);
-            all.ends.push(all.bytes.len());
-        }
-        all
-    }
-}
-
 /// The series that have a label: of a value that tells series apart there is one.
 #[derive(Clone, Copy)]
 enum Having {
@@ -97,7 +67,7 @@ impl IndexWriter {
     pub(crate) fn create(files: &Files, path: &Path, symbols: Texts) -> Result<Self, FileError> {
         let mut numbers = HashTable::with_capacity(symbols.len());
         for number in 0..symbols.len() as u32 {
-            let hash = |number: &u32| xxh3_64(symbols.get(*number).as_bytes());
+            let hash = |number: &u32| xxh3_64(symbols.get(*number as usize).as_bytes());
             numbers.insert_unique(hash(&number), number, hash);
         }
         let mut file = PageWriter::create(files, path)?;
@@ -145,7 +115,7 @@ impl IndexWriter {
     }
 
     fn number(&self, text: &str) -> u32 {
-        let is_it = |number: &u32| self.symbols.get(*number) == text;
+        let is_it = |number: &u32| self.symbols.get(*number as usize) == text;
         *self.numbers.find(xxh3_64(text.as_bytes()), is_it).expect("one of the symbols it was created with")
     }
 
@@ -177,8 +147,8 @@ impl IndexWriter {
         bytes.clear();
         varint::put(&mut bytes, self.symbols.len() as u64);
         let mut last: &[u8] = b"";
-        for number in 0..self.symbols.len() as u32 {
-            let text = self.symbols.get(number).as_bytes();
+        for symbol in self.symbols.iter() {
+            let text = symbol.as_bytes();
             let shared = text.iter().zip(last).take_while(|(a, b)| a == b).count();
             varint::put(&mut bytes, shared as u64);
             varint::put_bytes(&mut bytes, &text[shared..]);

@@ -8,7 +8,7 @@ use model::{Column, KeptLabels, Timestamp};
 
 use crate::HistogramSample;
 use crate::block::Ulid;
-use crate::block::index_writer::{ColumnEntry, IndexWriter, Texts, TimesEntry};
+use crate::block::index_writer::{ColumnEntry, IndexWriter, TimesEntry};
 use crate::block::meta::{self, BlockMeta, BlockStats, Compaction, magic};
 use crate::block::pages::PageWriter;
 use crate::block::reader::{DATA, DATA_NAME, INDEX};
@@ -18,6 +18,7 @@ use crate::files::Files;
 use crate::head::put_starts;
 use crate::sample::RawSamples;
 use crate::select::Selection;
+use crate::texts::Texts;
 
 /// What the folder of a block is called while it is written; found later, it is removed.
 pub(crate) const TEMPORARY: &str = ".tmp";

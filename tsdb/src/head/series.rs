@@ -1,11 +1,11 @@
 use model::Timestamp;
 
-use crate::block::Texts;
 use crate::head::groups::Groups;
 use crate::head::labels::{HeadLabels, LabelSets};
 use crate::head::order::SeriesOrder;
 use crate::head::series_index::SeriesIndex;
 use crate::head::snapshot::HeadSnapshot;
+use crate::texts::Texts;
 use crate::watch::Pace;
 
 /// Bytes that what is known of a series takes while it is looked for: here, and in the group that has it.
