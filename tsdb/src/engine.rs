@@ -27,8 +27,8 @@ use crate::texts::Texts;
 use crate::wal::{RecordBuilder, WalWriter};
 use crate::watch::Pace;
 
-/// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `wal`, `index`, `groups`, others. While records,
-/// checkpoints and blocks are written `index` and `groups` are free, so that a slow disk holds up commits only.
+/// The state behind a [`Db`]. Locks are taken in the order `maintenance`, `wal`, `index`, `groups`, others. While records are
+/// written `index` and `groups` are free, so that a slow disk holds up commits only; while checkpoints and blocks are, `wal` is as well.
 pub(crate) struct Engine {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
