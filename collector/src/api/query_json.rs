@@ -313,23 +313,28 @@ fn push_metric(labels: &Labels, out: &mut Vec<u8>) {
 
 fn push_labels(labels: &Labels, out: &mut Vec<u8>) {
     out.push(b'{');
-    for (at, (name, value)) in labels.iter().enumerate() {
+    for (at, (name, value)) in labels.iter_bytes().enumerate() {
         separate(at, out);
-        push_text(name, out);
+        push_text_bytes(name, out);
         out.push(b':');
-        push_text(value, out);
+        push_text_bytes(value, out);
     }
     out.push(b'}');
 }
 
 /// A JSON string with the escapes of upstream's encoder.
 fn push_text(text: &str, out: &mut Vec<u8>) {
+    push_text_bytes(text.as_bytes(), out);
+}
+
+/// The same of the bytes of a text.
+fn push_text_bytes(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    if has_escapes(text.as_bytes()) {
+    if has_escapes(text) {
         push_escaped(text, out);
     } else {
-        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(text);
     }
     out.push(b'"');
 }
@@ -353,8 +358,8 @@ fn has_escapes(text: &[u8]) -> bool {
     words.iter().any(in_word) || rest.iter().any(|byte| is_escaped(*byte))
 }
 
-fn push_escaped(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text.as_bytes();
+fn push_escaped(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| is_escaped(*byte)) {
         out.extend_from_slice(&rest[..at]);
         match rest[at] {
