@@ -5,6 +5,7 @@ mod cors;
 mod features;
 mod federate;
 mod http_metrics;
+mod json_text;
 mod metrics_page;
 mod notifications;
 mod params;
