@@ -63,8 +63,7 @@ impl Blocks<'_> {
         let (mut all, mut warnings) = (Texts::default(), Vec::new());
         for block in self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)) {
             match block.with_index(|index| ask.of(index)) {
-                Ok(found) if all.is_empty() => all = found,
-                Ok(found) => all.extend(found.iter()),
+                Ok(found) => all.append(found),
                 Err(error) => warnings.push(format!("block {} left out: {error}", block.meta.ulid)),
             }
         }

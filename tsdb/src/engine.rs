@@ -303,12 +303,12 @@ impl Engine {
         let mut all = Texts::default();
         if in_head {
             let Ok(found) = ask.of(&*self.index.read());
-            all = found;
+            all.append(found);
         }
         let blocks = self.blocks.read().clone();
         let (found, warnings) =
             Blocks { blocks: &blocks, damaged: &[], counters: &self.counters }.ask(ask, min_time, max_time);
-        all.extend(found.iter());
+        all.append(found);
         answer(all, limit, &warnings)
     }
 }

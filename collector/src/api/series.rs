@@ -112,11 +112,7 @@ fn gather(
     let everything = [Vec::new()];
     for matchers in if selectors.is_empty() { &everything } else { selectors } {
         let answer = ask(matchers).map_err(|e| ApiError::internal(e.to_string()))?;
-        if values.is_empty() {
-            values = answer.values;
-        } else {
-            values.extend(answer.values.iter());
-        }
+        values.append(answer.values);
         warnings.extend(answer.warnings);
     }
     values.sort();

@@ -340,10 +340,10 @@ impl Group {
             _ => return false,
         }
         if !self.all_seen {
-            let present = floats.iter().fold(0, |count, value| count + usize::from(!is_absent(*value)));
-            self.all_seen = present == floats.len();
+            self.all_seen = true;
             for (seen, value) in self.seen.iter_mut().zip(floats) {
                 seen.float |= !is_absent(*value);
+                self.all_seen &= seen.float;
             }
         }
         true

@@ -355,9 +355,7 @@ impl SeriesCount<'_> {
             self.read += read as u64;
         }
     }
-}
 
-impl SeriesCount<'_> {
     /// Adds what rates load at all steps.
     pub(super) fn add_rates(&mut self, rates: &RateSteps) {
         if self.query.budget.per_step.is_none() {
@@ -365,10 +363,8 @@ impl SeriesCount<'_> {
             self.read += rates.read;
             return;
         }
-        let mut seen = 0;
-        for (at, step) in rates.steps.iter().enumerate() {
-            self.add(at, (step.to - step.from) as usize, (step.to - seen.clamp(step.from, step.to)) as usize);
-            seen = step.to;
+        for (step, (loaded, read)) in rates.loads().enumerate() {
+            self.add(step, loaded, read);
         }
     }
 }

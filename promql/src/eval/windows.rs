@@ -28,18 +28,26 @@ pub(super) struct RateSteps {
 impl RateSteps {
     fn new(timestamps: &[Timestamp], shape: WindowShape, steps: Steps, per_seconds: Option<f64>) -> Self {
         let mut rates = Self { steps: Vec::with_capacity(steps.count), ..Self::default() };
-        let mut seen = 0;
         for (step, &(from, to)) in shape.bounds(timestamps, steps).iter().enumerate() {
             let times = &timestamps[from as usize..to as usize];
             let reach = Reach::new(times, shape.range_at(steps.time(step)), None);
             rates.steps.push(RateStep { from, to, reach, factor: reach.factor(None, per_seconds) });
             rates.largest = rates.largest.max(times.len());
             rates.last = times.len();
-            rates.loaded += times.len() as u64;
-            rates.read += u64::from(to - seen.clamp(from, to));
-            seen = to;
         }
+        let totals = rates.loads().fold((0, 0), |(loaded, read), load| (loaded + load.0 as u64, read + load.1 as u64));
+        (rates.loaded, rates.read) = totals;
         rates
+    }
+
+    /// Of each step the samples in its window, and how many of them no earlier window has.
+    pub(super) fn loads(&self) -> impl Iterator<Item = (usize, usize)> {
+        let mut seen = 0;
+        self.steps.iter().map(move |&RateStep { from, to, .. }| {
+            let read = to - seen.clamp(from, to);
+            seen = to;
+            ((to - from) as usize, read as usize)
+        })
     }
 }
 
