@@ -2,6 +2,7 @@
 //! ends of series and `up`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::metric_family::{
@@ -466,9 +467,8 @@ fn snapshot(base: &str, case: &str, time: f64) -> BTreeSet<String> {
     all
 }
 
-#[test]
-fn odd_pages_give_the_same_samples() {
-    let folder = tempfile::tempdir().unwrap();
+/// All cases, their targets listening.
+fn cases() -> Vec<Case> {
     let seconds = now_millis() / 1000;
     let mut cases = histories();
     let mut add =
@@ -488,19 +488,30 @@ fn odd_pages_give_the_same_samples() {
     add("not UTF-8".into(), bytes("text/plain; version=0.0.4", b"first 1\na{b=\"\xff\xfe\"} 1\n"));
     add("not UTF-8 name".into(), bytes("text/plain; version=0.0.4", b"first 1\na\xff 1\n"));
     add("broken protobuf".into(), bytes(MetricFamily::MEDIA_TYPE, b"\x05\x0a\x01g"));
+    cases
+}
 
+/// The cases of which a scrape came near its timeout of a second: what they have then says more of the machine than of the server.
+fn late(server: &Prometheus) -> Vec<String> {
+    let expr = encode("max by (case) (max_over_time(scrape_duration_seconds[10m])) > 0.9");
+    let result = api(&server.base, &format!("query?query={expr}"));
+    result["result"].as_array().unwrap().iter().filter_map(|s| Some(s["metric"]["case"].as_str()?.to_owned())).collect()
+}
+
+/// Shows the pages of the cases to both programs, and returns what differed, each with its case, and which cases were scraped late.
+fn compare(real: &Path, cases: &[Case]) -> (Vec<(String, String)>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
     let jobs: String = cases.iter().map(Case::job).collect();
     let config =
         |more: &str| format!("global: {{scrape_interval: 1s, scrape_timeout: 1s{more}}}\nscrape_configs:\n{jobs}");
-    let Some(real) = peer("prometheus") else { return };
     // a flag of the one is a setting of the other
-    let theirs = Prometheus::start(&real, folder.path(), &config(""), &["--enable-feature=native-histograms"]);
+    let theirs = Prometheus::start(real, folder.path(), &config(""), &["--enable-feature=native-histograms"]);
     let ours = Prometheus::ours(folder.path(), &config(", scrape_native_histograms: true"), &[]);
 
     let mut faults = Vec::new();
     let phases = cases.iter().map(|case| case.pages.len()).max().unwrap();
     for phase in 0..phases {
-        for case in &cases {
+        for case in cases {
             case.target.set(case.pages[phase.min(case.pages.len() - 1)].clone());
         }
         // one scrape may have begun before; the next sees the new page
@@ -512,7 +523,7 @@ fn odd_pages_give_the_same_samples() {
             });
         }
         let time = now_millis() as f64 / 1000.0;
-        for case in &cases {
+        for case in cases {
             let [a, mut b] = [&ours, &theirs].map(|server| snapshot(&server.base, &case.name, time));
             if HALF_READ.contains(&case.name.as_str())
                 && b.iter().any(|s| s.contains("\"up\"") && s.ends_with(" \"0\""))
@@ -523,27 +534,50 @@ fn odd_pages_give_the_same_samples() {
                 let [a, b] =
                     [a.difference(&b), b.difference(&a)].map(|d| d.cloned().collect::<Vec<_>>().join("\n    "));
                 let page = &case.pages[phase.min(case.pages.len() - 1)];
-                faults.push(format!(
-                    "{} in phase {phase}: {page:?}\n  only ours\n    {a}\n  only theirs\n    {b}",
-                    case.name
-                ));
+                let fault = format!("in phase {phase}: {page:?}\n  only ours\n    {a}\n  only theirs\n    {b}");
+                faults.push((case.name.clone(), fault));
             }
             let [a, b] = [&ours, &theirs].map(|server| added(&server.base, &case.name, time));
             if phase == 0 && a != b && !REFUSED.contains(&case.name.as_str()) {
-                faults.push(format!("{}: series added: {a} by ours, {b} by theirs", case.name));
+                faults.push((case.name.clone(), format!("series added: {a} by ours, {b} by theirs")));
             }
         }
     }
     // explicit times are stored as they are
     for case in cases.iter().filter(|case| TIMED.contains(&case.name.as_str())) {
-        let samples = |base: &str| {
+        let [a, b] = [&ours, &theirs].map(|server| {
             let expr = encode(&format!("a{{case=\"{}\"}}[3h]", case.name));
-            let result = api(base, &format!("query?query={expr}"));
+            let result = api(&server.base, &format!("query?query={expr}"));
             result["result"].as_array().unwrap().iter().map(|s| s["values"].to_string()).collect::<Vec<_>>()
-        };
-        if samples(&ours.base) != samples(&theirs.base) {
-            faults.push(format!("{}: {:?}\n{:?}", case.name, samples(&ours.base), samples(&theirs.base)));
+        });
+        if a != b {
+            faults.push((case.name.clone(), format!("samples: {a:?} by ours, {b:?} by theirs")));
         }
     }
-    assert!(faults.is_empty(), "{} differences\n{}", faults.len(), faults.join("\n"));
+    (faults, [late(&ours), late(&theirs)].concat())
+}
+
+#[test]
+fn odd_pages_give_the_same_samples() {
+    let Some(real) = peer("prometheus") else { return };
+    let mut faults: Vec<(String, String)> = Vec::new();
+    let mut again: Option<BTreeSet<String>> = None;
+    // a busy machine scrapes some late, which is no fault of a case: it is shown again, in fresh servers
+    for round in 0..5 {
+        let mut cases = cases();
+        cases.retain(|case| again.as_ref().is_none_or(|names| names.contains(&case.name)));
+        let (found, late) = compare(&real, &cases);
+        let (unsure, sure): (Vec<_>, Vec<_>) = found.into_iter().partition(|(case, _)| late.contains(case));
+        faults.extend(sure);
+        let names: BTreeSet<String> = unsure.iter().map(|(case, _)| case.clone()).collect();
+        if names.is_empty() {
+            again = None;
+            break;
+        }
+        println!("round {round}: scraped late, and shown again: {names:?}");
+        again = Some(names);
+    }
+    assert!(again.is_none(), "scraped late in every round: {again:?}");
+    let list: Vec<String> = faults.iter().map(|(case, fault)| format!("{case}: {fault}")).collect();
+    assert!(list.is_empty(), "{} differences\n{}", list.len(), list.join("\n"));
 }
