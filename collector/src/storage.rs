@@ -274,6 +274,10 @@ impl Selection for Selected {
         self.0.labels_of(range, kept)
     }
 
+    fn each_label_set(&self, range: Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+        self.0.each_label_set(range, each);
+    }
+
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError> {
         let samples = self.0.read(range, mint, maxt).map_err(|e| StorageError(e.to_string()))?;
         Ok(samples.into_iter().map(|series| Samples { floats: series.floats, histograms: series.histograms }).collect())

@@ -96,6 +96,14 @@ pub trait Selection: Send + Sync {
     /// The label sets of the series `range`, or what is wanted of them: one a series, in the ascending order of whole label sets.
     fn labels(&self, range: Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels>;
 
+    /// Calls `each` with the names and values of the labels of the series `range`, one series after the other; names ascend. For who
+    /// only writes them down, a storage may have them without making label sets.
+    fn each_label_set(&self, range: Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+        for labels in self.labels(range, KeptLabels::All) {
+            each(&labels.iter().collect::<Vec<_>>());
+        }
+    }
+
     /// Samples with timestamps in `mint..=maxt` of the series `range`, one entry a series, in order. May be called from several threads, for overlapping ranges and for any part of the requested time.
     ///
     /// # Errors

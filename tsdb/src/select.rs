@@ -264,6 +264,20 @@ impl Selection {
         }
     }
 
+    /// Calls `each` with the names and values of the labels of the series `range`, one series after the other, in the order of
+    /// [`Selection::labels`]; names ascend. Cheaper than label sets for who only writes them down.
+    pub fn each_label_set(&self, range: Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+        match &self.labels {
+            SeriesLabels::Head(labels) => labels.each(range, each),
+            SeriesLabels::Block(labels) => labels.each(range, each),
+            SeriesLabels::Made(labels) => {
+                for labels in &labels[range] {
+                    each(&labels.iter().collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+
     /// What could not be read, for the user.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -53,3 +53,18 @@ pub(crate) fn kept<'t, P: Iterator<Item = (u32, u32)>>(
     };
     range.map(one).collect()
 }
+
+/// Calls `each` with the names and values of the labels of each series in a range, which are not kept.
+pub(crate) fn each_set<'t, P: Iterator<Item = (u32, u32)>>(
+    range: Range<usize>,
+    text: impl Fn(u32) -> &'t str,
+    pairs: impl Fn(usize) -> P,
+    each: &mut dyn FnMut(&[(&str, &str)]),
+) {
+    let mut set = Vec::new();
+    for at in range {
+        set.clear();
+        set.extend(pairs(at).map(|(name, value)| (text(name), text(value))));
+        each(&set);
+    }
+}

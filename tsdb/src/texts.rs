@@ -1,16 +1,42 @@
 /// Texts, one after the other in one piece of memory: there may be a hundred thousand values of a label.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Texts {
     text: String,
     /// Where in `text` each ends.
     ends: Vec<usize>,
+    /// Whether they are known to be in ascending order, each once.
+    sorted: bool,
 }
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self { text: String::new(), ends: Vec::new(), sorted: true }
+    }
+}
+
+/// The same texts in the same order.
+impl PartialEq for Texts {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text && self.ends == other.ends
+    }
+}
+
+impl Eq for Texts {}
 
 impl Texts {
     /// Adds a text.
     pub fn push(&mut self, text: &str) {
+        self.sorted = self.is_empty();
         self.text.push_str(text);
         self.ends.push(self.text.len());
+    }
+
+    /// Adds texts to none, of which the caller knows that they are in ascending order, each once: they need not be compared again.
+    pub(crate) fn ascending<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
+        let mut all: Self = texts.collect();
+        debug_assert!(all.iter().is_sorted_by(|a, b| a < b), "they are in ascending order");
+        all.sorted = true;
+        all
     }
 
     /// Adds the texts of another list behind those of this one.
@@ -35,7 +61,17 @@ impl Texts {
 
     /// The texts in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        (0..self.len()).map(|at| self.get(at))
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let text = &self.text[start..*end];
+            start = *end;
+            text
+        })
+    }
+
+    /// All of them without anything between them.
+    pub fn concatenated(&self) -> &str {
+        &self.text
     }
 
     /// Keeps the first `len` texts.
@@ -46,14 +82,15 @@ impl Texts {
 
     /// Puts the texts in ascending order, each once.
     pub fn sort(&mut self) {
-        if self.iter().is_sorted_by(|a, b| a < b) {
+        if self.sorted || self.iter().is_sorted_by(|a, b| a < b) {
+            self.sorted = true;
             return;
         }
         let mut order: Vec<usize> = (0..self.len()).collect();
         // stable: what is sorted in parts is merged
         order.sort_by_key(|at| self.get(*at));
         order.dedup_by_key(|at| self.get(*at));
-        *self = order.into_iter().map(|at| self.get(at)).collect();
+        *self = Self::ascending(order.into_iter().map(|at| self.get(at)));
     }
 
     pub(crate) fn get(&self, at: usize) -> &str {

@@ -9,33 +9,70 @@ pub(super) fn push_text(text: &str, out: &mut Vec<u8>) {
 
 /// The same of the bytes of a text.
 pub(super) fn push_text_bytes(text: &[u8], out: &mut Vec<u8>) {
+    if has_escapes(text) {
+        out.push(b'"');
+        push_escaped(text, out);
+        out.push(b'"');
+    } else {
+        push_plain(text, out);
+    }
+}
+
+/// The same of texts that have nothing to escape.
+pub(super) fn push_plain(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    if has_escapes(text) {
-        push_escaped(text, out);
-    } else {
-        out.extend_from_slice(text);
-    }
+    out.extend_from_slice(text);
     out.push(b'"');
 }
 
 /// These bytes are no part of another character.
+#[inline]
 fn is_escaped(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
 /// Whether a byte of a text is escaped; eight are looked at at a time.
-fn has_escapes(text: &[u8]) -> bool {
+pub(super) fn has_escapes(text: &[u8]) -> bool {
+    // long ones in strides that a compiler makes wide
+    let (strides, rest) = text.as_chunks::<64>();
+    if strides.iter().any(|stride| stride.iter().fold(false, |any, byte| any | is_escaped(*byte))) {
+        return true;
+    }
+    let (words, tail) = rest.as_chunks::<8>();
+    if words.iter().any(has_escapes_in_word) {
+        return true;
+    }
+    match text.last_chunk::<8>() {
+        // the last eight, some of which have been looked at
+        Some(last) if !tail.is_empty() => has_escapes_in_word(last),
+        _ => tail.iter().any(|byte| is_escaped(*byte)),
+    }
+}
+
+/// Whether of the bytes that are escaped in a text there are so many quotes and no other.
+pub(super) fn has_quotes_only(json: &[u8], quotes: usize) -> bool {
+    let (mut escaped, mut quoted) = (0, 0);
+    // counts of a stride fit a byte, which makes wide instructions of the loop
+    for stride in json.chunks(128) {
+        let (mut escaped_here, mut quoted_here) = (0u8, 0u8);
+        for byte in stride {
+            escaped_here += u8::from(is_escaped(*byte));
+            quoted_here += u8::from(*byte == b'"');
+        }
+        escaped += usize::from(escaped_here);
+        quoted += usize::from(quoted_here);
+    }
+    escaped == quotes && quoted == quotes
+}
+
+fn has_escapes_in_word(word: &[u8; 8]) -> bool {
     const ONES: u64 = u64::MAX / 255;
     // the high bit of each byte says whether it is below a limit, for bytes that are below 128
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & (ONES << 7);
-    let (words, rest) = text.as_chunks::<8>();
-    let in_word = |word: &[u8; 8]| {
-        let word = u64::from_le_bytes(*word);
-        let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-        below(word, u64::from(b' ')) | equal(b'"') | equal(b'\\') != 0
-    };
-    words.iter().any(in_word) || rest.iter().any(|byte| is_escaped(*byte))
+    let word = u64::from_le_bytes(*word);
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    below(word, u64::from(b' ')) | equal(b'"') | equal(b'\\') != 0
 }
 
 fn push_escaped(text: &[u8], out: &mut Vec<u8>) {
@@ -177,15 +214,35 @@ mod tests {
 
     #[test]
     fn texts_are_escaped_wherever_they_must_be() {
-        for at in 0..20 {
-            for byte in (0..=127u8).chain([0xc3]) {
-                let mut text = "0123456789abcdefghij".as_bytes().to_vec();
+        let texts = (1..150).chain([20]).flat_map(|len| (0..len).map(move |at| (len, at)));
+        for (len, at) in texts {
+            let bytes = if len == 20 { 0..=127u8 } else { b'"'..=b'"' };
+            for byte in bytes.chain([b'\\', b'\n', b' ', 0xc3]) {
+                let mut text: Vec<u8> = b"0123456789abcdefghij".iter().copied().cycle().take(len).collect();
                 text.splice(at..=at, if byte == 0xc3 { "é".bytes().collect::<Vec<_>>() } else { vec![byte] });
                 let text = String::from_utf8(text).unwrap();
                 let mut out = Vec::new();
                 push_text(&text, &mut out);
                 assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
                 assert_eq!(has_escapes(text.as_bytes()), text.bytes().any(is_escaped), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn quotes_are_counted() {
+        for len in 0..600 {
+            let mut json = vec![b'a'; len];
+            let quotes = json.iter_mut().step_by(3).map(|byte| *byte = b'"').count();
+            assert!(has_quotes_only(&json, quotes) && !has_quotes_only(&json, quotes + 1));
+            for other in [b'\n', b'\\', b'"'] {
+                let json = [&json[..], &[other]].concat();
+                assert!(!has_quotes_only(&json, quotes));
+            }
+            // of a text in place of one that stands around it
+            if let Some(byte) = json.iter_mut().find(|byte| **byte == b'"') {
+                *byte = b'\t';
+                assert!(!has_quotes_only(&json, quotes));
             }
         }
     }

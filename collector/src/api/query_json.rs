@@ -1,14 +1,19 @@
 //! Query results as JSON, written straight from the result columns.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::{FloatHistogram, Labels, Timestamp};
 use promql::result::{MatrixSeries, SampleValue, VectorSample};
+use promql::storage::Selection;
 use promql::{Extent, PlanNode, QueryResult, Value};
 use serde_json::json;
 use tsdb::Texts;
 
-use super::json_text::{NumberText, TimeText, push_number, push_text, push_text_bytes, push_time, push_value};
+use super::json_text::{
+    NumberText, TimeText, has_escapes, has_quotes_only, push_number, push_plain, push_text, push_text_bytes, push_time,
+    push_value,
+};
 use crate::query_log::{QueryTimings, stats_json};
 
 /// About so many bytes of JSON are made at a time.
@@ -241,9 +246,48 @@ pub(super) fn push_series(series: &[Labels], out: &mut Vec<u8>) {
     push_list(series, out, push_labels);
 }
 
+/// The same of the first `count` series of a selection.
+pub(super) fn push_selected(selection: &dyn Selection, count: usize, out: &mut Vec<u8>) {
+    const AT_ONCE: usize = 256;
+    out.push(b'[');
+    for from in (0..count).step_by(AT_ONCE) {
+        let range = from..count.min(from + AT_ONCE);
+        separate(from, out);
+        // hardly a label has something to escape: they are written as they are, and looked through at once
+        let (start, mut pairs) = (out.len(), 0);
+        push_sets(selection, range.clone(), out, |labels, out| {
+            pairs += labels.len();
+            push_pairs(labels, out, push_plain);
+        });
+        if !has_quotes_only(&out[start..], 4 * pairs) {
+            out.truncate(start);
+            push_sets(selection, range, out, |labels, out| push_pairs(labels, out, push_text_bytes));
+        }
+    }
+    out.push(b']');
+}
+
+fn push_sets(
+    selection: &dyn Selection,
+    range: Range<usize>,
+    out: &mut Vec<u8>,
+    mut push: impl FnMut(&[(&str, &str)], &mut Vec<u8>),
+) {
+    let mut at = 0;
+    selection.each_label_set(range, &mut |labels| {
+        separate(at, out);
+        at += 1;
+        push(labels, out);
+    });
+}
+
 /// The `data` of `/api/v1/labels` and `/api/v1/label/NAME/values`.
 pub(super) fn push_texts(texts: &Texts, out: &mut Vec<u8>) {
-    push_list(texts.iter(), out, push_text);
+    if has_escapes(texts.concatenated().as_bytes()) {
+        push_list(texts.iter(), out, push_text);
+    } else {
+        push_list(texts.iter(), out, |text, out| push_plain(text.as_bytes(), out));
+    }
 }
 
 /// The `data` of `/api/v1/query_exemplars`.
@@ -296,6 +340,17 @@ fn push_labels(labels: &Labels, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+fn push_pairs(labels: &[(&str, &str)], out: &mut Vec<u8>, push: impl Fn(&[u8], &mut Vec<u8>)) {
+    out.push(b'{');
+    for (at, (name, value)) in labels.iter().enumerate() {
+        separate(at, out);
+        push(name.as_bytes(), out);
+        out.push(b':');
+        push(value.as_bytes(), out);
+    }
+    out.push(b'}');
+}
+
 fn push_point(time: Timestamp, value: f64, out: &mut Vec<u8>) {
     out.push(b'[');
     push_time(time, out);
@@ -338,7 +393,10 @@ fn push_histogram_point(time: Timestamp, histogram: &FloatHistogram, out: &mut V
 
 #[cfg(test)]
 mod tests {
+    use model::Matcher;
     use promql::result::{Points, QueryStats};
+    use promql::storage::{SelectRequest, Storage, Wanted};
+    use promql::testing::MemoryStorage;
 
     use super::*;
 
@@ -368,6 +426,25 @@ mod tests {
         };
         assert_eq!(encode(&sets), serde_json::to_string(&sets).unwrap());
         assert_eq!(encode(&[]), "[]");
+    }
+
+    /// As a storage has them: many, and here and there something to escape, which is not to be seen in the others.
+    #[test]
+    fn selected_label_sets_are_json() {
+        let text = |n: usize| if n % 700 == 5 { format!("C:\\{n}\"\n") } else { n.to_string() };
+        for count in [0, 1, 255, 256, 257, 1500] {
+            let mut storage = MemoryStorage::new();
+            let set = |n| Labels::from_pairs([("__name__", "up".to_owned()), ("n", text(n)), ("é", "ü".to_owned())]);
+            let mut sets: Vec<Labels> = (0..count).map(set).collect();
+            sets.iter().for_each(|labels| storage.add_float(labels, 1000, 1.0, 0));
+            sets.sort();
+            let matchers = [Matcher::equal("__name__", "up")];
+            let selection = storage.select(&SelectRequest::new(&matchers, (0, 2000), Wanted::Labels)).unwrap();
+            let mut out = Vec::new();
+            push_selected(&*selection, count.min(1400), &mut out);
+            sets.truncate(1400);
+            assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&sets).unwrap());
+        }
     }
 
     /// A series longer than a part, one that ends with it, and one without samples are the same as if made at once.

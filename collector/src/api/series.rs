@@ -9,10 +9,13 @@ use tsdb::{Answer, Texts};
 
 use super::Server;
 use super::params::{MAX_TIME, MIN_TIME, Params};
-use super::query_json::{push_series, push_texts};
+use super::query_json::{push_selected, push_series, push_texts};
 use super::response::{ApiError, ApiResult, success_raw};
 
 const TRUNCATED: &str = "results truncated due to limit";
+
+/// About so long is the JSON of a label set.
+const SERIES_BYTES: usize = 128;
 
 struct Range {
     from: Timestamp,
@@ -34,24 +37,30 @@ pub(super) async fn series(State(server): State<Arc<Server>>, params: Params) ->
     }
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
     blocking(move || {
-        let (mut series, mut warnings) = (Vec::new(), Vec::new());
-        for matchers in &selectors {
+        let select = |matchers: &Vec<Matcher>| {
             let request = SelectRequest::new(matchers, (range.from, range.to), Wanted::Labels);
-            let selection = server.store.select(&request).map_err(|e| ApiError::internal(e.to_string()))?;
-            series.extend(selection.labels(0..selection.len(), KeptLabels::All));
-            warnings.extend_from_slice(selection.warnings());
-        }
-        // what one selector finds is in order, each once
-        if selectors.len() > 1 {
-            series.sort();
-            series.dedup();
-        }
-        if range.limit > 0 && series.len() > range.limit {
-            series.truncate(range.limit);
+            server.store.select(&request).map_err(|e| ApiError::internal(e.to_string()))
+        };
+        let selections = selectors.iter().map(select).collect::<Result<Vec<_>, _>>()?;
+        let mut warnings = selections.iter().flat_map(|selection| selection.warnings()).cloned().collect::<Vec<_>>();
+        let mut cut = |found: usize| {
+            if range.limit == 0 || found <= range.limit {
+                return found;
+            }
             warnings.push(TRUNCATED.to_owned());
+            range.limit
+        };
+        // what one selector finds is in order, each once
+        if let [selection] = &selections[..] {
+            let count = cut(selection.len());
+            return Ok(success_raw(count * SERIES_BYTES, |out| push_selected(&**selection, count, out), &warnings));
         }
-        let bytes = series.iter().map(|labels| labels.as_bytes().len() * 3 / 2 + 32).sum();
-        Ok(success_raw(bytes, |out| push_series(&series, out), &warnings))
+        let all = selections.iter().flat_map(|selection| selection.labels(0..selection.len(), KeptLabels::All));
+        let mut series = all.collect::<Vec<_>>();
+        series.sort();
+        series.dedup();
+        series.truncate(cut(series.len()));
+        Ok(success_raw(series.len() * SERIES_BYTES, |out| push_series(&series, out), &warnings))
     })
     .await
 }
@@ -120,7 +129,7 @@ fn gather(
         values.truncate(limit);
         warnings.push(TRUNCATED.to_owned());
     }
-    let bytes = values.iter().map(|value| value.len() + 4).sum();
+    let bytes = values.concatenated().len() + 3 * values.len();
     Ok(success_raw(bytes, |out| push_texts(&values, out), &warnings))
 }
 

@@ -123,29 +123,40 @@ impl IndexReader {
         };
         let mut reader = section(1)?;
         let count = reader.count(bytes.len())?;
-        let mut text = String::new();
+        let mut text = Vec::new();
         let mut ends = Vec::with_capacity(count);
         let mut start = 0;
         for _ in 0..count {
             let shared = reader.count(text.len() - start)?;
-            // cut and joined as bytes, since a character may be cut
-            let mut symbol = text.as_bytes()[start..start + shared].to_vec();
-            symbol.extend_from_slice(reader.bytes()?);
-            start = text.len();
-            text.push_str(std::str::from_utf8(&symbol).map_err(|_| Damaged(WHAT))?);
+            let (end, rest) = (text.len(), reader.bytes()?);
+            if !ends.is_empty() && rest <= &text[start + shared..] {
+                return Err(Damaged(WHAT));
+            }
+            text.reserve(shared + rest.len());
+            text.extend_from_within(start..start + shared);
+            text.extend_from_slice(rest);
+            start = end;
             ends.push(u32::try_from(text.len()).map_err(|_| Damaged(WHAT))?);
         }
         text.shrink_to_fit();
+        // as a whole, since a character may be cut where two symbols differ
+        let text = String::from_utf8(text).map_err(|_| Damaged(WHAT))?;
+        if !ends.iter().all(|end| text.is_char_boundary(*end as usize)) {
+            return Err(Damaged(WHAT));
+        }
 
         let mut reader = section(2)?;
         let mut labels = HashMap::new();
         let (mut name, mut offset) = (0u32, self.sections[0]);
         for _ in 0..reader.count(count)? {
             name = name.checked_add(reader.u32()?).filter(|n| (*n as usize) < count).ok_or(Damaged(WHAT))?;
-            let mut values = Vec::new();
             let mut value = 0u32;
-            for _ in 0..reader.count(count)? {
-                value = value.checked_add(reader.u32()?).filter(|v| (*v as usize) < count).ok_or(Damaged(WHAT))?;
+            let len = reader.count(count)?;
+            let mut values = Vec::with_capacity(len);
+            for _ in 0..len {
+                let more = reader.u32()?;
+                let ascends = more > 0 || values.is_empty();
+                value = value.checked_add(more).filter(|v| ascends && (*v as usize) < count).ok_or(Damaged(WHAT))?;
                 let len = reader.u32()?;
                 values.push((value, offset, len));
                 offset += u64::from(len);
@@ -461,7 +472,7 @@ impl LabelIndex for LoadedIndex<'_> {
         let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
         let Some(values) = values else { return Ok(Texts::default()) };
         let series = SeriesSet::new(series);
-        let mut found = Texts::default();
+        let mut found = Vec::new();
         // the lists of a name lie side by side: few reads for all of them
         for values in values.chunks(LISTS_AT_ONCE) {
             let (from, last) = (values[0].1, values[values.len() - 1]);
@@ -478,7 +489,7 @@ impl LabelIndex for LoadedIndex<'_> {
                 }
             }
         }
-        Ok(found)
+        Ok(Texts::ascending(found.into_iter()))
     }
 
     fn names(&self) -> Result<Texts, ReadError> {
@@ -499,7 +510,7 @@ impl LabelIndex for LoadedIndex<'_> {
     fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Texts, ReadError> {
         let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
         let texts = values.into_iter().flatten().map(|v| self.tables.text(v.0));
-        Ok(texts.filter(|text| keep(text)).collect())
+        Ok(Texts::ascending(texts.filter(|text| keep(text))))
     }
 }
 

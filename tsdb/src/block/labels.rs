@@ -56,4 +56,9 @@ impl BlockLabels {
     pub(crate) fn kept(&self, range: Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels> {
         symbol_labels::kept(range, kept, |symbol| self.tables.text(symbol), |at| self.symbols(at))
     }
+
+    /// Calls `each` with the labels of each series in a range.
+    pub(crate) fn each(&self, range: Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+        symbol_labels::each_set(range, |symbol| self.tables.text(symbol), |at| self.symbols(at), each);
+    }
 }

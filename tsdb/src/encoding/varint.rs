@@ -71,6 +71,27 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Damaged> {
+        let Some(word) = self.rest.first_chunk::<8>() else { return self.varint_by_byte() };
+        let word = u64::from_le_bytes(*word);
+        if word & 0x80 == 0 {
+            self.rest = &self.rest[1..];
+            return Ok(word & 0x7f);
+        }
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return self.varint_by_byte();
+        }
+        let bits = ends.trailing_zeros() + 1;
+        // groups of seven bits move together: pairs, fours, eights
+        let groups = word & (u64::MAX >> (64 - bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+        let pairs = (groups & 0x007f_007f_007f_007f) | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
+        let fours = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+        self.rest = &self.rest[bits as usize / 8..];
+        Ok((fours & 0x0fff_ffff) | (fours & 0x0fff_ffff_0000_0000) >> 4)
+    }
+
+    /// Of any length, and at the end of the bytes.
+    fn varint_by_byte(&mut self) -> Result<u64, Damaged> {
         let (mut value, mut shift) = (0u64, 0);
         loop {
             let byte = self.byte()?;
@@ -129,6 +150,22 @@ mod tests {
             put_signed(&mut out, b);
             let mut reader = Reader::new(&out, "test");
             proptest::prop_assert_eq!((reader.varint(), reader.signed(), reader.is_empty()), (Ok(a), Ok(b), true));
+        }
+
+        /// The way by words and that by bytes read the same, with anything behind.
+        #[test]
+        fn words_are_read_as_bytes_are(a: u64, bits in 0u32..64, overlong in 0usize..3, behind: Vec<u8>) {
+            let mut out = Vec::new();
+            put(&mut out, a >> bits);
+            if overlong > 0 {
+                *out.last_mut().unwrap() |= 0x80;
+                out.resize(out.len() + overlong - 1, 0x80);
+                out.push(0);
+            }
+            out.extend(&behind);
+            let (mut word, mut byte) = (Reader::new(&out, "test"), Reader::new(&out, "test"));
+            proptest::prop_assert_eq!(word.varint(), byte.varint_by_byte());
+            proptest::prop_assert_eq!(word.rest, byte.rest);
         }
 
         #[test]

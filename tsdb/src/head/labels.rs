@@ -85,4 +85,10 @@ impl HeadLabels {
         let pairs = |at: usize| self.sets.symbols(self.places[at]).pairs();
         symbol_labels::kept(range, kept, |symbol| self.sets.texts.text(symbol), pairs)
     }
+
+    /// Calls `each` with the labels of each series in a range.
+    pub(crate) fn each(&self, range: std::ops::Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+        let pairs = |at: usize| self.sets.symbols(self.places[at]).pairs();
+        symbol_labels::each_set(range, |symbol| self.sets.texts.text(symbol), pairs, each);
+    }
 }
