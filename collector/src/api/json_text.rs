@@ -98,7 +98,7 @@ pub(super) fn push_time(millis: Timestamp, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     let magnitude = millis.unsigned_abs();
-    push_digits(magnitude / 1000, out);
+    HighDigits::default().push(magnitude / 1000, out);
     let fraction = magnitude % 1000;
     if fraction != 0 {
         out.push(b'.');
@@ -123,26 +123,65 @@ pub(super) fn push_number(value: f64, text: &mut NumberText, out: &mut Vec<u8>) 
         if whole < 0 {
             out.push(b'-');
         }
-        push_digits(whole.unsigned_abs(), out);
+        text.high.push(whole.unsigned_abs(), out);
     } else {
         out.extend_from_slice(text.of(value).as_bytes());
     }
 }
 
-/// A number below 10^16 in decimal digits, made and written eight at a time. A library writes them elsewhere first; to copy them from there was
-/// measured to take as long as making them, since a processor waits for small writes that are read as a large one.
-#[inline]
-fn push_digits(number: u64, out: &mut Vec<u8>) {
-    const EIGHT: u64 = 100_000_000;
-    let (high, low) = (number / EIGHT, eight_digits(number % EIGHT));
-    let first = if high == 0 { low } else { eight_digits(high) };
-    // without the zeros in front, but for the last digit
-    let zeros = ((first & !ZEROS).trailing_zeros() / 8).min(7);
-    let end = out.len() + 8 - zeros as usize;
-    out.extend_from_slice(&(first >> (8 * zeros)).to_le_bytes());
-    out.truncate(end);
-    if high != 0 {
-        out.extend_from_slice(&low.to_le_bytes());
+/// What a number has above its last eight digits, in decimal: numbers of a series that follow each other mostly have it in common.
+#[derive(Clone, Copy)]
+struct HighDigits {
+    high: u64,
+    text: FirstDigits,
+}
+
+impl Default for HighDigits {
+    fn default() -> Self {
+        Self { high: 0, text: FirstDigits::new(0) }
+    }
+}
+
+impl HighDigits {
+    /// Appends a number below 10^16, made and written eight digits at a time. A library writes them elsewhere first; to copy them from there
+    /// was measured to take as long as making them, since a processor waits for small writes that are read as a large one.
+    #[inline]
+    fn push(&mut self, number: u64, out: &mut Vec<u8>) {
+        const EIGHT: u64 = 100_000_000;
+        let high = number / EIGHT;
+        if high == 0 {
+            FirstDigits::new(number).push(out);
+            return;
+        }
+        if high != self.high {
+            *self = Self { high, text: FirstDigits::new(high) };
+        }
+        self.text.push(out);
+        out.extend_from_slice(&eight_digits(number % EIGHT).to_le_bytes());
+    }
+}
+
+/// The digits of a number below 10^8 without the zeros in front, but for the last digit.
+#[derive(Clone, Copy)]
+struct FirstDigits {
+    /// The first in the lowest byte.
+    digits: u64,
+    len: u8,
+}
+
+impl FirstDigits {
+    #[inline]
+    fn new(number: u64) -> Self {
+        let digits = eight_digits(number);
+        let zeros = ((digits & !ZEROS).trailing_zeros() / 8).min(7);
+        Self { digits: digits >> (8 * zeros), len: 8 - zeros as u8 }
+    }
+
+    #[inline]
+    fn push(self, out: &mut Vec<u8>) {
+        let end = out.len() + usize::from(self.len);
+        out.extend_from_slice(&self.digits.to_le_bytes());
+        out.truncate(end);
     }
 }
 
@@ -165,6 +204,7 @@ fn eight_digits(number: u64) -> u64 {
 pub(super) struct NumberText {
     quick: zmij::Buffer,
     other: String,
+    high: HighDigits,
 }
 
 impl NumberText {
@@ -297,9 +337,10 @@ mod tests {
         let powers = (0..16).map(|n| 10u64.pow(n)).flat_map(|power| [power - 1, power, power + 1, power * 7 / 3]);
         // all there is of four digits, as the first and as the last ones
         let fours = (0..10_000).flat_map(|n| [n, 43_210_000 + n, n * 10_000 + 99, n * 1_000_000_000_000 + 100_000_000]);
+        let mut high = HighDigits::default();
         for number in powers.chain(fours).chain([9_999_999_999_999_999]) {
             let mut out = b"x".to_vec();
-            push_digits(number, &mut out);
+            high.push(number, &mut out);
             assert_eq!(out, format!("x{number}").as_bytes());
         }
     }
