@@ -38,7 +38,7 @@ const HEADLINES: [(&str, &[&str]); 7] = [
         ],
     ),
     ("disk", &["bytes_per_sample", "cpu_seconds_per_million_samples", "cpu_seconds_taking", "rss_peak_bytes"]),
-    ("query", &["cold_seconds", "median_seconds", "cpu_seconds", "peak_bytes"]),
+    ("query", &["cold_seconds", "cold_cpu_seconds", "median_seconds", "cpu_seconds", "peak_bytes"]),
     ("restart", &["ready_seconds", "first_answer_seconds", "rss_peak_replay_bytes"]),
     ("node", &["cpu_seconds_per_scrape", "first_byte_median_seconds", "rss_bytes"]),
     ("blackbox", &["cpu_seconds_per_probe", "rss_bytes"]),

@@ -14,8 +14,6 @@ pub(crate) struct Query {
     pub(crate) ask: Ask,
     /// Whether it is one of those that the design names goals for: asked often enough for a 99th percentile.
     pub(crate) named: bool,
-    /// Whether it is asked first in a new process with nothing of the store in memory.
-    pub(crate) cold: bool,
     /// Relative difference of values that is none: sums over series have no defined order.
     pub(crate) tolerance: f64,
 }
@@ -64,19 +62,15 @@ impl Query {
 
     fn on_disk_set(name: &str, expr: &str, hours: i64, step: i64) -> Self {
         let ask = Ask::Range { expr: expr.to_owned(), length: hours * HOUR, step };
-        Self { name: name.to_owned(), set: Which::Disk, ask, named: false, cold: false, tolerance: AGGREGATED }
+        Self { name: name.to_owned(), set: Which::Disk, ask, named: false, tolerance: AGGREGATED }
     }
 
     fn on_wide_set(name: &str, ask: Ask) -> Self {
-        Self { name: name.to_owned(), set: Which::Wide, ask, named: false, cold: false, tolerance: AGGREGATED }
+        Self { name: name.to_owned(), set: Which::Wide, ask, named: false, tolerance: AGGREGATED }
     }
 
     fn named(self) -> Self {
-        Self { named: true, cold: true, ..self }
-    }
-
-    fn cold(self) -> Self {
-        Self { cold: true, ..self }
+        Self { named: true, ..self }
     }
 
     fn exact(self) -> Self {
@@ -113,19 +107,17 @@ pub(crate) fn all() -> Vec<Query> {
         Query::on_wide_set("label names", Ask::LabelNames),
         Query::on_wide_set("series", Ask::Series("edge_requests_total{zone=\"zone-3\"}")),
         Query::on_wide_set("join with group_left, 6 h", range(join, 6, MINUTE)),
-        Query::on_wide_set("up of all targets, 24 h", range(up, 24, 10 * MINUTE)).cold().exact(),
+        Query::on_wide_set("up of all targets, 24 h", range(up, 24, 10 * MINUTE)).exact(),
         Query::on_wide_set(
             "gauge of all targets, 24 h",
             range("avg by (zone) (machine_temperature_celsius)", 24, 5 * MINUTE),
-        )
-        .cold(),
+        ),
         Query::on_wide_set("targets down, 24 h", range("count(up == 0)", 24, 5 * MINUTE)),
         Query::on_wide_set("targets down, instant", Ask::Instant("count(up == 0)".to_owned())),
         Query::on_wide_set(
             "one series of a large page",
             range("kube_deployment_status_replicas_available{deployment=\"service-7\"}", 1, MINUTE),
         )
-        .cold()
         .exact(),
     ]
 }
@@ -138,7 +130,7 @@ pub(crate) fn kube_prometheus(found: &[conformance::kube_prometheus::Found]) -> 
         let expr = found.expr.clone();
         let ask = if dashboard { Ask::Range { expr, length: 6 * HOUR, step: MINUTE } } else { Ask::Instant(expr) };
         let set = Which::KubePrometheus;
-        Query { name: found.place.clone(), set, ask, named: false, cold: false, tolerance: AGGREGATED }
+        Query { name: found.place.clone(), set, ask, named: false, tolerance: AGGREGATED }
     };
     found.iter().filter(|f| known.insert(f.expr.as_str())).map(query).collect()
 }

@@ -16,8 +16,9 @@ use harness::client::Connection;
 pub(crate) const BENCHMARK: Benchmark =
     Benchmark { name: "query", about: "Time and processor time of queries, with equal answers.", run };
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     Column { key: "cold_seconds", title: "cold", unit: Unit::Milliseconds, compared: true },
+    Column { key: "cold_cpu_seconds", title: "cold CPU", unit: Unit::Milliseconds, compared: true },
     Column { key: "median_seconds", title: "median", unit: Unit::Milliseconds, compared: true },
     Column { key: "cpu_seconds", title: "CPU", unit: Unit::Milliseconds, compared: true },
     Column { key: "peak_bytes", title: "RSS peak", unit: Unit::Megabytes, compared: true },
@@ -43,7 +44,8 @@ const NO_CACHE: &str = "&nocache=1";
 #[derive(Clone, Debug, Default)]
 struct Asked {
     body: Vec<u8>,
-    cold: Option<f64>,
+    /// The first answer of a new process with nothing of the store in memory, and the processor time of that.
+    cold: Option<(f64, f64)>,
     times: Vec<f64>,
     /// Processor time of a run.
     cpu: f64,
@@ -143,29 +145,17 @@ impl Program<'_> {
         RunningStore::start(self.found, self.folder, &[])
     }
 
-    /// Asks each query often.
+    /// Asks each query often, first of a new process with nothing of the store in memory.
     fn each(&self, queries: &[Query], answers: &mut Answers) -> Result<Vec<Asker>, BenchError> {
         let askers = self.askers();
-        let mut running: Option<RunningStore> = None;
         for query in queries {
-            if query.cold {
-                if let Some(store) = running.take() {
-                    store.running.stop()?;
-                }
-                forget_files(self.folder);
-            }
-            let store = match &mut running {
-                Some(store) => store,
-                none => none.insert(self.start()?),
-            };
+            forget_files(self.folder);
+            let store = self.start()?;
             for (number, (asker, more)) in askers.iter().enumerate() {
                 let path = query.path(self.window) + more;
-                let cold = query.cold && number == 0;
-                let asked = self.ask(store, query, &path, cold)?;
+                let asked = self.ask(&store, query, &path, number == 0)?;
                 answers.insert((asker.clone(), query.name.clone()), asked);
             }
-        }
-        if let Some(store) = running {
             store.running.stop()?;
         }
         Ok(askers.into_iter().map(|a| a.0).collect())
@@ -178,7 +168,10 @@ impl Program<'_> {
             (_, true) => 5,
         };
         let mut connection = self.connect(store)?;
+        // a single answer takes few ticks
+        let before = store.running.short_processor_time()?;
         let (first, body) = once(store, &mut connection, path)?;
+        let first = (first, store.running.short_processor_time()?.saturating_sub(before).as_secs_f64());
         let mut asked = Asked { body, cold: cold.then_some(first), ..Asked::default() };
         store.running.forget_peak()?;
         let before = Spent::read(store)?;
@@ -293,7 +286,8 @@ impl<'a> Judge<'a> {
                     ours: asker.ours,
                     version: asker.version.clone(),
                     values: vec![
-                        asked.cold.filter(|_| counts),
+                        asked.cold.map(|cold| cold.0).filter(|_| counts),
+                        asked.cold.map(|cold| cold.1).filter(|_| counts),
                         asked.median().filter(|_| counts),
                         Some(asked.cpu).filter(|_| counts),
                         Some(asked.peak as f64).filter(|_| counts),
@@ -335,6 +329,7 @@ impl<'a> Judge<'a> {
                     ours: asker.ours,
                     version: asker.version.clone(),
                     values: vec![
+                        None,
                         None,
                         Some(totals[0]).filter(|_| counts),
                         Some(totals[1]).filter(|_| counts),
