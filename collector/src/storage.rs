@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{Labels, Matcher, Timestamp};
+use model::{LabelPairs, Labels, Matcher, Timestamp};
 use parking_lot::Mutex;
 use promql::storage::{KeptLabels, Progress, Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
 use tokio::sync::SetOnce;
@@ -274,7 +274,7 @@ impl Selection for Selected {
         self.0.labels_of(range, kept)
     }
 
-    fn each_label_set(&self, range: Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+    fn each_label_set(&self, range: Range<usize>, each: &mut dyn FnMut(&LabelPairs<'_>)) {
         self.0.each_label_set(range, each);
     }
 

@@ -280,6 +280,9 @@ impl<'de> Deserialize<'de> for Labels {
     }
 }
 
+/// Names and values of a label set that somebody else holds, in the order of [`Labels`].
+pub type LabelPairs<'a> = [(&'a str, &'a str)];
+
 /// Labels while they are put together.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {

@@ -24,7 +24,7 @@ pub use histogram::{
 };
 pub use kept_labels::KeptLabels;
 pub use label_regex::{LabelRegex, RegexError, translate_re2};
-pub use labels::{BUCKET_LABEL, INSTANCE, JOB, Labels, LabelsBuilder, METRIC_NAME, QUANTILE_LABEL};
+pub use labels::{BUCKET_LABEL, INSTANCE, JOB, LabelPairs, Labels, LabelsBuilder, METRIC_NAME, QUANTILE_LABEL};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};
 pub use name::{

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use model::{Column, KeptLabels};
-use model::{FloatHistogram, Labels, Matcher, Timestamp};
+use model::{FloatHistogram, LabelPairs, Labels, Matcher, Timestamp};
 
 /// What a query asks of the storage.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub trait Selection: Send + Sync {
 
     /// Calls `each` with the names and values of the labels of the series `range`, one series after the other; names ascend. For who
     /// only writes them down, a storage may have them without making label sets.
-    fn each_label_set(&self, range: Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+    fn each_label_set(&self, range: Range<usize>, each: &mut dyn FnMut(&LabelPairs<'_>)) {
         for labels in self.labels(range, KeptLabels::All) {
             each(&labels.iter().collect::<Vec<_>>());
         }

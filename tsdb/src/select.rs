@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
-use model::{Column, KeptLabels, Labels, Timestamp};
+use model::{Column, KeptLabels, LabelPairs, Labels, Timestamp};
 use parking_lot::Mutex;
 
 use crate::block::{BlockBuffers, BlockLabels, BlockSelection};
@@ -266,7 +266,7 @@ impl Selection {
 
     /// Calls `each` with the names and values of the labels of the series `range`, one series after the other, in the order of
     /// [`Selection::labels`]; names ascend. Cheaper than label sets for who only writes them down.
-    pub fn each_label_set(&self, range: Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+    pub fn each_label_set(&self, range: Range<usize>, each: &mut dyn FnMut(&LabelPairs<'_>)) {
         match &self.labels {
             SeriesLabels::Head(labels) => labels.each(range, each),
             SeriesLabels::Block(labels) => labels.each(range, each),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use hashbrown::HashMap;
-use model::{KeptLabels, Labels};
+use model::{KeptLabels, LabelPairs, Labels};
 
 /// Some labels of the series in a range: `pairs` gives the symbols of a series' labels, in the order of names, `text` the text of a
 /// symbol. Equal sets are made once.
@@ -59,7 +59,7 @@ pub(crate) fn each_set<'t, P: Iterator<Item = (u32, u32)>>(
     range: Range<usize>,
     text: impl Fn(u32) -> &'t str,
     pairs: impl Fn(usize) -> P,
-    each: &mut dyn FnMut(&[(&str, &str)]),
+    each: &mut dyn FnMut(&LabelPairs<'_>),
 ) {
     let mut set = Vec::new();
     for at in range {

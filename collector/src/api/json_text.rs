@@ -211,7 +211,8 @@ impl NumberText {
     fn of(&mut self, value: f64) -> &str {
         if value.is_finite() {
             let text = self.quick.format_finite(value);
-            if !text.contains('e') {
+            // most numbers are far from those that have an exponent
+            if (1e-4..1e15).contains(&value.abs()) || !text.contains('e') {
                 return text.strip_suffix(".0").unwrap_or(text);
             }
         }

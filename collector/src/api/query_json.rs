@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{FloatHistogram, Labels, Timestamp};
+use model::{FloatHistogram, LabelPairs, Labels, Timestamp};
 use promql::result::{MatrixSeries, SampleValue, VectorSample};
 use promql::storage::Selection;
 use promql::{Extent, PlanNode, QueryResult, Value};
@@ -271,7 +271,7 @@ fn push_sets(
     selection: &dyn Selection,
     range: Range<usize>,
     out: &mut Vec<u8>,
-    mut push: impl FnMut(&[(&str, &str)], &mut Vec<u8>),
+    mut push: impl FnMut(&LabelPairs<'_>, &mut Vec<u8>),
 ) {
     let mut at = 0;
     selection.each_label_set(range, &mut |labels| {
@@ -340,7 +340,7 @@ fn push_labels(labels: &Labels, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn push_pairs(labels: &[(&str, &str)], out: &mut Vec<u8>, push: impl Fn(&[u8], &mut Vec<u8>)) {
+fn push_pairs(labels: &LabelPairs<'_>, out: &mut Vec<u8>, push: impl Fn(&[u8], &mut Vec<u8>)) {
     out.push(b'{');
     for (at, (name, value)) in labels.iter().enumerate() {
         separate(at, out);

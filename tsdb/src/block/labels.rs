@@ -1,7 +1,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{KeptLabels, Labels};
+use model::{KeptLabels, LabelPairs, Labels};
 
 use crate::block::index_reader::Tables;
 use crate::symbol_labels;
@@ -58,7 +58,7 @@ impl BlockLabels {
     }
 
     /// Calls `each` with the labels of each series in a range.
-    pub(crate) fn each(&self, range: Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+    pub(crate) fn each(&self, range: Range<usize>, each: &mut dyn FnMut(&LabelPairs<'_>)) {
         symbol_labels::each_set(range, |symbol| self.tables.text(symbol), |at| self.symbols(at), each);
     }
 }

@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use model::{KeptLabels, Labels};
+use model::{KeptLabels, LabelPairs, Labels};
 
 use crate::encoding::varint::Reader;
 use crate::head::series_index::key_at;
@@ -87,7 +87,7 @@ impl HeadLabels {
     }
 
     /// Calls `each` with the labels of each series in a range.
-    pub(crate) fn each(&self, range: std::ops::Range<usize>, each: &mut dyn FnMut(&[(&str, &str)])) {
+    pub(crate) fn each(&self, range: std::ops::Range<usize>, each: &mut dyn FnMut(&LabelPairs<'_>)) {
         let pairs = |at: usize| self.sets.symbols(self.places[at]).pairs();
         symbol_labels::each_set(range, |symbol| self.sets.texts.text(symbol), pairs, each);
     }
