@@ -33,8 +33,8 @@ pub(crate) trait LabelIndex {
     fn names(&self) -> Result<Texts, Self::Error>;
     /// The names of labels that one of the series (ascending) has, in any order.
     fn names_among(&self, series: &[u32]) -> Result<Texts, Self::Error>;
-    /// The values of a label that `keep` accepts, in any order.
-    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Texts, Self::Error>;
+    /// The values of a label that these matchers accept, in any order.
+    fn values(&self, name: &str, matchers: &[&Matcher]) -> Result<Texts, Self::Error>;
     /// The values of a label that one of the series (ascending) has and `keep` accepts, in any order.
     fn values_among(
         &self,
@@ -48,10 +48,10 @@ pub(crate) trait LabelIndex {
 pub(crate) fn values<I: LabelIndex>(index: &I, name: &str, matchers: &[Matcher]) -> Result<Texts, I::Error> {
     // what is asked of the label itself is asked of its values
     let (own, others): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| &*m.name == name);
-    let mut keep = |value: &str| own.iter().all(|m| m.matches(value));
     if others.is_empty() {
-        return index.values(name, &mut keep);
+        return index.values(name, &own);
     }
+    let mut keep = |value: &str| own.iter().all(|m| m.matches(value));
     let others: Vec<Matcher> = others.into_iter().cloned().collect();
     let series = select(index, &others, &Pace::unwatched())?;
     if series.is_empty() { Ok(Texts::default()) } else { index.values_among(name, &series, &mut keep) }
@@ -322,8 +322,8 @@ mod tests {
             self.0.names_among(series)
         }
 
-        fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Texts, Infallible> {
-            self.0.values(name, keep)
+        fn values(&self, name: &str, matchers: &[&Matcher]) -> Result<Texts, Infallible> {
+            self.0.values(name, matchers)
         }
 
         fn values_among(

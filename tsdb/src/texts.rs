@@ -39,6 +39,18 @@ impl Texts {
         all
     }
 
+    /// The same of texts that lie next to each other: each run with where its texts end in it.
+    pub(crate) fn ascending_runs<'a, E: Iterator<Item = usize>>(runs: impl Iterator<Item = (&'a str, E)>) -> Self {
+        let mut all = Self::default();
+        for (text, ends) in runs {
+            let start = all.text.len();
+            all.text.push_str(text);
+            all.ends.extend(ends.map(|end| start + end));
+        }
+        debug_assert!(all.iter().is_sorted_by(|a, b| a < b), "they are in ascending order");
+        all
+    }
+
     /// Adds the texts of another list behind those of this one.
     pub fn append(&mut self, other: Self) {
         // mostly there is one list only
@@ -72,6 +84,11 @@ impl Texts {
     /// All of them without anything between them.
     pub fn concatenated(&self) -> &str {
         &self.text
+    }
+
+    /// Where each ends in [`Texts::concatenated`].
+    pub fn ends(&self) -> &[usize] {
+        &self.ends
     }
 
     /// Keeps the first `len` texts.
@@ -133,10 +150,19 @@ mod tests {
             sorted.sort();
             texts.sort();
             texts.dedup();
+            sorted.sort();
             proptest::prop_assert!(sorted.iter().eq(texts.iter()));
             sorted.truncate(kept);
             texts.truncate(kept);
             proptest::prop_assert!(sorted.iter().eq(texts.iter()));
+            let runs = texts.chunks(3).map(|run| {
+                let ends = (1..=run.len()).map(|count| run[..count].concat().len()).collect::<Vec<_>>();
+                (run.concat(), ends)
+            });
+            let runs: Vec<_> = runs.collect();
+            let joined = Texts::ascending_runs(runs.iter().map(|(text, ends)| (&**text, ends.iter().copied())));
+            proptest::prop_assert!(joined.iter().eq(texts.iter()));
+            proptest::prop_assert_eq!(joined.ends().last().copied().unwrap_or(0), joined.concatenated().len());
             sorted.push("more");
             proptest::prop_assert_eq!(sorted.iter().last(), Some("more"));
         }

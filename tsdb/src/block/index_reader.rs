@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::Timestamp;
+use model::{Matcher, Timestamp};
 use parking_lot::Mutex;
 
 use crate::block::index_writer::{DELTAS, FOOTER, NAME, RUNS, STRIDE, TimesEntry};
@@ -270,6 +270,16 @@ impl Tables {
         &self.text[start as usize..self.ends[symbol as usize] as usize]
     }
 
+    /// The texts of values. Those of a label are mostly next to each other among the symbols.
+    fn texts(&self, values: &[(u32, u64, u32)]) -> Texts {
+        Texts::ascending_runs(values.chunk_by(|a, b| a.0 + 1 == b.0).map(|run| {
+            let (first, last) = (run[0].0 as usize, run[run.len() - 1].0 as usize);
+            let (start, ends) = (first.checked_sub(1).map_or(0, |before| self.ends[before]), &self.ends[first..=last]);
+            let text = &self.text[start as usize..self.ends[last] as usize];
+            (text, ends.iter().map(move |end| (end - start) as usize))
+        }))
+    }
+
     fn find(&self, text: &str) -> Option<u32> {
         let (mut from, mut to) = (0, self.ends.len() as u32);
         while from < to {
@@ -507,10 +517,14 @@ impl LabelIndex for LoadedIndex<'_> {
         Ok(found.into_iter().map(|name| self.tables.text(name)).collect())
     }
 
-    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Texts, ReadError> {
+    fn values(&self, name: &str, matchers: &[&Matcher]) -> Result<Texts, ReadError> {
         let values = self.tables.find(name).and_then(|n| self.tables.labels.get(&n));
-        let texts = values.into_iter().flatten().map(|v| self.tables.text(v.0));
-        Ok(Texts::ascending(texts.filter(|text| keep(text))))
+        let values = values.map_or(&[][..], Vec::as_slice);
+        if matchers.is_empty() {
+            return Ok(self.tables.texts(values));
+        }
+        let texts = values.iter().map(|v| self.tables.text(v.0));
+        Ok(Texts::ascending(texts.filter(|text| matchers.iter().all(|m| m.matches(text)))))
     }
 }
 

@@ -389,8 +389,9 @@ impl LabelIndex for SeriesIndex {
         Ok(found.into_iter().map(|name| self.symbols.text(name)).collect())
     }
 
-    fn values(&self, name: &str, keep: &mut dyn FnMut(&str) -> bool) -> Result<Texts, Self::Error> {
+    fn values(&self, name: &str, matchers: &[&Matcher]) -> Result<Texts, Self::Error> {
         let mut found = Texts::default();
+        let keep = |text: &str| matchers.iter().all(|m| m.matches(text));
         self.each_value(name, "", &mut |_, text, _| found.extend(keep(text).then_some(text)));
         Ok(found)
     }
@@ -510,7 +511,7 @@ mod tests {
         index.remove(&[1]);
         assert_eq!((index.len(), index.contains(1), index.find(&set("b", "x"))), (1, false, None));
         assert_eq!(index.with_value("job", "x").unwrap(), [2]);
-        assert_eq!(index.values("__name__", &mut |_| true).unwrap(), ["a"]);
+        assert_eq!(index.values("__name__", &[]).unwrap(), ["a"]);
         assert_eq!(index.get_or_create(&set("b", "x")).unwrap(), (3, true), "numbers are not used again");
     }
 
