@@ -135,12 +135,13 @@ impl PageReader {
             // whole pages are read in any case
             let from = offset / PAYLOAD as u64 * PAYLOAD as u64;
             let upto = |end: u64| end.next_multiple_of(PAYLOAD as u64).min(self.len).max(end);
-            let ahead = if onwards { self.read(from, (upto(end + AHEAD) - from) as usize, what).ok() } else { None };
-            buffer.bytes = match ahead {
-                Some(bytes) => bytes,
-                None => self.read(from, (upto(end) - from) as usize, what)?,
-            };
+            // of what cannot be read nothing is there afterwards
             buffer.offset = from;
+            let bytes = &mut buffer.bytes;
+            let ahead = onwards && self.read_into(from, (upto(end + AHEAD) - from) as usize, what, bytes).is_ok();
+            if !ahead {
+                self.read_into(from, (upto(end) - from) as usize, what, bytes)?;
+            }
         }
         let start = (offset - buffer.offset) as usize;
         Ok(&buffer.bytes[start..start + len])
@@ -148,15 +149,29 @@ impl PageReader {
 
     /// Reads `len` bytes at `offset`; `what` names them in errors.
     pub(crate) fn read(&self, offset: u64, len: usize, what: &'static str) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = Vec::new();
+        self.read_into(offset, len, what, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// As [`PageReader::read`], in the place of what is in `bytes`; that is empty after an error.
+    fn read_into(&self, offset: u64, len: usize, what: &'static str, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
+        let read = self.read_pages(offset, len, what, bytes);
+        read.inspect_err(|_| bytes.clear())
+    }
+
+    fn read_pages(&self, offset: u64, len: usize, what: &'static str, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
         let damaged = || Damaged(what).in_file(&self.path);
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.len).ok_or_else(damaged)?;
         if len == 0 {
-            return Ok(Vec::new());
+            bytes.clear();
+            return Ok(());
         }
         let (first, last) = (offset / PAYLOAD as u64, (end - 1) / PAYLOAD as u64);
         let in_last = (self.len - last * PAYLOAD as u64).min(PAYLOAD as u64) as usize;
-        let mut bytes = vec![0; (last - first) as usize * PAGE + in_last + CHECKSUM];
-        self.file.read_exact_at(&mut bytes, first * PAGE as u64).map_err(FileError::at("read", &self.path))?;
+        // what is there is written over
+        bytes.resize((last - first) as usize * PAGE + in_last + CHECKSUM, 0);
+        self.file.read_exact_at(bytes, first * PAGE as u64).map_err(FileError::at("read", &self.path))?;
         let mut to = 0;
         for (at, page) in (first..=last).enumerate() {
             let from = at * PAGE;
@@ -172,7 +187,7 @@ impl PageReader {
         let skip = (offset - first * PAYLOAD as u64) as usize;
         bytes.truncate(skip + len);
         bytes.drain(..skip);
-        Ok(bytes)
+        Ok(())
     }
 }
 
