@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{LabelPairs, Labels, Matcher, Timestamp};
+use model::{FloatHistogram, LabelPairs, Labels, Matcher, Timestamp};
 use parking_lot::Mutex;
-use promql::storage::{KeptLabels, Progress, Samples, SelectRequest, Selection, Storage, StorageError, Wanted};
+use promql::storage::{
+    KeptLabels, Lent, Newest, NewestAt, Progress, Samples, SelectRequest, Selection, Storage, StorageError, Wanted,
+};
 use tokio::sync::SetOnce;
 use tsdb::{
     Answer, AppendError, Appender, BlocksView, Db, Exemplar, HistogramSample, ReadError, ReplayProgress, SeriesRef,
@@ -281,6 +283,24 @@ impl Selection for Selected {
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError> {
         let samples = self.0.read(range, mint, maxt).map_err(|e| StorageError(e.to_string()))?;
         Ok(samples.into_iter().map(|series| Samples { floats: series.floats, histograms: series.histograms }).collect())
+    }
+
+    fn newest_at(
+        &self,
+        range: Range<usize>,
+        at: NewestAt,
+        each: &mut dyn FnMut(Lent<'_, Arc<FloatHistogram>>) -> bool,
+    ) -> Result<(), StorageError> {
+        self.0.newest_at(range, at, each).map_err(|e| StorageError(e.to_string()))
+    }
+
+    fn newest(
+        &self,
+        range: Range<usize>,
+        mint: Timestamp,
+        maxt: Timestamp,
+    ) -> Result<Vec<Newest<Arc<FloatHistogram>>>, StorageError> {
+        self.0.newest(range, mint, maxt).map_err(|e| StorageError(e.to_string()))
     }
 
     fn warnings(&self) -> &[String] {

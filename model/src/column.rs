@@ -30,3 +30,20 @@ impl<V> Column<V> {
         self.values.is_empty()
     }
 }
+
+/// The floats of one series, lent for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatsRef<'a> {
+    /// Timestamps in milliseconds.
+    pub timestamps: &'a [Timestamp],
+    /// Where they lie, unless no other series of the answer has them: the same `Arc` in series that were sampled together.
+    pub shared: Option<&'a Arc<[Timestamp]>>,
+    /// As many values.
+    pub values: &'a [f64],
+}
+
+impl<'a> From<&'a Column<f64>> for FloatsRef<'a> {
+    fn from(column: &'a Column<f64>) -> Self {
+        Self { timestamps: &column.timestamps, shared: Some(&column.timestamps), values: &column.values }
+    }
+}

@@ -12,11 +12,12 @@ mod labels;
 mod matcher;
 mod metadata;
 mod name;
+mod newest;
 mod number;
 mod timestamp;
 mod value;
 
-pub use column::Column;
+pub use column::{Column, FloatsRef};
 pub use duration::{Duration, DurationError};
 pub use histogram::{
     Bucket, CUSTOM_BUCKETS_SCHEMA, Combined, CounterResetHint, FloatHistogram, Histogram, HistogramError,
@@ -31,6 +32,7 @@ pub use name::{
     NameValidation, escape_label_value, is_legacy_label_name, is_legacy_metric_name, is_valid_label_name,
     is_valid_metric_name, quote,
 };
+pub use newest::{Lent, Newest, NewestAt};
 pub use number::{format_float, format_float_json, parse_float};
 pub use timestamp::{Timestamp, format_rfc3339_millis, now_millis};
 pub use value::{NORMAL_NAN, STALE_NAN, is_stale};

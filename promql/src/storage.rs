@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use model::{Column, KeptLabels};
+pub use model::{Column, FloatsRef, KeptLabels, Lent, Newest, NewestAt};
 use model::{FloatHistogram, LabelPairs, Labels, Matcher, Timestamp};
 
 /// What a query asks of the storage.
@@ -110,6 +110,40 @@ pub trait Selection: Send + Sync {
     /// When samples cannot be read.
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError>;
 
+    /// The newest samples of each series at some times within the requested time, or all samples that count at any of them, lent series by
+    /// series until `each` says no. Start timestamps may be left out.
+    ///
+    /// # Errors
+    /// As [`Selection::read`].
+    fn newest_at(
+        &self,
+        range: Range<usize>,
+        at: NewestAt,
+        each: &mut dyn FnMut(Lent<'_, Arc<FloatHistogram>>) -> bool,
+    ) -> Result<(), StorageError> {
+        let (mint, maxt) = at.span();
+        for Samples { floats, histograms } in self.read(range, mint, maxt)? {
+            let histograms = (!histograms.is_empty()).then_some(histograms);
+            if !each(Lent::Samples((&floats).into(), histograms)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest of the samples that [`Selection::read`] gives of each series.
+    ///
+    /// # Errors
+    /// As [`Selection::read`].
+    fn newest(
+        &self,
+        range: Range<usize>,
+        mint: Timestamp,
+        maxt: Timestamp,
+    ) -> Result<Vec<Newest<Arc<FloatHistogram>>>, StorageError> {
+        Ok(self.read(range, mint, maxt)?.into_iter().map(Samples::into_newest).collect())
+    }
+
     /// What the user should know about the answer: parts that could not be read.
     fn warnings(&self) -> &[String] {
         &[]
@@ -123,6 +157,18 @@ pub struct Samples {
     pub floats: Column<f64>,
     /// Histogram samples, staleness markers included.
     pub histograms: Column<Arc<FloatHistogram>>,
+}
+
+impl Samples {
+    /// The newest sample.
+    fn into_newest(self) -> Newest<Arc<FloatHistogram>> {
+        let Self { mut floats, mut histograms } = self;
+        if floats.timestamps.last() > histograms.timestamps.last() {
+            floats.values.pop().map_or(Newest::None, Newest::Float)
+        } else {
+            histograms.values.pop().map_or(Newest::None, Newest::Histogram)
+        }
+    }
 }
 
 /// The storage could not answer.

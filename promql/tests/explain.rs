@@ -62,7 +62,7 @@ sum by (a) (m) * 2 + on (a) max by (a) (max_over_time(m[1m] offset 1m)) = 4x40
         "count(m @ 500)",
         "
 count(m @ 500.000) = 1x10 once
-  m @ 500.000 = 100x100 of 100x3000
+  m @ 500.000 = 100x100 of 100x100
 ",
     );
     check(

@@ -15,5 +15,5 @@ pub use ulid::{Ulid, UlidError};
 
 pub(crate) use labels::BlockLabels;
 pub(crate) use meta::IMPORTED;
-pub(crate) use reader::{Block, BlockBuffers, BlockSelection};
+pub(crate) use reader::{Block, BlockBuffers, BlockColumn, BlockSelection, NewestFloat};
 pub(crate) use writer::{BlockWriter, Effort, TEMPORARY};

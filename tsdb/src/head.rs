@@ -15,7 +15,7 @@ mod spill;
 mod symbols;
 mod tail;
 
-pub(crate) use chunk::{put_starts, take_starts};
+pub(crate) use chunk::{pass_starts, put_starts, take_starts};
 pub(crate) use group::Group;
 pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome};
 pub(crate) use histograms::{Entry, HistogramSeries};

@@ -54,7 +54,7 @@ pub use error::{AppendError, CommitError, Conflict, FileError, MaintainError, Op
 pub use files::{FileFault, FileObserver, FileOperation, Files};
 pub use follow::{LogEntry, LogFollower, LogPosition, LogPositionError, LogStart};
 pub use metrics::Metrics;
-pub use model::Column;
+pub use model::{Column, FloatsRef, Lent, Newest, NewestAt};
 pub use opening::{BlocksView, Opening, ReplayProgress};
 pub use options::{Clock, Options};
 pub use read_only::ReadOnlyDb;

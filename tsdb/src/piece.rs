@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::Timestamp;
 
-use crate::encoding::floats;
+use crate::encoding::floats::{self, Decoded};
 use crate::error::ReadError;
 
 /// What pieces of one series lie in, used again for the next series.
@@ -105,7 +105,7 @@ impl<'a> Piece<'a> {
         &self,
         deleted: impl Fn(Timestamp) -> bool,
         buffers: &PieceBuffers,
-        scratch: &mut Vec<f64>,
+        scratch: &mut Decoded,
         path: &Path,
     ) -> Result<Option<Self>, ReadError> {
         let mut values = Vec::with_capacity(self.rows.len());
@@ -154,7 +154,7 @@ impl<'a> Piece<'a> {
         presence: bool,
         buffers: &PieceBuffers,
         out: &mut Vec<f64>,
-        scratch: &mut Vec<f64>,
+        scratch: &mut Decoded,
         path: &Path,
     ) -> Result<(), ReadError> {
         let rows = self.rows.clone();
@@ -168,5 +168,24 @@ impl<'a> Piece<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The last value in range, as [`Piece::values`] gives it.
+    pub(crate) fn last_value(
+        &self,
+        presence: bool,
+        buffers: &PieceBuffers,
+        scratch: &mut Decoded,
+        path: &Path,
+    ) -> Result<f64, ReadError> {
+        let row = self.rows.end - 1;
+        match &self.values {
+            Values::Borrowed(values) => Ok(values[row]),
+            Values::Owned(values) => Ok(values[row]),
+            Values::Encoded(range) => {
+                floats::decode_row(&buffers.encoded[range.clone()], self.count, row, presence, scratch)
+                    .map_err(|damaged| damaged.in_file(path))
+            }
+        }
     }
 }

@@ -1,3 +1,6 @@
+mod columns;
+mod newest;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +10,13 @@ use hashbrown::HashMap;
 use model::{Column, KeptLabels, LabelPairs, Labels, Timestamp};
 use parking_lot::Mutex;
 
+use self::columns::{Identity, JoinedTimes, to_float};
 use crate::block::{BlockBuffers, BlockLabels, BlockSelection};
+use crate::encoding::floats::Decoded;
 use crate::error::ReadError;
 use crate::head::{Entry, HeadLabels, HeadSnapshot};
 use crate::metrics::Counters;
-use crate::piece::{Piece, PieceBuffers, Times, Values};
+use crate::piece::{Piece, PieceBuffers, Values};
 use crate::sample::{RawSamples, SeriesSamples};
 use crate::tombstones::Interval;
 use crate::watch::Pace;
@@ -38,6 +43,31 @@ enum Places {
     One,
     /// For each series the sources that have it and its position there: those of series `i` are `places[offsets[i]..offsets[i + 1]]`.
     Many { places: Vec<(u32, u32)>, offsets: Vec<u32> },
+}
+
+impl Places {
+    /// The sources that have a series and its position in each.
+    fn of(&self, at: usize) -> PlacesOf<'_> {
+        match self {
+            Self::One => PlacesOf::One([(0, at as u32)]),
+            Self::Many { places, offsets } => PlacesOf::Many(&places[offsets[at] as usize..offsets[at + 1] as usize]),
+        }
+    }
+}
+
+/// The places of one series.
+enum PlacesOf<'a> {
+    One([(u32, u32); 1]),
+    Many(&'a [(u32, u32)]),
+}
+
+impl AsRef<[(u32, u32)]> for PlacesOf<'_> {
+    fn as_ref(&self) -> &[(u32, u32)] {
+        match self {
+            Self::One(place) => place,
+            Self::Many(places) => places,
+        }
+    }
 }
 
 /// Labels of the series of a source.
@@ -81,7 +111,7 @@ pub(crate) fn bytes_of_labels(labels: &Labels) -> usize {
 
 /// What reading many series uses again from one to the next.
 struct Scratch<'a> {
-    values: Vec<f64>,
+    decoded: Decoded,
     /// For each source.
     read: Vec<BlockBuffers>,
     /// What pieces lie in.
@@ -91,22 +121,9 @@ struct Scratch<'a> {
     ranks: Vec<u32>,
     found: Vec<Piece<'a>>,
     times: JoinedTimes,
+    /// No timestamps, for the many columns that have none.
+    nothing: Arc<[Timestamp]>,
 }
-
-/// Timestamps of series that have some of several pieces, or a part of one.
-#[derive(Default)]
-struct JoinedTimes {
-    /// Those of the last such series that had different ones: series in label order often have those of some targets in turn.
-    recent: Vec<(Vec<Identity>, Arc<[Timestamp]>)>,
-    /// Where they are put together.
-    buffer: Vec<Timestamp>,
-}
-
-/// Joined timestamps that are found without a lock.
-const RECENT: usize = 8;
-
-/// Address of a timestamp column, first and last row.
-type Identity = (usize, usize, usize);
 
 /// Where samples come from.
 pub(crate) enum Source {
@@ -295,14 +312,7 @@ impl Selection {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Result<Vec<SeriesSamples>, ReadError> {
-        let convert = |raw: RawSamples| SeriesSamples {
-            floats: raw.floats,
-            histograms: Column {
-                timestamps: raw.histograms.timestamps,
-                values: raw.histograms.values.iter().map(crate::HistogramSample::to_float).collect(),
-                start_timestamps: raw.histograms.start_timestamps,
-            },
-        };
+        let convert = |raw: RawSamples| SeriesSamples { floats: raw.floats, histograms: to_float(raw.histograms) };
         Ok(self.read_raw(range, min_time, max_time)?.into_iter().map(convert).collect())
     }
 
@@ -316,211 +326,24 @@ impl Selection {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Result<Vec<RawSamples>, ReadError> {
-        let mut scratch = Scratch {
-            values: Vec::new(),
+        let mut scratch = self.scratch();
+        let samples: Result<_, ReadError> =
+            range.map(|at| self.read_series(at, min_time, max_time, &mut scratch)).collect();
+        samples.inspect_err(|error| self.note_failure(error))
+    }
+
+    fn scratch(&self) -> Scratch<'_> {
+        Scratch {
+            decoded: Decoded::default(),
             read: self.sources.iter().map(|_| BlockBuffers::default()).collect(),
             buffers: PieceBuffers::default(),
             pieces: Vec::new(),
             ranks: Vec::new(),
             found: Vec::new(),
             times: JoinedTimes::default(),
-        };
-        let samples: Result<_, ReadError> =
-            range.map(|at| self.read_series(at, min_time, max_time, &mut scratch)).collect();
-        samples.inspect_err(|error| self.note_failure(error))
-    }
-
-    fn read_series<'a>(
-        &'a self,
-        at: usize,
-        min_time: Timestamp,
-        max_time: Timestamp,
-        scratch: &mut Scratch<'a>,
-    ) -> Result<RawSamples, ReadError> {
-        let Scratch { values, read, buffers, pieces, ranks: piece_ranks, found, times } = scratch;
-        pieces.clear();
-        buffers.clear();
-        piece_ranks.clear();
-        found.clear();
-        let only = [(0, at as u32)];
-        let places = match &self.places {
-            Places::One => &only[..],
-            Places::Many { places, offsets } => &places[offsets[at] as usize..offsets[at + 1] as usize],
-        };
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut entry_ranks = Vec::new();
-        for (source, position) in places {
-            let rank = *source * 2;
-            let read = &mut read[*source as usize];
-            let source = &self.sources[*source as usize];
-            let position = *position as usize;
-            let tombstones = source.tombstones(position);
-            let deleted = |time: Timestamp| tombstones.iter().any(|t| t.contains(time));
-            let first = entries.len();
-            source.histograms(position, min_time, max_time, read, &mut entries)?;
-            if !tombstones.is_empty() {
-                let mut kept = entries.split_off(first);
-                kept.retain(|e| !deleted(e.time));
-                entries.append(&mut kept);
-            }
-            entry_ranks.extend(entries[first..].iter().map(|e| rank + u32::from(e.late)));
-            source.pieces(position, min_time, max_time, read, buffers, found)?;
-            for piece in found.drain(..) {
-                let piece_rank = rank + u32::from(piece.late);
-                let piece = if !tombstones.is_empty() && piece.times(buffers).iter().any(|t| deleted(*t)) {
-                    piece.without(deleted, buffers, values, source.path())?
-                } else {
-                    Some(piece)
-                };
-                if let Some(piece) = piece {
-                    pieces.push((piece, source));
-                    piece_ranks.push(piece_rank);
-                }
-            }
-        }
-        if entries.is_empty() {
-            let floats = self.float_column(pieces, buffers, values, times)?;
-            return Ok(SeriesSamples { floats, histograms: Column::default() });
-        }
-        // stable: the first stored stays in front of others of its time
-        let mut ranked: Vec<(Entry, u32)> = entries.into_iter().zip(entry_ranks).collect();
-        ranked.sort_by_key(|(e, _)| e.time);
-        ranked.dedup_by_key(|(e, _)| e.time);
-        let mut hidden = Vec::new();
-        ranked.retain(|(entry, rank)| {
-            let has = |piece: &Piece<'_>| piece.times(buffers).binary_search(&entry.time).is_ok();
-            let floats = pieces.iter().zip(&*piece_ranks).filter(|((piece, _), _)| has(piece));
-            match floats.map(|(_, rank)| *rank).min() {
-                Some(float) if float <= *rank => false,
-                Some(_) => {
-                    hidden.push(entry.time);
-                    true
-                }
-                None => true,
-            }
-        });
-        let mut floats = self.float_column(pieces, buffers, values, times)?;
-        drop_times(&mut floats, &hidden);
-        Ok(SeriesSamples { floats, histograms: self.histogram_column(ranked.into_iter().map(|r| r.0).collect()) })
-    }
-
-    fn float_column(
-        &self,
-        pieces: &mut [(Piece<'_>, &Source)],
-        buffers: &PieceBuffers,
-        scratch: &mut Vec<f64>,
-        times: &mut JoinedTimes,
-    ) -> Result<Column<f64>, ReadError> {
-        if pieces.is_empty() {
-            return Ok(Column::default());
-        }
-        let apart = |pieces: &[(Piece<'_>, &Source)]| pieces.windows(2).all(|w| w[0].0.last() < w[1].0.first());
-        if !apart(pieces) {
-            // stable: of equal timestamps that of the first piece counts, should they overlap after all
-            let mut order: Vec<&Piece<'_>> = pieces.iter().map(|(p, _)| p).collect();
-            order.sort_by_key(|p| p.first());
-            if order.windows(2).any(|w| w[0].last() >= w[1].first()) {
-                return merge(pieces, buffers, scratch);
-            }
-            pieces.sort_by_key(|(p, _)| p.first());
-        }
-        let count = pieces.iter().map(|(p, _)| p.rows.len()).sum();
-        let mut values = Vec::with_capacity(count);
-        for (piece, source) in &*pieces {
-            piece.values(self.presence_only, buffers, &mut values, scratch, source.path())?;
-        }
-        if values.len() != count {
-            return Err(crate::error::Damaged("value column").in_file(pieces[0].1.path()));
-        }
-        let start_timestamps = pieces.iter().any(|(p, _)| p.starts().is_some()).then(|| {
-            let zeros = |p: &Piece<'_>| vec![0; p.rows.len()];
-            pieces.iter().flat_map(|(p, _)| p.starts().map_or_else(|| zeros(p), <[_]>::to_vec)).collect()
-        });
-        Ok(Column { timestamps: self.times_of(pieces, buffers, times), values, start_timestamps })
-    }
-
-    fn times_of(
-        &self,
-        pieces: &[(Piece<'_>, &Source)],
-        buffers: &PieceBuffers,
-        joined: &mut JoinedTimes,
-    ) -> Arc<[Timestamp]> {
-        let JoinedTimes { recent, buffer } = joined;
-        if let [(only, _)] = pieces {
-            match &only.times {
-                Times::Lasting(times) | Times::Made(times) if only.rows.len() == only.count => {
-                    return Arc::clone(times);
-                }
-                Times::Alone(_) => return only.times(buffers).into(),
-                _ => {}
-            }
-        }
-        buffer.clear();
-        let gather =
-            |buffer: &mut Vec<Timestamp>| pieces.iter().for_each(|(p, _)| buffer.extend_from_slice(p.times(buffers)));
-        if pieces.iter().any(|(p, _)| matches!(p.times, Times::Alone(_))) {
-            gather(buffer);
-            return buffer[..].into();
-        }
-        // only columns that the sources keep have an address to go by
-        let identities = || pieces.iter().map(|(p, _)| p.identity());
-        let is_it = |(key, _): &&(Vec<Identity>, Arc<[Timestamp]>)| identities().eq(key.iter().copied().map(Some));
-        if let Some((_, times)) = recent.iter().rev().find(is_it) {
-            return Arc::clone(times);
-        }
-        let Some(key) = identities().collect::<Option<Vec<Identity>>>() else {
-            gather(buffer);
-            return self.share(buffer);
-        };
-        let known = self.joined.lock().get(&key).cloned();
-        let times = known.unwrap_or_else(|| {
-            gather(buffer);
-            let times = self.share(buffer);
-            self.joined.lock().insert(key.clone(), Arc::clone(&times));
-            times
-        });
-        if recent.len() == RECENT {
-            recent.remove(0);
-        }
-        recent.push((key, Arc::clone(&times)));
-        times
-    }
-
-    /// One `Arc` for equal timestamps.
-    fn share(&self, times: &[Timestamp]) -> Arc<[Timestamp]> {
-        let hash = hash_times(times);
-        let mut equal = self.equal.lock();
-        let alike = equal.entry(hash).or_default();
-        if let Some(known) = alike.iter().find(|known| known[..] == *times) {
-            return Arc::clone(known);
-        }
-        let times: Arc<[Timestamp]> = times.into();
-        alike.push(Arc::clone(&times));
-        times
-    }
-
-    fn histogram_column(&self, entries: Vec<Entry>) -> Column<crate::HistogramSample> {
-        let starts = entries.iter().any(|e| e.start != 0).then(|| entries.iter().map(|e| e.start).collect());
-        Column {
-            timestamps: self.share(&entries.iter().map(|e| e.time).collect::<Vec<_>>()),
-            values: entries.into_iter().map(|e| e.sample).collect(),
-            start_timestamps: starts,
+            nothing: Arc::from([]),
         }
     }
-}
-
-/// A number that is mostly another one for other timestamps: for long columns several times faster than a hash of bytes.
-fn hash_times(times: &[Timestamp]) -> u64 {
-    const LANES: usize = 8;
-    let mut lanes = [times.len() as u64; LANES];
-    let (chunks, rest) = times.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, time) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.rotate_left(7) ^ (*time as u64);
-        }
-    }
-    let all = lanes.iter().copied().chain(rest.iter().map(|time| *time as u64));
-    all.fold(0, |hash, part| (hash ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
 }
 
 /// The label sets of several lists, each ascending, each once and in order, and where each is.
@@ -551,44 +374,4 @@ fn merge_labels(lists: &[Vec<Labels>], pace: &Pace<'_>) -> (Vec<Labels>, Places)
         labels.push(least.clone());
     }
     (labels, Places::Many { places, offsets })
-}
-
-/// Merges pieces that overlap; of equal timestamps the sample that was stored first counts, which is that of the first piece.
-fn merge(
-    pieces: &[(Piece<'_>, &Source)],
-    buffers: &PieceBuffers,
-    scratch: &mut Vec<f64>,
-) -> Result<Column<f64>, ReadError> {
-    let mut samples: Vec<(Timestamp, f64, Timestamp)> = Vec::new();
-    let mut values = Vec::new();
-    let mut any_start = false;
-    for (piece, source) in pieces {
-        values.clear();
-        piece.values(false, buffers, &mut values, scratch, source.path())?;
-        let starts = piece.starts();
-        any_start |= starts.is_some();
-        let start = |at: usize| starts.and_then(|s| s.get(at)).copied().unwrap_or(0);
-        samples.extend(piece.times(buffers).iter().zip(&values).enumerate().map(|(at, (t, v))| (*t, *v, start(at))));
-    }
-    samples.sort_by_key(|s| s.0);
-    samples.dedup_by_key(|s| s.0);
-    Ok(Column {
-        timestamps: samples.iter().map(|s| s.0).collect(),
-        values: samples.iter().map(|s| s.1).collect(),
-        start_timestamps: any_start.then(|| samples.iter().map(|s| s.2).collect()),
-    })
-}
-
-/// Leaves out samples at times (ascending) where a histogram was stored first: a timestamp has one sample.
-fn drop_times(floats: &mut Column<f64>, hidden: &[Timestamp]) {
-    if hidden.is_empty() {
-        return;
-    }
-    let keep: Vec<bool> = floats.timestamps.iter().map(|t| hidden.binary_search(t).is_err()).collect();
-    let pick = |times: &Arc<[Timestamp]>| times.iter().zip(&keep).filter(|(_, k)| **k).map(|(t, _)| *t).collect();
-    let timestamps = pick(&floats.timestamps);
-    floats.timestamps = timestamps;
-    floats.start_timestamps = floats.start_timestamps.as_ref().map(pick);
-    let mut keep = keep.iter();
-    floats.values.retain(|_| keep.next().copied().unwrap_or(true));
 }

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use model::{FloatHistogram, Labels, MatchOp, Matcher, Metadata, MetricType};
-use tsdb::{AppendError, Db, Exemplar, HistogramSample, OpenError, Options, SeriesRef};
+use tsdb::{
+    AppendError, Db, Exemplar, HistogramSample, Lent, Newest, NewestAt, OpenError, Options, Selection, SeriesRef,
+    SeriesSamples,
+};
 
 #[path = "shared/copy.rs"]
 mod copy;
@@ -45,6 +48,8 @@ fn dump(db: &Db, matchers: &[Matcher], min: i64, max: i64) -> Vec<String> {
     let selection = db.select(matchers, min, max).unwrap();
     assert_eq!(selection.warnings(), &[] as &[String]);
     let samples = selection.read(0..selection.labels().len(), min, max).unwrap();
+    check_newest(&selection, &samples, (min, max));
+    check_newest_at(&selection, (min, max));
     selection
         .labels()
         .iter()
@@ -62,6 +67,75 @@ fn dump(db: &Db, matchers: &[Matcher], min: i64, max: i64) -> Vec<String> {
             format!("{}@{} {}", labels.metric_name(), labels.value("instance"), [floats, histograms].concat().join(" "))
         })
         .collect()
+}
+
+/// The newest samples are the last of those that are read, in any part of the range.
+fn check_newest(selection: &Selection, samples: &[SeriesSamples], (min, max): (i64, i64)) {
+    let times = || samples.iter().flat_map(|s| s.floats.timestamps.iter().chain(&*s.histograms.timestamps)).copied();
+    let (first, last) = (times().min().unwrap_or(min), times().max().unwrap_or(max));
+    let middle = first + (last - first) / 2;
+    for range in [(min, max), (min, middle), (middle, max), (middle - HOUR / 2, middle), (last, last), (first, first)] {
+        if range.0 < min || range.1 > max {
+            continue;
+        }
+        let newest = selection.newest(0..samples.len(), range.0, range.1).unwrap();
+        for (series, newest) in samples.iter().zip(newest) {
+            let latest = |times: &[i64]| times[..times.partition_point(|t| *t <= range.1)].len().checked_sub(1);
+            let time = |times: &[i64]| latest(times).map(|at| times[at]).filter(|time| *time >= range.0);
+            let (float, histogram) = (time(&series.floats.timestamps), time(&series.histograms.timestamps));
+            let at = |times: &[i64]| latest(times).unwrap_or_default();
+            match newest {
+                Newest::None => assert_eq!((float, histogram), (None, None), "{range:?}"),
+                Newest::Float(value) => {
+                    assert!(float > histogram, "{range:?}");
+                    let expected = series.floats.values[at(&series.floats.timestamps)];
+                    assert_eq!(value.to_bits(), expected.to_bits(), "{range:?}");
+                }
+                Newest::Histogram(value) => {
+                    assert!(histogram > float, "{range:?}");
+                    assert_eq!(value.count, series.histograms.values[at(&series.histograms.timestamps)].count);
+                }
+            }
+        }
+    }
+}
+
+/// The newest samples at some times are those of a search for each in what is read.
+fn check_newest_at(selection: &Selection, (min, max): (i64, i64)) {
+    let interval = (max.min(100 * HOUR) - min.max(-HOUR)) / 8;
+    for (start, range) in [(min.max(-HOUR) + 70_001, 70_000), (min.max(-HOUR) + 10 * HOUR, 9 * HOUR)] {
+        let at = NewestAt { start, interval, count: 6, offset: 0, range };
+        let (from, to) = at.span();
+        if from < min || to > max {
+            continue;
+        }
+        let samples = selection.read(0..selection.len(), from, to).unwrap();
+        let mut expected = samples.iter();
+        let mut check = |lent: Lent<'_, Arc<FloatHistogram>>| {
+            let series = expected.next().unwrap();
+            match lent {
+                Lent::Samples(floats, histograms) => {
+                    assert_eq!(floats.timestamps, &*series.floats.timestamps);
+                    let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(floats.values), bits(&series.floats.values));
+                    assert_eq!(histograms.map_or(0, |h| h.len()), series.histograms.len());
+                }
+                Lent::Newest(values) => {
+                    assert_eq!((values.len(), series.histograms.len()), (at.count, 0));
+                    for (step, value) in values.iter().enumerate() {
+                        let behind = series.floats.timestamps.partition_point(|t| *t <= at.time(step));
+                        let newest =
+                            behind.checked_sub(1).filter(|n| series.floats.timestamps[*n] > at.time(step) - range);
+                        let expected = newest.map_or(model::STALE_NAN, |n| series.floats.values[n]);
+                        assert_eq!(value.to_bits(), expected.to_bits(), "{at:?} {step}");
+                    }
+                }
+            }
+            true
+        };
+        selection.newest_at(0..samples.len(), at, &mut check).unwrap();
+        assert!(expected.next().is_none());
+    }
 }
 
 fn all(db: &Db) -> Vec<String> {
@@ -765,6 +839,24 @@ fn timestamps_that_one_series_has_are_not_kept_for_others() {
     assert!(Arc::ptr_eq(&times[0], &times[1]));
     assert_eq!((times[0].len(), times[2].len(), times[2][0]), (98, 98, 60_007));
     assert_eq!(Arc::strong_count(&times[2]), 1, "the selection has kept a column that nobody else reads");
+    // the newest of them are found without a column
+    let at = NewestAt { start: 120_000, interval: 30_000, count: 90, offset: 10_000, range: 25_000 };
+    let mut lent = Vec::new();
+    let each = &mut |series: Lent<'_, Arc<FloatHistogram>>| {
+        lent.push(if let Lent::Newest(values) = series { values.to_vec() } else { Vec::new() });
+        lent.len() < 3
+    };
+    selection.newest_at(0..3, at, each).unwrap();
+    assert_eq!((lent[0].len(), lent[1].len()), (0, 0));
+    assert_eq!(lent[2], (0..90).map(|step| f64::from(step + 3)).collect::<Vec<_>>());
+    let nothing = NewestAt { range: 19_000, ..at };
+    selection
+        .newest_at(2..3, nothing, &mut |series| {
+            assert!(matches!(series, Lent::Newest(values) if values.iter().all(|v| model::is_stale(*v))));
+            true
+        })
+        .unwrap();
+    check_newest_at(&selection, (60_000, HOUR));
     let again = selection.read(0..1, 60_000, HOUR).unwrap();
     assert!(Arc::ptr_eq(&times[0], &again[0].floats.timestamps), "what several series have is read once");
 }

@@ -337,7 +337,7 @@ impl Query<'_> {
     }
 }
 
-/// Counts what one series is asked for, step by step.
+/// Counts what series are asked for, step by step; in all when it is dropped, since threads that count together wait for each other.
 pub(super) struct SeriesCount<'a> {
     query: &'a Query<'a>,
     steps: Steps,
@@ -383,13 +383,12 @@ impl Evaluator<'_> {
     }
 
     /// Counts what a row of a selector has read, at each step where there is something; gives how much that is.
-    pub(super) fn count_row(&self, row: &Row, stats_only: bool) -> usize {
+    pub(super) fn count_row(&self, row: &Row, stats_only: bool, count: &mut SeriesCount<'_>) -> usize {
         if row.histograms.is_empty() && self.query.budget.per_step.is_none() {
             let samples = row.floats.iter().filter(|value| !is_absent(**value)).count();
-            self.query.count(self.steps.start, samples as u64, samples as u64);
+            count.add(0, samples, samples);
             return samples;
         }
-        let mut count = self.count_series();
         let mut samples = 0;
         for (step, size) in sizes(row, stats_only) {
             count.add(step, size, size);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{CounterResetHint, FloatHistogram, IncompatibleSchemas, Labels, Timestamp};
 
 use super::Evaluator;
+use super::counting::SeriesCount;
 use super::durations::LookAt;
 use super::frame::{Hist, Row};
 use super::parallel::Wants;
@@ -297,8 +298,11 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryError> {
         let lookback = self.query.lookback;
         let shape = WindowShape { look, range: lookback, before: 0, after: lookback };
-        let state = || WindowCache::new(shape, self.steps);
-        let work = |windows: &mut WindowCache, labels: &Labels, samples: Samples, notes: &mut Annotations| {
+        let state = || (WindowCache::new(shape, self.steps), self.count_series());
+        let work = |(windows, count): &mut (WindowCache, SeriesCount<'_>),
+                    labels: &Labels,
+                    samples: Samples,
+                    notes: &mut Annotations| {
             let samples = without_stale(samples);
             let mut row = Row::new(labels.clone(), false, self.steps.count);
             let floats = windows.bounds(&samples.floats.timestamps);
@@ -326,7 +330,7 @@ impl Evaluator<'_> {
                     }
                 }
             }
-            Ok(self.counted(row, false))
+            Ok(self.counted(row, false, count))
         };
         let wants = Wants { samples: Wanted::Samples, labels: KeptLabels::All };
         self.work_on_series(&selector.matchers, shape.span(self.steps), wants, state, work, &mut |row| {

@@ -3,18 +3,22 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use model::{Labels, Matcher, Timestamp};
 
 use super::Evaluator;
-use super::pace::LABELS_WORK;
+use super::frame::Hist;
+use super::pace::{LABELS_WORK, Pace};
 use crate::QueryError;
 use crate::annotations::Annotations;
 use crate::memory::{Charge, Footprint};
 use crate::plan::Extent;
-use crate::storage::{KeptLabels, Progress, Samples, SelectRequest, Selection, Wanted, Watch};
+use crate::storage::{
+    KeptLabels, Lent, Newest, NewestAt, Progress, Samples, SelectRequest, Selection, StorageError, Wanted, Watch,
+};
 
 /// Series that are read at a time, at most and at least.
 const MAX_CHUNK: usize = 512;
@@ -40,11 +44,31 @@ pub(super) struct Wants<'a> {
 }
 
 /// What the series of a chunk came to.
-struct Chunk<T> {
+struct Chunk<'q, T> {
     items: Vec<T>,
     notes: Annotations,
     /// Counts the memory of the items until they are taken over.
     held: Charge,
+    /// Counts that of the samples they are made from.
+    read: Charge,
+    pace: Pace<'q>,
+}
+
+impl<T: Footprint> Chunk<'_, T> {
+    /// A series with samples of so many bytes is worked on, which is so much work.
+    fn begin(&mut self, bytes: usize, work: usize) -> Result<(), QueryError> {
+        self.read.set(bytes)?;
+        self.pace.done(LABELS_WORK + work)
+    }
+
+    /// Takes what a series came to.
+    fn take(&mut self, item: Option<T>) -> Result<(), QueryError> {
+        if let Some(item) = item {
+            self.held.add(item.bytes())?;
+            self.items.push(item);
+        }
+        Ok(())
+    }
 }
 
 /// How much memory the samples of a series take, as far as is known.
@@ -67,20 +91,94 @@ impl Density {
     }
 }
 
-/// Memory of the samples of several series; those with equal timestamps share them.
-fn bytes_read(samples: &[Samples]) -> usize {
-    let mut last: [Option<&Arc<[Timestamp]>>; 2] = [None; 2];
-    let mut bytes = 0;
-    for series in samples {
-        for (last, times) in last.iter_mut().zip([&series.floats.timestamps, &series.histograms.timestamps]) {
-            if !last.is_some_and(|last| Arc::ptr_eq(last, times)) {
-                bytes += 8 * times.len();
-            }
-            *last = Some(times);
-        }
-        bytes += series.bytes();
+/// What is read of a series.
+pub(super) trait Loaded: Sized {
+    fn read(
+        selection: &dyn Selection,
+        range: Range<usize>,
+        span: (Timestamp, Timestamp),
+    ) -> Result<Vec<Self>, StorageError>;
+
+    /// Memory of what was read of several series.
+    fn bytes_read(read: &[Self]) -> usize;
+
+    /// Samples of one series.
+    fn count(&self) -> usize;
+
+    /// About as many samples there are in so much time.
+    fn usual_count(span: (Timestamp, Timestamp)) -> usize;
+}
+
+impl Loaded for Samples {
+    fn read(
+        selection: &dyn Selection,
+        range: Range<usize>,
+        (mint, maxt): (Timestamp, Timestamp),
+    ) -> Result<Vec<Self>, StorageError> {
+        selection.read(range, mint, maxt)
     }
-    bytes
+
+    /// Series with equal timestamps share them.
+    fn bytes_read(read: &[Self]) -> usize {
+        let mut last: [Option<&Arc<[Timestamp]>>; 2] = [None; 2];
+        let mut bytes = 0;
+        for series in read {
+            for (last, times) in last.iter_mut().zip([&series.floats.timestamps, &series.histograms.timestamps]) {
+                if !last.is_some_and(|last| Arc::ptr_eq(last, times)) {
+                    bytes += 8 * times.len();
+                }
+                *last = Some(times);
+            }
+            bytes += series.bytes();
+        }
+        bytes
+    }
+
+    fn count(&self) -> usize {
+        self.floats.len() + self.histograms.len()
+    }
+
+    fn usual_count((mint, maxt): (Timestamp, Timestamp)) -> usize {
+        usize::try_from(maxt.saturating_sub(mint) / 1000).unwrap_or(0) / USUAL_INTERVAL
+    }
+}
+
+/// The newest sample alone.
+impl Loaded for Newest<Hist> {
+    fn read(
+        selection: &dyn Selection,
+        range: Range<usize>,
+        (mint, maxt): (Timestamp, Timestamp),
+    ) -> Result<Vec<Self>, StorageError> {
+        selection.newest(range, mint, maxt)
+    }
+
+    fn bytes_read(read: &[Self]) -> usize {
+        let bytes = |newest: &Self| match newest {
+            Self::Histogram(histogram) => histogram.bytes(),
+            Self::None | Self::Float(_) => 0,
+        };
+        size_of_val(read) + read.iter().map(bytes).sum::<usize>()
+    }
+
+    fn count(&self) -> usize {
+        usize::from(!matches!(self, Self::None))
+    }
+
+    fn usual_count(_: (Timestamp, Timestamp)) -> usize {
+        1
+    }
+}
+
+/// Samples that are lent, and their memory.
+fn size_of_lent(lent: &Lent<'_, Hist>) -> (usize, usize) {
+    match lent {
+        Lent::Newest(values) => (values.len(), 8 * values.len()),
+        Lent::Samples(floats, histograms) => {
+            let (count, bytes) = histograms.as_ref().map_or((0, 0), |h| (h.len(), 8 * h.len() + h.bytes()));
+            (floats.values.len() + count, 16 * floats.values.len() + bytes)
+        }
+    }
 }
 
 impl Evaluator<'_> {
@@ -91,30 +189,99 @@ impl Evaluator<'_> {
         span: (Timestamp, Timestamp),
         each: &mut dyn FnMut(&Labels, Samples) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let keep = |(): &mut (), labels: &Labels, samples, _: &mut Annotations| Ok(Some((labels.clone(), samples)));
+        let keep =
+            |(): &mut (), labels: &Labels, samples: Samples, _: &mut Annotations| Ok(Some((labels.clone(), samples)));
         let wants = Wants { samples: Wanted::Samples, labels: KeptLabels::All };
         self.work_on_series(matchers, span, wants, || (), keep, &mut |(labels, samples)| each(&labels, samples))
     }
 
     /// Reads all series that match, works on them, and calls `each` with what they came to, in label order. What comes to `None`
     /// is left out. Each thread begins with a `state` of its own.
-    pub(super) fn work_on_series<S, T: Footprint + Send>(
+    pub(super) fn work_on_series<I: Loaded, S, T: Footprint + Send>(
         &self,
         matchers: &[Matcher],
-        (mint, maxt): (Timestamp, Timestamp),
+        span: (Timestamp, Timestamp),
         wants: Wants<'_>,
         state: impl Fn() -> S + Sync,
-        work: impl Fn(&mut S, &Labels, Samples, &mut Annotations) -> Result<Option<T>, QueryError> + Sync,
+        work: impl Fn(&mut S, &Labels, I, &mut Annotations) -> Result<Option<T>, QueryError> + Sync,
+        each: &mut dyn FnMut(T) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let density = Density::guess(span);
+        let read = |state: &mut S, selection: &dyn Selection, range: Range<usize>, chunk: &mut Chunk<'_, T>| {
+            let mut next = range.start;
+            while next < range.end {
+                self.query.check()?;
+                let part = next..range.end.min(next.saturating_add(density.series()));
+                next = part.end;
+                let samples = I::read(selection, part.clone(), span)?;
+                let bytes = I::bytes_read(&samples);
+                chunk.read.set(bytes)?;
+                density.note(bytes, part.len());
+                self.query.note_read(|| Extent {
+                    series: part.len(),
+                    samples: samples.iter().map(Loaded::count).sum(),
+                    bytes,
+                });
+                for (labels, samples) in selection.labels(part, wants.labels).iter().zip(samples) {
+                    chunk.pace.done(LABELS_WORK + self.steps.count)?;
+                    let item = work(state, labels, samples, &mut chunk.notes)?;
+                    chunk.take(item)?;
+                }
+            }
+            Ok(())
+        };
+        self.work_on_chunks(matchers, span, (wants.samples, I::usual_count(span)), state, read, each)
+    }
+
+    /// As [`Self::work_on_series`], with the newest samples at some times, or those that count at any of them, without start timestamps.
+    pub(super) fn work_on_newest<S, T: Footprint + Send>(
+        &self,
+        matchers: &[Matcher],
+        at: NewestAt,
+        wants: Wants<'_>,
+        state: impl Fn() -> S + Sync,
+        work: impl Fn(&mut S, &Labels, Lent<'_, Hist>) -> Result<Option<T>, QueryError> + Sync,
+        each: &mut dyn FnMut(T) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let read = |state: &mut S, selection: &dyn Selection, range: Range<usize>, chunk: &mut Chunk<'_, T>| {
+            let mut result = Ok(());
+            let mut extent = Extent::default();
+            let all_labels = selection.labels(range.clone(), wants.labels);
+            let mut labels = all_labels.iter();
+            selection.newest_at(range, at, &mut |lent| {
+                let Some(labels) = labels.next() else { return false };
+                let (samples, bytes) = size_of_lent(&lent);
+                extent.add(Extent { series: 1, samples, bytes });
+                result = chunk
+                    .begin(bytes, samples + self.steps.count)
+                    .and_then(|()| work(state, labels, lent))
+                    .and_then(|item| chunk.take(item));
+                result.is_ok()
+            })?;
+            self.query.note_read(|| extent);
+            result
+        };
+        let span = at.span();
+        self.work_on_chunks(matchers, span, (wants.samples, Samples::usual_count(span)), state, read, each)
+    }
+
+    /// Finds series, has them read and worked on chunk by chunk, and calls `each` with what they came to. A series has about so many
+    /// samples.
+    fn work_on_chunks<S, T: Footprint + Send>(
+        &self,
+        matchers: &[Matcher],
+        span: (Timestamp, Timestamp),
+        (wanted, samples): (Wanted, usize),
+        state: impl Fn() -> S + Sync,
+        read: impl Fn(&mut S, &dyn Selection, Range<usize>, &mut Chunk<'_, T>) -> Result<(), QueryError> + Sync,
         each: &mut dyn FnMut(T) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         self.query.check()?;
         let mut held = self.query.memory.charge();
-        let selection = self.select(matchers, (mint, maxt), wants.samples, &mut held)?;
+        let selection = self.select(matchers, span, wanted, &mut held)?;
         self.query.check()?;
         let count = selection.len();
         self.query.read_series_more(count)?;
-        let density = Density::guess((mint, maxt));
-        let samples = usize::try_from(maxt.saturating_sub(mint) / 1000).unwrap_or(0) / USUAL_INTERVAL;
         let amount = count.saturating_mul(SERIES_WORK + self.steps.count + samples);
         if amount >= MIN_PARALLEL && self.query.only_if_short {
             return Err(QueryError::Timeout);
@@ -122,41 +289,21 @@ impl Evaluator<'_> {
         let threads = if amount < MIN_PARALLEL { 1 } else { self.query.threads };
         let size = (count / (threads * 4)).clamp(MIN_CHUNK, MAX_CHUNK);
         let chunks = count.div_ceil(size);
-        let do_chunk = |state: &mut S, chunk: usize| -> Result<Chunk<T>, QueryError> {
+        let do_chunk = |state: &mut S, chunk: usize| -> Result<Chunk<'_, T>, QueryError> {
             self.query.check()?;
             let range = chunk * size..count.min((chunk + 1) * size);
             let mut done = Chunk {
                 items: Vec::with_capacity(range.len()),
                 notes: Annotations::default(),
                 held: self.query.memory.charge(),
+                read: self.query.memory.charge(),
+                pace: self.query.pace(),
             };
-            let mut read = self.query.memory.charge();
-            let mut pace = self.query.pace();
-            let mut next = range.start;
-            while next < range.end {
-                self.query.check()?;
-                let part = next..range.end.min(next.saturating_add(density.series()));
-                next = part.end;
-                let samples = selection.read(part.clone(), mint, maxt)?;
-                let bytes = bytes_read(&samples);
-                read.set(bytes)?;
-                density.note(bytes, part.len());
-                self.query.note_read(|| Extent {
-                    series: part.len(),
-                    samples: samples.iter().map(|series| series.floats.len() + series.histograms.len()).sum(),
-                    bytes,
-                });
-                for (labels, samples) in selection.labels(part, wants.labels).iter().zip(samples) {
-                    pace.done(LABELS_WORK + self.steps.count)?;
-                    if let Some(item) = work(state, labels, samples, &mut done.notes)? {
-                        done.held.add(item.bytes())?;
-                        done.items.push(item);
-                    }
-                }
-            }
+            read(state, selection.as_ref(), range, &mut done)?;
+            done.read.set(0)?;
             Ok(done)
         };
-        let mut hand_on = |chunk: Chunk<T>| {
+        let mut hand_on = |chunk: Chunk<'_, T>| {
             self.query.merge_annotations(chunk.notes);
             chunk.items.into_iter().try_for_each(&mut *each)
         };

@@ -218,7 +218,7 @@ impl Evaluator<'_> {
     fn ready(&self, selector: &VectorSelector, labels: &Labels, samples: Samples) -> RangeSeries {
         let mut samples = without_stale(samples);
         if self.query.stats_only.contains(&stats_only::key(selector)) {
-            stats_only::resolve_hints(&mut samples);
+            stats_only::resolve_hints(&mut samples.histograms);
         }
         RangeSeries { labels: labels.clone(), drop_name: false, samples }
     }

@@ -3,14 +3,15 @@ use std::sync::Arc;
 
 use model::{Labels, Timestamp};
 
+use super::counting::SeriesCount;
 use super::durations::LookAt;
-use super::frame::{Frame, Row, is_absent};
+use super::frame::{ABSENT, Frame, Hist, Row, is_absent};
 use super::parallel::Wants;
 use super::windows::{Recent, WindowShape};
 use super::{Evaluator, stats_only};
 use crate::annotations::Annotations;
 use crate::ast::{Extended, VectorSelector};
-use crate::storage::{Column, KeptLabels, Samples, Wanted};
+use crate::storage::{Column, FloatsRef, KeptLabels, Lent, Newest, NewestAt, Samples, Wanted};
 use crate::{PosRange, QueryError};
 
 /// A function over the samples that a vector selector finds: (time of the sample, its start timestamp).
@@ -37,44 +38,48 @@ impl Evaluator<'_> {
         }
         let shape = self.latest_shape(look);
         let stats_only = self.query.stats_only.contains(&stats_only::key(selector));
-        let state = || Latest::new(shape, self.steps);
-        let work = |latest: &mut Latest, labels: &Labels, mut samples: Samples, _: &mut Annotations| {
-            if stats_only {
-                stats_only::resolve_hints(&mut samples);
-            }
-            let mut row = Row::new(labels.clone(), false, self.steps.count);
-            let float_picks = latest.picks(&samples.floats.timestamps);
-            if !samples.floats.is_empty() {
-                for (value, pick) in row.floats.iter_mut().zip(float_picks.iter()) {
-                    if *pick != NONE {
-                        // a staleness marker says that there is nothing, as does what it is written to
-                        *value = samples.floats.values[*pick as usize];
-                    }
-                }
-            }
-            if !samples.histograms.is_empty() {
-                let picks = latest.picks(&samples.histograms.timestamps);
-                for (step, pick) in picks.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
-                    let float = float_picks[step];
-                    if float != NONE
-                        && samples.floats.timestamps[float as usize] > samples.histograms.timestamps[*pick as usize]
-                    {
-                        continue;
-                    }
-                    row.clear(step);
-                    let histogram = &samples.histograms.values[*pick as usize];
-                    if !histogram.is_stale() {
-                        row.set_histogram(step, histogram.clone());
-                    }
-                }
-            }
-            Ok(self.counted(row, stats_only))
-        };
         let present = self.query.presence_only.contains(&stats_only::key(selector));
         let wants = Wants { samples: if present { Wanted::Presence } else { Wanted::Samples }, labels: kept };
-        self.work_on_series(&selector.matchers, shape.span(self.steps), wants, state, work, &mut |row| {
-            self.keep(row, each)
-        })
+        let span = shape.span(self.steps);
+        // what resets a histogram is seen in the one before
+        if self.steps.count == 1 && !stats_only {
+            let state = || self.count_series();
+            let work = |count: &mut SeriesCount<'_>, labels: &Labels, newest: Newest<Hist>, _: &mut Annotations| {
+                Ok(newest_row(labels, newest).map(|row| {
+                    let samples = row.samples();
+                    count.add(0, samples, samples);
+                    (row, samples)
+                }))
+            };
+            return self.work_on_series(&selector.matchers, span, wants, state, work, &mut |row| self.keep(row, each));
+        }
+        let state = || (Latest::new(shape, self.steps), self.count_series());
+        let work = |(latest, count): &mut (Latest, SeriesCount<'_>), labels: &Labels, lent: Lent<'_, Hist>| {
+            let mut row = Row::new(labels.clone(), false, 0);
+            match lent {
+                // a staleness marker says that there is nothing, as in a row
+                Lent::Newest(floats) => row.floats = floats.to_vec(),
+                Lent::Samples(floats, histograms) => {
+                    row.floats = vec![ABSENT; self.steps.count];
+                    latest.put_floats(floats, &mut row.floats);
+                    if let Some(mut histograms) = histograms {
+                        if stats_only {
+                            stats_only::resolve_hints(&mut histograms);
+                        }
+                        latest.put_histograms(floats.timestamps, &histograms, &mut row);
+                    }
+                }
+            }
+            Ok(self.counted(row, stats_only, count))
+        };
+        let at = NewestAt {
+            start: look.at.unwrap_or(self.steps.start),
+            interval: if look.at.is_some() { 0 } else { self.steps.interval },
+            count: self.steps.count,
+            offset: look.offset,
+            range: shape.range,
+        };
+        self.work_on_newest(&selector.matchers, at, wants, state, work, &mut |row| self.keep(row, each))
     }
 
     /// The window in which the latest sample counts.
@@ -93,8 +98,8 @@ impl Evaluator<'_> {
     }
 
     /// Counts what a row of a selector has read; `None` if it is empty.
-    pub(super) fn counted(&self, row: Row, stats_only: bool) -> Option<(Row, usize)> {
-        let samples = self.count_row(&row, stats_only);
+    pub(super) fn counted(&self, row: Row, stats_only: bool, count: &mut SeriesCount<'_>) -> Option<(Row, usize)> {
+        let samples = self.count_row(&row, stats_only, count);
         (samples > 0).then_some((row, samples))
     }
 
@@ -103,8 +108,11 @@ impl Evaluator<'_> {
         let look = self.look_at(&selector.shift)?;
         let shape = self.latest_shape(look);
         let mut frame = self.query.frame();
-        let state = || Latest::new(shape, self.steps);
-        let work = |latest: &mut Latest, labels: &Labels, samples: Samples, _: &mut Annotations| {
+        let state = || (Latest::new(shape, self.steps), self.count_series());
+        let work = |(latest, count): &mut (Latest, SeriesCount<'_>),
+                    labels: &Labels,
+                    samples: Samples,
+                    _: &mut Annotations| {
             let mut row = Row::new(labels.clone(), false, self.steps.count);
             let mut times: Vec<Option<Timestamp>> = vec![None; self.steps.count];
             let floats = latest.picks(&samples.floats.timestamps);
@@ -128,7 +136,7 @@ impl Evaluator<'_> {
                 let (time, start) = times_of(&samples.histograms, *pick);
                 put(&mut times, step, time, start, samples.histograms.values[*pick as usize].is_stale());
             }
-            Ok(self.counted(row, false))
+            Ok(self.counted(row, false, count))
         };
         let mut push = |row| frame.push(row);
         let wants = Wants { samples: Wanted::Samples, labels: KeptLabels::All };
@@ -136,6 +144,21 @@ impl Evaluator<'_> {
             self.keep(row, &mut push)
         })?;
         Ok(frame)
+    }
+}
+
+/// The row of a series at the only step; `None` if there is nothing, as a staleness marker says.
+fn newest_row(labels: &Labels, newest: Newest<Hist>) -> Option<Row> {
+    match newest {
+        Newest::Float(value) if !is_absent(value) => {
+            Some(Row { labels: labels.clone(), drop_name: false, floats: vec![value], histograms: Vec::new() })
+        }
+        Newest::Histogram(histogram) if !histogram.is_stale() => {
+            let mut row = Row::new(labels.clone(), false, 1);
+            row.set_histogram(0, histogram);
+            Some(row)
+        }
+        Newest::None | Newest::Float(_) | Newest::Histogram(_) => None,
     }
 }
 
@@ -163,6 +186,41 @@ impl Latest {
     }
 
     fn picks(&mut self, timestamps: &Arc<[Timestamp]>) -> Picks {
-        self.known.get_or(timestamps, || self.shape.latest(timestamps, self.steps, NONE))
+        self.known.get_or(timestamps, || self.shape.latest(timestamps, self.steps, NONE).collect())
+    }
+
+    /// Puts the latest floats at each step where there are some. A staleness marker says that there is nothing, as does what it is
+    /// written to.
+    fn put_floats(&mut self, floats: FloatsRef<'_>, row: &mut [f64]) {
+        let FloatsRef { timestamps, shared, values } = floats;
+        if values.is_empty() {
+            return;
+        }
+        let put = |(to, pick): (&mut f64, u32)| {
+            if let Some(value) = values.get(pick as usize) {
+                *to = *value;
+            }
+        };
+        match shared {
+            Some(timestamps) => row.iter_mut().zip(self.picks(timestamps).iter().copied()).for_each(put),
+            None => row.iter_mut().zip(self.shape.latest(timestamps, self.steps, NONE)).for_each(put),
+        }
+    }
+
+    /// Puts the latest histograms at each step where no later float is.
+    fn put_histograms(&mut self, float_times: &[Timestamp], histograms: &Column<Hist>, row: &mut Row) {
+        let floats: Vec<u32> = self.shape.latest(float_times, self.steps, NONE).collect();
+        let picks = self.picks(&histograms.timestamps);
+        for (step, pick) in picks.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
+            let float = floats[step];
+            if float != NONE && float_times[float as usize] > histograms.timestamps[*pick as usize] {
+                continue;
+            }
+            row.clear(step);
+            let histogram = &histograms.values[*pick as usize];
+            if !histogram.is_stale() {
+                row.set_histogram(step, histogram.clone());
+            }
+        }
     }
 }

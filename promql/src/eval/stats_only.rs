@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use model::{CounterResetHint, FloatHistogram};
 
+use super::frame::Hist;
 use crate::ast::{BinaryOp, Expr, VectorSelector};
-use crate::storage::Samples;
+use crate::storage::Column;
 
 /// The selectors of an expression, by address, of which only counts and sums are wanted.
 pub(super) fn selectors(expr: &Expr) -> HashSet<usize> {
@@ -68,8 +69,8 @@ fn walk(expr: &Expr, stats: bool, found: &mut HashSet<usize>) {
 }
 
 /// Finds out what unknown hints should say, from the sample before.
-pub(super) fn resolve_hints(samples: &mut Samples) {
-    let values = &mut samples.histograms.values;
+pub(super) fn resolve_hints(histograms: &mut Column<Hist>) {
+    let values = &mut histograms.values;
     for at in (1..values.len()).rev() {
         let (previous, current) = (&values[at - 1], &values[at]);
         if current.counter_reset_hint != CounterResetHint::Unknown || current.is_stale() || previous.is_stale() {

@@ -93,17 +93,19 @@ impl WindowShape {
     }
 
     /// The last sample in the range of each step, or `none`.
-    pub(super) fn latest(&self, timestamps: &[Timestamp], steps: Steps, none: u32) -> Rc<[u32]> {
+    pub(super) fn latest(
+        self,
+        timestamps: &[Timestamp],
+        steps: Steps,
+        none: u32,
+    ) -> impl Iterator<Item = u32> + use<'_> {
         let mut to = Walk::default();
-        steps
-            .times()
-            .map(|time| {
-                let (start, end) = self.range_at(time);
-                to.advance(timestamps, end);
-                let last = timestamps[..to.at].last();
-                if last.is_some_and(|last| *last > start) { to.at as u32 - 1 } else { none }
-            })
-            .collect()
+        steps.times().map(move |time| {
+            let (start, end) = self.range_at(time);
+            to.advance(timestamps, end);
+            let last = timestamps[..to.at].last();
+            if last.is_some_and(|last| *last > start) { to.at as u32 - 1 } else { none }
+        })
     }
 }
 
@@ -300,7 +302,7 @@ mod tests {
             let steps = Steps { start, interval, count: 30 };
             let shape = WindowShape { look: LookAt { at: None, offset: 0 }, range, before, after };
             let bounds = shape.bounds(&timestamps, steps);
-            let latest = shape.latest(&timestamps, steps, u32::MAX);
+            let latest: Vec<u32> = shape.latest(&timestamps, steps, u32::MAX).collect();
             for (step, time) in steps.times().enumerate() {
                 let behind = |time: i64| timestamps.partition_point(|t| *t <= time) as u32;
                 let from = behind(time - range - before);

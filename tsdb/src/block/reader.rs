@@ -2,18 +2,20 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use model::{Labels, Matcher, Timestamp};
+use model::{Labels, Matcher, NewestAt, Timestamp};
 use parking_lot::Mutex;
 
-use crate::block::index_reader::{ColumnPlace, IndexReader, LoadedIndex, Tables};
+use crate::block::index_reader::{ColumnPlace, IndexReader, LoadedIndex, Tables, TimesPlace};
 use crate::block::labels::BlockLabels;
 use crate::block::meta::{BlockMeta, magic};
 use crate::block::pages::{PageBuffer, PageReader};
 use crate::block::tombstone_file;
-use crate::encoding::{histogram, timestamps};
+use crate::encoding::floats::{self, Decoded};
+use crate::encoding::histogram;
+use crate::encoding::timestamps::{self, NewestRows};
 use crate::error::{Damaged, MaintainError, ReadError};
 use crate::files::{Files, dir_size};
-use crate::head::{Entry, take_starts};
+use crate::head::{Entry, pass_starts, take_starts};
 use crate::piece::{Piece, PieceBuffers};
 use crate::postings;
 use crate::select::LABELS_WORK;
@@ -85,6 +87,7 @@ impl Block {
             columns: Vec::with_capacity(ids.len()),
             ends: Vec::with_capacity(ids.len()),
             times: (0..columns).map(|_| OnceLock::new()).collect(),
+            newest: OnceLock::new(),
             uses: vec![0; columns],
             tables: Arc::clone(&tables),
             deleted,
@@ -155,6 +158,29 @@ impl Block {
 pub(crate) struct BlockBuffers {
     values: PageBuffer,
     times: PageBuffer,
+    /// Timestamps of which only some are needed.
+    in_range: Vec<Timestamp>,
+}
+
+/// A row of a timestamp column and its time, if there is one.
+type NewestRow = Option<(usize, Timestamp)>;
+
+/// The newest row in a range.
+type NewestInRange = ((Timestamp, Timestamp), NewestRow);
+
+/// What is known of the newest float sample of a series in a range.
+pub(crate) enum NewestFloat {
+    /// Its time and value, if there is one.
+    Sample(Option<(Timestamp, f64)>),
+    /// There are histograms or deleted samples to look at.
+    Unclear,
+}
+
+/// A value column and the range of its timestamps.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockColumn {
+    place: ColumnPlace,
+    pub(crate) range: (Timestamp, Timestamp),
 }
 
 /// The series of a block that match a request.
@@ -167,6 +193,8 @@ pub(crate) struct BlockSelection {
     ends: Vec<u32>,
     /// Timestamp columns that have been read and that several series have.
     times: Vec<OnceLock<Arc<[Timestamp]>>>,
+    /// Of each such column that was asked for it, the newest row in a range.
+    newest: OnceLock<Vec<OnceLock<NewestInRange>>>,
     /// How many value columns use each of them, as far as that can be told from many.
     uses: Vec<u8>,
     tables: Arc<Tables>,
@@ -258,6 +286,108 @@ impl BlockSelection {
             }
         }
         Ok(())
+    }
+
+    /// Appends the float columns of a series that overlap a range, if no other series has their timestamps and there are no histograms and
+    /// deleted samples to look at.
+    pub(crate) fn columns_alone(&self, at: usize, range: (Timestamp, Timestamp), out: &mut Vec<BlockColumn>) -> bool {
+        for place in self.columns_of(at) {
+            let entry = self.tables.times[place.times as usize].entry;
+            if entry.min <= range.1 && entry.max >= range.0 {
+                if place.histogram || !self.is_alone(place.times) {
+                    return false;
+                }
+                out.push(BlockColumn { place: *place, range: (entry.min, entry.max) });
+            }
+        }
+        self.tombstones(at).is_empty()
+    }
+
+    /// Writes the newest floats of a column at some times where there are some; `rows` has room for a row at each.
+    pub(crate) fn newest_at(
+        &self,
+        column: &BlockColumn,
+        at: NewestAt,
+        presence: bool,
+        read: &mut BlockBuffers,
+        scratch: &mut Decoded,
+        (rows, out): (&mut [u32], &mut [f64]),
+    ) -> Result<(), ReadError> {
+        let BlockColumn { place, .. } = column;
+        let TimesPlace { entry, offset } = self.tables.times[place.times as usize];
+        let count = entry.rows as usize;
+        let damaged = |e: Damaged| e.in_file(self.path());
+        let times = self.block.data.read_on(&mut read.times, offset, entry.len as usize, "timestamp column")?;
+        timestamps::newest_rows(times, count, NewestRows::new(at, rows)).map_err(damaged)?;
+        let bytes = self.block.data.read_on(&mut read.values, place.offset, place.len as usize, "value column")?;
+        let values = pass_starts(bytes).map_err(damaged)?;
+        floats::decode_picked(values, count, rows, presence, scratch, out).map_err(damaged)
+    }
+
+    /// The newest float sample of a series in a range, where nothing else is to be looked at.
+    pub(crate) fn newest(
+        &self,
+        at: usize,
+        range: (Timestamp, Timestamp),
+        presence: bool,
+        read: &mut BlockBuffers,
+        scratch: &mut Decoded,
+    ) -> Result<NewestFloat, ReadError> {
+        if !self.tombstones(at).is_empty() {
+            return Ok(NewestFloat::Unclear);
+        }
+        let mut newest: Option<(Timestamp, &ColumnPlace, usize)> = None;
+        for column in self.columns_of(at) {
+            let entry = self.tables.times[column.times as usize].entry;
+            if entry.min > range.1 || entry.max < range.0 {
+                continue;
+            }
+            if column.histogram {
+                return Ok(NewestFloat::Unclear);
+            }
+            if let Some((row, time)) = self.newest_row(column.times, range, read)?
+                && newest.is_none_or(|(known, ..)| known < time)
+            {
+                newest = Some((time, column, row));
+            }
+        }
+        let Some((time, column, row)) = newest else { return Ok(NewestFloat::Sample(None)) };
+        let count = self.tables.times[column.times as usize].entry.rows as usize;
+        let bytes = self.block.data.read_on(&mut read.values, column.offset, column.len as usize, "value column")?;
+        let value = pass_starts(bytes)
+            .and_then(|values| floats::decode_row(values, count, row, presence, scratch))
+            .map_err(|e| e.in_file(self.path()))?;
+        Ok(NewestFloat::Sample(Some((time, value))))
+    }
+
+    fn newest_row(
+        &self,
+        number: u32,
+        range: (Timestamp, Timestamp),
+        read: &mut BlockBuffers,
+    ) -> Result<NewestRow, ReadError> {
+        let entry = self.tables.times[number as usize].entry;
+        if (range.0..=range.1).contains(&entry.max) {
+            return Ok((entry.rows as usize).checked_sub(1).map(|row| (row, entry.max)));
+        }
+        let slot = if self.is_alone(number) {
+            None
+        } else {
+            let slots = self.newest.get_or_init(|| self.times.iter().map(|_| OnceLock::new()).collect());
+            slots.get(number as usize)
+        };
+        if let Some((known, row)) = slot.and_then(OnceLock::get)
+            && *known == range
+        {
+            return Ok(*row);
+        }
+        let BlockBuffers { times, in_range, .. } = read;
+        in_range.clear();
+        let rows = self.decode_times(number, range, times, in_range)?;
+        let row = in_range.last().map(|time| (rows.end - 1, *time));
+        // who asks for another range later finds it out each time
+        slot.map(|slot| slot.get_or_init(|| (range, row)));
+        Ok(row)
     }
 
     /// Appends the histogram samples of a series.

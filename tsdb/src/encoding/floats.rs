@@ -14,6 +14,9 @@
 
 use std::ops::Range;
 
+use pco::DecompressorScratch;
+
+use crate::encoding::timestamps::NO_ROW;
 use crate::encoding::varint::{self, Reader};
 use crate::encoding::{integers, pcodec, segments};
 use crate::error::Damaged;
@@ -235,8 +238,36 @@ fn take_integers(kind: u8, reader: &mut Reader<'_>, count: usize, each: impl FnM
     if kind == SEGMENTS { segments::decode(reader, count, each) } else { integers::decode(reader, count, each) }
 }
 
+/// What decoding takes, used again for the next column.
+#[derive(Default)]
+pub(crate) struct Decoded {
+    values: Vec<f64>,
+    columns: Columns,
+}
+
+/// What decoding a whole column takes.
+#[derive(Default)]
+struct Columns {
+    pco: DecompressorScratch,
+    integers: Vec<i64>,
+}
+
 /// Reads a column of `count` values and appends them.
 pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Damaged> {
+    decode_with(bytes, count, &mut Columns::default(), out)
+}
+
+fn decode_with(bytes: &[u8], count: usize, scratch: &mut Columns, out: &mut Vec<f64>) -> Result<(), Damaged> {
+    decode_part(bytes, (count, count), scratch, out)
+}
+
+/// The same; of a Pcodec column only the first `upto` values.
+fn decode_part(
+    bytes: &[u8],
+    (count, upto): (usize, usize),
+    scratch: &mut Columns,
+    out: &mut Vec<f64>,
+) -> Result<(), Damaged> {
     if count == 0 {
         return Ok(());
     }
@@ -276,21 +307,27 @@ pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(
             if reader.rest.first() == Some(&RUNS) || runs == 0 {
                 return Err(reader.damaged());
             }
-            decode(reader.rest, runs, &mut heads)?;
+            decode_with(reader.rest, runs, scratch, &mut heads)?;
             for (value, len) in heads.iter().zip(lengths) {
                 out.extend(std::iter::repeat_n(*value, len));
             }
         }
-        PCO => pcodec::decode(reader.rest, count, |values: &[f64]| out.extend_from_slice(values))?,
+        PCO => {
+            let start = out.len();
+            out.resize(start + upto, 0.0);
+            pcodec::decode(reader.rest, count, &mut out[start..], &mut scratch.pco)?;
+        }
         PCO_DECIMAL => {
             let scale = take_scale(&mut reader)?;
-            pcodec::decode(reader.rest, count, |values: &[i64]| {
-                if scale == 1.0 {
-                    out.extend(values.iter().map(|v| *v as f64));
-                } else {
-                    out.extend(values.iter().map(|v| *v as f64 / scale));
-                }
-            })?;
+            let Columns { pco, integers } = scratch;
+            // what is there is written over
+            integers.resize(upto, 0);
+            pcodec::decode(reader.rest, count, integers, pco)?;
+            if scale == 1.0 {
+                out.extend(integers.iter().map(|v| *v as f64));
+            } else {
+                out.extend(integers.iter().map(|v| *v as f64 / scale));
+            }
         }
         _ => return Err(reader.damaged()),
     }
@@ -304,7 +341,7 @@ pub(crate) fn decode_rows(
     count: usize,
     rows: Range<usize>,
     presence: bool,
-    scratch: &mut Vec<f64>,
+    scratch: &mut Decoded,
     out: &mut Vec<f64>,
 ) -> Result<(), Damaged> {
     if rows.start > rows.end || rows.end > count {
@@ -317,12 +354,102 @@ pub(crate) fn decode_rows(
             out.resize(out.len() + rows.len(), 0.0);
             Ok(())
         }
-        _ if rows == (0..count) => decode(bytes, count, out),
+        _ if rows == (0..count) => decode_with(bytes, count, &mut scratch.columns, out),
         _ => {
-            scratch.clear();
-            decode(bytes, count, scratch)?;
-            out.extend_from_slice(scratch.get(rows).ok_or(Damaged("value column"))?);
+            let Decoded { values, columns } = scratch;
+            values.clear();
+            decode_with(bytes, count, columns, values)?;
+            out.extend_from_slice(values.get(rows).ok_or(Damaged("value column"))?);
             Ok(())
+        }
+    }
+}
+
+/// Writes the rows of a column that are not [`NO_ROW`], each as [`decode_rows`] gives it, to the same places in `out`.
+pub(crate) fn decode_picked(
+    bytes: &[u8],
+    count: usize,
+    rows: &[u32],
+    presence: bool,
+    scratch: &mut Decoded,
+    out: &mut [f64],
+) -> Result<(), Damaged> {
+    let mut reader = Reader::new(bytes, "value column");
+    let wanted = rows.iter().zip(out).filter(|(row, _)| **row != NO_ROW);
+    let Decoded { values, columns } = scratch;
+    match bytes.first() {
+        Some(&CONSTANT) => {
+            reader.byte()?;
+            let value = reader.f64()?;
+            wanted.for_each(|(_, to)| *to = value);
+        }
+        Some(&(DECIMAL | PCO_DECIMAL | SEGMENTS)) if presence => wanted.for_each(|(_, to)| *to = 0.0),
+        Some(&PCO_DECIMAL) => {
+            reader.byte()?;
+            let scale = take_scale(&mut reader)?;
+            let Columns { pco, integers } = columns;
+            // what is there is written over
+            integers.resize(count, 0);
+            pcodec::decode(reader.rest, count, integers, pco)?;
+            for (row, to) in wanted {
+                let value = *integers.get(*row as usize).ok_or(reader.damaged())? as f64;
+                *to = if scale == 1.0 { value } else { value / scale };
+            }
+        }
+        _ => {
+            values.clear();
+            decode_with(bytes, count, columns, values)?;
+            for (row, to) in wanted {
+                *to = *values.get(*row as usize).ok_or(reader.damaged())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One row of a column, as [`decode_rows`] gives it.
+pub(crate) fn decode_row(
+    bytes: &[u8],
+    count: usize,
+    row: usize,
+    presence: bool,
+    scratch: &mut Decoded,
+) -> Result<f64, Damaged> {
+    let mut reader = Reader::new(bytes, "value column");
+    match bytes.first() {
+        _ if row >= count => Err(reader.damaged()),
+        Some(&CONSTANT) => {
+            reader.byte()?;
+            reader.f64()
+        }
+        Some(&(DECIMAL | PCO_DECIMAL | SEGMENTS)) if presence => Ok(0.0),
+        Some(&RUNS) => {
+            reader.byte()?;
+            let runs = reader.count(count)?;
+            let (mut run, mut left, mut behind) = (None, count, 0);
+            for at in 1..runs {
+                let len = reader.count(left)?;
+                left -= len;
+                behind += len;
+                if run.is_none() && row < behind {
+                    run = Some(at - 1);
+                }
+            }
+            let run = run.or(runs.checked_sub(1)).ok_or(reader.damaged())?;
+            // runs of runs would let a few bytes recurse deeply
+            if reader.rest.first() == Some(&RUNS) {
+                return Err(reader.damaged());
+            }
+            decode_row(reader.rest, runs, run, presence, scratch)
+        }
+        kind => {
+            // what is behind the row need not be read
+            let upto =
+                if let Some(&(PCO | PCO_DECIMAL)) = kind { pcodec::whole_batches(row + 1, count) } else { count };
+            let Decoded { values, columns } = scratch;
+            values.clear();
+            decode_part(bytes, (count, upto), columns, values)?;
+            values.get(row).copied().ok_or(reader.damaged())
         }
     }
 }
@@ -346,12 +473,37 @@ mod tests {
         assert_eq!(bits(&back), bits(values));
         back.clear();
         let rows = values.len() / 3..values.len().div_ceil(2);
-        decode_rows(&best, values.len(), rows.clone(), false, &mut Vec::new(), &mut back).unwrap();
+        decode_rows(&best, values.len(), rows.clone(), false, &mut Decoded::default(), &mut back).unwrap();
         assert_eq!(bits(&back), bits(&values[rows]));
         back.clear();
-        decode_rows(&best, values.len(), 0..values.len(), true, &mut Vec::new(), &mut back).unwrap();
+        decode_rows(&best, values.len(), 0..values.len(), true, &mut Decoded::default(), &mut back).unwrap();
         let stale = |v: &[f64]| v.iter().map(|x| model::is_stale(*x)).collect::<Vec<_>>();
         assert_eq!(stale(&back), stale(values));
+        let mut scratch = Decoded::default();
+        for column in [&out, &best] {
+            for row in [0, values.len() / 3, values.len() / 2, values.len().saturating_sub(1)] {
+                let Some(value) = values.get(row) else { continue };
+                let found = decode_row(column, values.len(), row, false, &mut scratch).unwrap();
+                assert_eq!(found.to_bits(), value.to_bits());
+                let found = decode_row(column, values.len(), row, true, &mut scratch).unwrap();
+                assert_eq!(model::is_stale(found), model::is_stale(*value));
+            }
+        }
+        let picked: Vec<u32> =
+            (0..9).map(|at| if at % 4 == 3 { NO_ROW } else { (at * values.len() / 9) as u32 }).collect();
+        for (column, presence) in
+            [(&out, false), (&best, false), (&best, true)].into_iter().filter(|_| !values.is_empty())
+        {
+            let mut back = [-7.5; 9];
+            decode_picked(column, values.len(), &picked, presence, &mut scratch, &mut back).unwrap();
+            for (row, found) in picked.iter().zip(back) {
+                match values.get(*row as usize) {
+                    None => assert_eq!(found, -7.5),
+                    Some(value) if presence => assert_eq!(model::is_stale(found), model::is_stale(*value)),
+                    Some(value) => assert_eq!(found.to_bits(), value.to_bits()),
+                }
+            }
+        }
         out.len()
     }
 
@@ -403,6 +555,8 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, count in 1usize..200) {
             let _ = decode(&bytes, count, &mut Vec::new());
+            let _ = decode_picked(&bytes, count, &[0, count as u32 / 2], false, &mut Decoded::default(), &mut [0.0; 2]);
+            let _ = decode_row(&bytes, count, count / 2, false, &mut Decoded::default());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use pco::data_types::Number;
 use pco::wrapped::{FileCompressor, FileDecompressor};
-use pco::{ChunkConfig, DeltaSpec};
+use pco::{ChunkConfig, DecompressorScratch, DeltaSpec};
 
 use crate::encoding::bitpack::bit_length;
 use crate::encoding::varint::zigzag;
@@ -85,17 +85,28 @@ fn encode<T: Number>(values: &[T], deltas: DeltaSpec, out: &mut Vec<u8>) -> bool
     write(out).is_ok()
 }
 
-/// Reads a column of `count` values and hands them over.
-pub(crate) fn decode<T: Number>(bytes: &[u8], count: usize, take: impl FnOnce(&[T])) -> Result<(), Damaged> {
-    let read = || -> pco::errors::PcoResult<Vec<T>> {
+/// Values that are read together.
+const BATCH: usize = 256;
+
+/// How many values of a column of `count` are read if the first `wanted` are.
+pub(crate) fn whole_batches(wanted: usize, count: usize) -> usize {
+    wanted.next_multiple_of(BATCH).min(count)
+}
+
+/// Reads a column of `count` values: as many as there is room for, all or those of [`whole_batches`].
+pub(crate) fn decode<T: Number>(
+    bytes: &[u8],
+    count: usize,
+    values: &mut [T],
+    scratch: &mut DecompressorScratch,
+) -> Result<(), Damaged> {
+    let mut read = || -> pco::errors::PcoResult<()> {
         let (file, rest) = FileDecompressor::new(bytes)?;
-        let (mut chunk, rest) = file.chunk_decompressor::<T, _>(rest)?;
-        let mut values = vec![T::default(); count];
-        chunk.page_decompressor(rest, count)?.read(&mut values)?;
-        Ok(values)
+        let (chunk, rest) = file.chunk_decompressor::<T, _>(rest)?;
+        chunk.page_decompressor_with_scratch(rest, count, scratch)?.read(values)?;
+        Ok(())
     };
-    take(&read().map_err(|_| Damaged("Pcodec column"))?);
-    Ok(())
+    read().map_err(|_| Damaged("Pcodec column"))
 }
 
 #[cfg(test)]
@@ -108,7 +119,9 @@ mod tests {
         let len = |values: Vec<i64>| {
             let mut out = Vec::new();
             assert!(encode_integers(&values, estimated_bits(&values), &mut out));
-            decode(&out, values.len(), |back: &[i64]| assert_eq!(back, values)).unwrap();
+            let mut back = vec![0; values.len()];
+            decode(&out, values.len(), &mut back, &mut DecompressorScratch::default()).unwrap();
+            assert_eq!(back, values);
             out.len()
         };
         // noise around a level, a walk, a walk of the slope: each takes what the noise takes, in its own order of differences

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use model::Timestamp;
+use model::{NewestAt, Timestamp};
 
 use crate::encoding::integers;
 use crate::encoding::varint::{self, Reader};
@@ -95,20 +95,27 @@ fn usual_interval(times: &[Timestamp]) -> Option<Timestamp> {
     (differences().filter(|difference| *difference == usual).count() * 2 > times.len()).then_some(usual)
 }
 
-/// Rows that are read, of which those in a range are wanted.
-struct Rows<'a> {
+/// Takes rows as they are read.
+trait Take {
+    /// Takes `rows` rows from the number `row` on, the first at `first`, the last at `end`, `interval` apart.
+    fn take(&mut self, row: usize, rows: usize, first: Timestamp, interval: i64, end: Timestamp);
+
+    /// Whether nothing is wanted of rows behind this time.
+    fn is_past(&self, last: Timestamp) -> bool;
+}
+
+/// Rows that are read.
+struct Rows<T> {
     /// Where the grid has the next row, and how far from there the one after it.
     next: Timestamp,
     interval: Timestamp,
     /// The latest row, and how many there were.
     last: Option<Timestamp>,
     count: usize,
-    range: (Timestamp, Timestamp),
-    wanted: Range<usize>,
-    out: &'a mut Vec<Timestamp>,
+    to: T,
 }
 
-impl Rows<'_> {
+impl<T: Take> Rows<T> {
     fn read_grid(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
         (self.next, self.interval) = (reader.signed()?, reader.signed()?);
         Ok(())
@@ -118,24 +125,15 @@ impl Rows<'_> {
     #[inline]
     fn take(&mut self, rows: usize) -> Option<()> {
         let Some(more) = rows.checked_sub(1) else { return Some(()) };
-        // distances between times are up to 64 bits long
-        let (first, interval) = (self.next, self.interval as u64);
-        let end = i128::from(first) + i128::from(interval) * more as i128;
+        let (first, interval) = (self.next, self.interval);
         let ascends = self.last.is_none_or(|last| last < first) && (more == 0 || interval != 0);
-        let end = Timestamp::try_from(end).ok().filter(|_| ascends)?;
-        let (min, max) = self.range;
-        if first <= max && end >= min {
-            let behind = |time: Timestamp| time.wrapping_sub(first) as u64;
-            let from = if first >= min { 0 } else { behind(min).div_ceil(interval) as usize };
-            let to = if end <= max { rows } else { (behind(max) / interval) as usize + 1 };
-            self.want(from, to);
-            let mut time = first.wrapping_add(self.interval.wrapping_mul(from as i64));
-            self.out.extend((from..to).map(|_| {
-                let this = time;
-                time = time.wrapping_add(interval as i64);
-                this
-            }));
+        let way = (interval as u64).checked_mul(more as u64)?;
+        // distances between times are up to 64 bits long; where it wraps around, it comes out below
+        let end = first.wrapping_add(way as i64);
+        if !ascends || end < first {
+            return None;
         }
+        self.to.take(self.count, rows, first, interval, end);
         // where it has wrapped around, no row that ascends can follow
         self.next = end.wrapping_add(self.interval);
         self.last = Some(end);
@@ -144,6 +142,7 @@ impl Rows<'_> {
     }
 
     /// Takes a row that is not where the grid has it, if it ascends.
+    #[inline]
     fn take_exception(&mut self, word: u64) -> Option<()> {
         let time = self.next.checked_add(varint::unzigzag(word / 2))?;
         let from = if word % 2 == 1 { time } else { self.next };
@@ -151,21 +150,164 @@ impl Rows<'_> {
         self.take_row(time)
     }
 
+    #[inline]
     fn take_row(&mut self, time: Timestamp) -> Option<()> {
-        if (self.range.0..=self.range.1).contains(&time) {
-            self.want(0, 1);
-            self.out.push(time);
-        }
+        self.to.take(self.count, 1, time, 0, time);
         self.count += 1;
         self.last.replace(time).is_none_or(|last| last < time).then_some(())
     }
 
-    /// Of the rows that come next these are wanted.
-    fn want(&mut self, from: usize, to: usize) {
-        if self.wanted.is_empty() {
-            self.wanted.start = self.count + from;
+    #[inline]
+    fn is_past(&self) -> bool {
+        self.last.is_some_and(|last| self.to.is_past(last))
+    }
+}
+
+/// Takes the rows in a range.
+struct InRange<'a> {
+    range: (Timestamp, Timestamp),
+    rows: Range<usize>,
+    out: &'a mut Vec<Timestamp>,
+}
+
+impl Take for InRange<'_> {
+    #[inline]
+    fn take(&mut self, row: usize, rows: usize, first: Timestamp, interval: i64, end: Timestamp) {
+        let (min, max) = self.range;
+        if first > max || end < min {
+            return;
         }
-        self.wanted.end = self.count + to;
+        let behind = |time: Timestamp| time.wrapping_sub(first) as u64;
+        let from = if first >= min { 0 } else { behind(min).div_ceil(interval as u64) as usize };
+        let to = if end <= max { rows } else { (behind(max) / interval as u64) as usize + 1 };
+        if self.rows.is_empty() {
+            self.rows.start = row + from;
+        }
+        self.rows.end = row + to;
+        let mut time = first.wrapping_add(interval.wrapping_mul(from as i64));
+        self.out.extend((from..to).map(|_| {
+            let this = time;
+            time = time.wrapping_add(interval);
+            this
+        }));
+    }
+
+    #[inline]
+    fn is_past(&self, last: Timestamp) -> bool {
+        last > self.range.1
+    }
+}
+
+/// No row.
+pub(crate) const NO_ROW: u32 = u32::MAX;
+
+/// Finds the newest row at some times.
+pub(crate) struct NewestRows<'a> {
+    at: NewestAt,
+    /// No time and nothing that it looks back to is cut off at the end of what a timestamp can be.
+    exact: bool,
+    /// The next time for which none is found yet, and its number.
+    time: Timestamp,
+    step: usize,
+    newest: Option<(u32, Timestamp)>,
+    /// A distance between rows, how many of them lie between two times, and the rest.
+    step_in: (u64, u64, u64),
+    /// For each time.
+    rows: &'a mut [u32],
+}
+
+impl<'a> NewestRows<'a> {
+    /// Writes them to `rows`, as many as there are times: [`NO_ROW`] where there is none.
+    pub(crate) fn new(at: NewestAt, rows: &'a mut [u32]) -> Self {
+        rows.fill(NO_ROW);
+        let way = i64::try_from(rows.len()).ok().and_then(|count| at.interval.checked_mul(count));
+        let last = way.and_then(|way| at.start.checked_add(way)).and_then(|last| last.checked_sub(at.offset));
+        let least = at.start.checked_sub(at.offset).and_then(|first| first.checked_sub(at.range));
+        let exact = at.interval >= 0 && at.range >= 0 && last.is_some() && least.is_some();
+        Self { at, exact, time: at.time(0), step: 0, newest: None, step_in: (0, 0, 0), rows }
+    }
+
+    /// The newest row at the next time is this.
+    #[inline]
+    fn put(&mut self, newest: Option<(u32, Timestamp)>) {
+        if let Some((row, time)) = newest
+            && time > self.time.saturating_sub(self.at.range)
+        {
+            self.rows[self.step] = row;
+        }
+        self.next();
+    }
+
+    #[inline]
+    fn next(&mut self) {
+        self.step += 1;
+        self.time = if self.exact { self.time + self.at.interval } else { self.at.time(self.step) };
+    }
+
+    /// Whether the next time is before another.
+    #[inline]
+    fn is_before(&self, time: Timestamp) -> bool {
+        self.step < self.rows.len() && self.time < time
+    }
+
+    /// Takes rows of a column that has been decoded.
+    pub(crate) fn take_all(&mut self, times: &[Timestamp]) {
+        times.iter().enumerate().for_each(|(row, time)| self.take(row, 1, *time, 0, *time));
+    }
+
+    /// All rows have been taken.
+    pub(crate) fn finish(mut self) {
+        while self.step < self.rows.len() {
+            self.put(self.newest);
+        }
+    }
+}
+
+impl Take for NewestRows<'_> {
+    #[inline]
+    fn take(&mut self, row: usize, rows: usize, first: Timestamp, interval: i64, end: Timestamp) {
+        while self.is_before(first) {
+            self.put(self.newest);
+        }
+        // how many intervals the next time lies behind the first row, and the rest; in one there is no interval
+        let interval = (interval as u64).max(1);
+        let behind =
+            |time: Timestamp| (time.wrapping_sub(first) as u64 / interval, time.wrapping_sub(first) as u64 % interval);
+        if !self.exact {
+            while self.step < self.rows.len() && self.time <= end {
+                let (on, rest) = behind(self.time);
+                self.put(Some(((row as u64 + on) as u32, self.time.wrapping_sub(rest as i64))));
+            }
+        } else if self.step < self.rows.len() && self.time <= end {
+            let (mut on, mut rest) = behind(self.time);
+            if self.step_in.0 != interval {
+                self.step_in = (interval, self.at.interval as u64 / interval, self.at.interval as u64 % interval);
+            }
+            let (_, more, more_rest) = self.step_in;
+            loop {
+                if rest < self.at.range as u64 {
+                    self.rows[self.step] = (row as u64 + on) as u32;
+                }
+                self.next();
+                if self.step == self.rows.len() || self.time > end {
+                    break;
+                }
+                on += more;
+                let left = interval - more_rest;
+                if rest >= left {
+                    rest -= left;
+                    on += 1;
+                } else {
+                    rest += more_rest;
+                }
+            }
+        }
+        self.newest = Some(((row + rows - 1) as u32, end));
+    }
+
+    #[inline]
+    fn is_past(&self, _: Timestamp) -> bool {
+        self.step == self.rows.len()
     }
 }
 
@@ -176,16 +318,28 @@ pub(crate) fn decode(bytes: &[u8], count: usize) -> Result<Vec<Timestamp>, Damag
     Ok(times)
 }
 
-/// As [`decode`]; appends the timestamps in `range` (both ends included) only, and gives which rows these are.
+/// As [`decode`]; appends the timestamps in `range` (both ends included) only, and gives which rows these are. What is behind the range may
+/// go unread.
 pub(crate) fn decode_range(
     bytes: &[u8],
     count: usize,
     range: (Timestamp, Timestamp),
     out: &mut Vec<Timestamp>,
 ) -> Result<Range<usize>, Damaged> {
+    Ok(read(bytes, count, InRange { range, rows: 0..0, out })?.rows)
+}
+
+/// Finds the newest rows of a column of `count` timestamps at some times. What is behind these may go unread.
+pub(crate) fn newest_rows(bytes: &[u8], count: usize, newest: NewestRows<'_>) -> Result<(), Damaged> {
+    read(bytes, count, newest)?.finish();
+    Ok(())
+}
+
+/// Has the rows of a column taken.
+fn read<T: Take>(bytes: &[u8], count: usize, to: T) -> Result<T, Damaged> {
     let mut reader = Reader::new(bytes, "timestamp column");
     let damaged = reader.damaged();
-    let mut rows = Rows { next: 0, interval: 0, last: None, count: 0, range, wanted: 0..0, out };
+    let mut rows = Rows { next: 0, interval: 0, last: None, count: 0, to };
     match reader.byte()? {
         REGULAR => {
             rows.read_grid(&mut reader)?;
@@ -197,6 +351,9 @@ pub(crate) fn decode_range(
                 let before = reader.count((count - rows.count).checked_sub(1).ok_or(damaged)?)?;
                 rows.take(before).ok_or(damaged)?;
                 rows.take_exception(reader.varint()?).ok_or(damaged)?;
+                if rows.is_past() {
+                    return Ok(rows.to);
+                }
             }
             rows.take(count - rows.count).ok_or(damaged)?;
         }
@@ -209,7 +366,7 @@ pub(crate) fn decode_range(
         }
         _ => return Err(damaged),
     }
-    Ok(rows.wanted)
+    Ok(rows.to)
 }
 
 #[cfg(test)]
@@ -236,8 +393,39 @@ mod tests {
                 }
             }
         }
+        if let (Some(first), Some(last)) = (times.first(), times.last()) {
+            let interval = last.saturating_sub(*first) / 7;
+            for (start, interval, offset, range) in [
+                (*first, interval, 0, interval.max(1)),
+                (*first, interval, 3, 20_000),
+                (*last, 0, 0, 1),
+                (*last, interval, interval.saturating_mul(4), i64::MAX),
+            ] {
+                check_newest(times, NewestAt { start, interval, count: 9, offset, range }, &[&plain, &best]);
+            }
+        }
         assert!(best.len() <= plain.len(), "{} {}", best.len(), plain.len());
         best
+    }
+
+    /// The newest rows are those of a search for each time.
+    fn check_newest(times: &[Timestamp], at: NewestAt, columns: &[&Vec<u8>]) {
+        let mut expected = Vec::new();
+        for time in (0..at.count).map(|step| at.time(step)) {
+            let behind = times.partition_point(|t| *t <= time);
+            let newest = behind.checked_sub(1).filter(|row| times[*row] > time.saturating_sub(at.range));
+            expected.push(newest.map_or(NO_ROW, |row| row as u32));
+        }
+        for column in columns {
+            let mut rows = vec![7; at.count];
+            newest_rows(column, times.len(), NewestRows::new(at, &mut rows)).unwrap();
+            assert_eq!(rows, expected, "{at:?} of {times:?}");
+        }
+        let mut rows = vec![7; at.count];
+        let mut newest = NewestRows::new(at, &mut rows);
+        newest.take_all(times);
+        newest.finish();
+        assert_eq!(rows, expected);
     }
 
     proptest::proptest! {

@@ -262,6 +262,13 @@ pub(crate) fn take_starts(bytes: &[u8], count: usize) -> Result<(Option<Vec<Time
     Ok((Some(times), reader.rest))
 }
 
+/// What of a value column lies behind the start timestamps.
+pub(crate) fn pass_starts(bytes: &[u8]) -> Result<&[u8], Damaged> {
+    let mut reader = varint::Reader::new(bytes, "value column");
+    reader.bytes()?;
+    Ok(reader.rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

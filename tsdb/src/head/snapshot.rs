@@ -238,6 +238,12 @@ impl HeadSnapshot {
         self.late.iter().map(|(at, late)| (self.series[*at as usize], Arc::clone(late))).collect()
     }
 
+    /// Whether a series has float samples in order and nothing else.
+    pub(crate) fn is_plain(&self, at: usize) -> bool {
+        let key = at as u32;
+        !self.histograms.contains_key(&key) && !self.late.contains_key(&key) && !self.tombstones.contains_key(&key)
+    }
+
     /// Appends the float samples of a series; those out of order come last, since they were stored last.
     pub(crate) fn pieces<'a>(
         &'a self,
