@@ -1,12 +1,12 @@
 //! The envelope of every API answer.
 
-use std::convert::Infallible;
-
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
+use tokio::task::JoinError;
 
 use crate::storage::NotReady;
 
@@ -148,16 +148,18 @@ pub(super) fn success_raw(bytes: usize, write: impl FnOnce(&mut Vec<u8>), warnin
     json_bytes(body)
 }
 
-/// JSON that is made while it is sent, a part at a time. What has one part is sent whole.
+/// JSON that is made while it is sent, a part at a time: the next one is made by another thread while a part goes out, and none for
+/// a client that does not take them. What has one part is sent whole.
 pub(super) fn json_parts(mut parts: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response {
     let first = parts.next().unwrap_or_default();
-    match parts.next() {
-        None => json_bytes(first),
-        Some(second) => {
-            let all = [first, second].into_iter().chain(parts);
-            json_body(Body::from_stream(futures::stream::iter(all.map(Ok::<_, Infallible>))))
-        }
-    }
+    let Some(second) = parts.next() else { return json_bytes(first) };
+    let begun = futures::stream::iter([first, second].map(Ok::<_, JoinError>));
+    let make = |mut parts| tokio::task::spawn_blocking(move || (Iterator::next(&mut parts), parts));
+    let rest = futures::stream::try_unfold(make(parts), move |making| async move {
+        let (part, parts) = making.await?;
+        Ok(part.map(|part| (part, make(parts))))
+    });
+    json_body(Body::from_stream(begun.chain(rest)))
 }
 
 fn json<T: Serialize>(value: &T) -> Response {
