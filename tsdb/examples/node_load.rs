@@ -1,8 +1,9 @@
 //! Loads node-like series into a database and says what they cost: memory, time, bytes on disk, time to open and to read.
 //!
 //! ```text
-//! node_load TARGETS SCRAPES INTERVAL_SECONDS [DIR [BLOCK_SECONDS]]
+//! node_load TARGETS SCRAPES INTERVAL_SECONDS [DIR [BLOCK_SECONDS]] [own]
 //! ```
+//! With `own` every sample has a timestamp of its own, some seconds before the scrape, as of values that were gathered one by one.
 //! With scrapes that span more than one and a half blocks (of two hours, if nothing is said) blocks are cut and merged as well, and it
 //! says what anonymous memory that took at most.
 
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::{Labels, Matcher};
-use tsdb::{Db, Options, SeriesRef};
+use tsdb::{AppendError, Appender, Db, Options, SeriesRef};
 
 /// Series of one target.
 const SERIES: usize = 1500;
@@ -95,6 +96,25 @@ fn step(value: &mut f64, kind: Kind, interval: u64, random: &mut Random) {
     }
 }
 
+/// Appends the samples of a scrape.
+fn append(
+    appender: &mut Appender,
+    time: i64,
+    series: &[SeriesRef],
+    values: &[f64],
+    own: bool,
+) -> Result<(), AppendError> {
+    if own {
+        for (at, (series, value)) in series.iter().zip(values).enumerate() {
+            let before = (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            appender.append(*series, time - (before % 5000) as i64, *value)?;
+        }
+    } else {
+        appender.append_row(time, series, values);
+    }
+    Ok(())
+}
+
 fn rss_megabytes() -> f64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: f64 = statm.split(' ').nth(1).and_then(|p| p.parse().ok()).unwrap_or(0.0);
@@ -136,7 +156,8 @@ fn most_memory_of<T>(work: impl FnOnce() -> T) -> (T, f64) {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let own = args.pop_if(|last| last == "own").is_some();
     let number = |at: usize, default: usize| args.get(at).map_or(Ok(default), |a| a.parse());
     let (targets, scrapes, interval) = (number(0, 200)?, number(1, 18)?, number(2, 10)?);
     let dir = args.get(3).map_or_else(|| std::env::temp_dir().join("tsdb-node-load"), Into::into);
@@ -161,10 +182,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             refs.push(appender.series(&labels(target, series))?);
         }
         let range = target * SERIES..(target + 1) * SERIES;
-        appender.append_row(target as i64 % (interval as i64 * 1000), &refs[range.clone()], &values[range]);
+        append(&mut appender, target as i64 % (interval as i64 * 1000), &refs[range.clone()], &values[range], own)?;
         appender.commit()?;
     }
     println!("create    {:.2} us/series", began.elapsed().as_secs_f64() * 1e6 / count as f64);
+    let created = db.metrics().wal_bytes_written;
     let (mut spent, mut maintained) = (0.0, 0.0);
     for scrape in 1..scrapes {
         for target in 0..targets {
@@ -175,7 +197,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let time = (scrape * interval * 1000 + target % (interval * 1000)) as i64;
             let began = Instant::now();
             let mut appender = db.appender();
-            appender.append_row(time, &refs[range.clone()], &values[range]);
+            append(&mut appender, time, &refs[range.clone()], &values[range], own)?;
             appender.commit()?;
             spent += began.elapsed().as_secs_f64();
         }
@@ -199,7 +221,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("append    {:.1} ns/sample", spent * 1e9 / samples.max(1) as f64);
     println!("maintain  {maintained:.2} s");
     let metrics = db.metrics();
-    println!("log       {:.2} B/sample", metrics.wal_bytes_written as f64 / (samples + count) as f64);
+    println!(
+        "log       {:.2} B/sample, after {:.0} B/series",
+        (metrics.wal_bytes_written - created) as f64 / samples.max(1) as f64,
+        created as f64 / count as f64
+    );
     println!(
         "memory    {:.1} MB RSS more, {:.0} B/series; by own account {:.1} MB, {:.0} B/series",
         rss_megabytes() - base,
@@ -233,6 +259,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             (began.elapsed() - selected).as_secs_f64() * 1e3
         );
     }
+    db.close()?;
+    let image = std::fs::read_dir(dir.join("firewatch/head"))?.flatten().filter_map(|entry| entry.metadata().ok());
+    println!("image     {:.1} B/series with chunks", image.map(|m| m.len()).sum::<u64>() as f64 / count as f64);
     drop(db);
     let began = Instant::now();
     let db = Db::open(&dir, options)?;

@@ -4,7 +4,7 @@ use model::{Labels, Metadata, Timestamp};
 
 use crate::engine::Engine;
 use crate::error::{AppendError, CommitError};
-use crate::head::{Entry, Groups, Limits, RowOutcome};
+use crate::head::{Entry, Groups, Limits, RowOutcome, Scattered};
 use crate::sample::{Exemplar, HistogramSample, SeriesRef};
 use crate::wal::RecordBuilder;
 
@@ -27,6 +27,9 @@ pub struct Appender {
     metadata: Vec<(u32, Metadata)>,
     exemplars: Vec<(u32, Labels, Exemplar)>,
 }
+
+/// Rows of so few samples that follow each other are taken for samples with times of their own.
+const SHORT: usize = 4;
 
 #[derive(Clone, Copy)]
 struct Row {
@@ -289,8 +292,11 @@ impl Appender {
     /// fails: then the transaction is visible, and a loss of power may still take it.
     pub fn commit(mut self) -> Result<CommitReport, CommitError> {
         let mut record = RecordBuilder::default();
-        for (row, series, values, starts) in self.each_row() {
-            record.row(row.time, series, values, starts);
+        for part in self.parts() {
+            match part {
+                Part::Row { time, series, values, starts } => record.row(time, series, values, starts),
+                Part::Scattered { times, series, values, starts } => record.samples(&times, series, values, starts),
+            }
         }
         record.histograms(&self.histograms, false);
         record.metadata(self.metadata.iter().map(|(id, m)| (*id, m)));
@@ -320,8 +326,13 @@ impl Appender {
             groups.unlogged.shrink_to_fit();
         }
         let mut floats = RowOutcome::default();
-        for (row, series, values, starts) in self.each_row() {
-            let outcome = groups.push_row(row.time, series, values, starts, limits);
+        for part in self.parts() {
+            let outcome = match part {
+                Part::Row { time, series, values, starts } => groups.push_row(time, series, values, starts, limits),
+                Part::Scattered { times, series, values, starts } => {
+                    groups.push_scattered(Scattered { times: &times, series, values, starts }, limits)
+                }
+            };
             floats.in_order += outcome.in_order;
             floats.out_of_order += outcome.out_of_order;
             report.refused += outcome.refused;
@@ -372,15 +383,32 @@ impl Appender {
         ids.filter_map(|id| Some((id, groups.unlogged.remove(&id)?))).collect()
     }
 
-    fn each_row(&self) -> impl Iterator<Item = (Row, &[u32], &[f64], Option<&[Timestamp]>)> {
+    /// The float samples as they are written and taken: neighbours of which each has a time of its own together, others row by row.
+    fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let mut from = 0;
-        self.rows.iter().map(move |row| {
-            let range = from..from + row.len;
+        let alike = |a: &Row, b: &Row| a.len.max(b.len) <= SHORT;
+        self.rows.chunk_by(alike).map(move |rows| {
+            let len = rows.iter().map(|row| row.len).sum::<usize>();
+            let range = from..from + len;
             from = range.end;
             let starts = self.starts.get(range.clone()).filter(|s| s.iter().any(|t| *t != 0));
-            (*row, &self.series[range.clone()], &self.values[range], starts)
+            let (series, values) = (&self.series[range.clone()], &self.values[range]);
+            match rows {
+                [Row { time, .. }] => Part::Row { time: *time, series, values, starts },
+                _ => {
+                    let mut times = Vec::with_capacity(len);
+                    rows.iter().for_each(|row| times.extend(std::iter::repeat_n(row.time, row.len)));
+                    Part::Scattered { times, series, values, starts }
+                }
+            }
         })
     }
+}
+
+/// Float samples of a transaction that go together.
+enum Part<'a> {
+    Row { time: Timestamp, series: &'a [u32], values: &'a [f64], starts: Option<&'a [Timestamp]> },
+    Scattered { times: Vec<Timestamp>, series: &'a [u32], values: &'a [f64], starts: Option<&'a [Timestamp]> },
 }
 
 impl Drop for Appender {

@@ -2,6 +2,7 @@
 
 pub(crate) mod bitpack;
 pub(crate) mod floats;
+pub(crate) mod frame_of_reference;
 pub(crate) mod histogram;
 pub(crate) mod integers;
 pub(crate) mod pcodec;

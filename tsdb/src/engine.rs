@@ -187,9 +187,9 @@ impl Engine {
             return Err(CommitError::Closed);
         }
         match wal.append(&record.bytes, record.max_time) {
-            Ok(()) => {
+            Ok(bytes) => {
                 self.counters.wal_records.add(1);
-                self.counters.wal_bytes_written.add(record.bytes.len() as u64);
+                self.counters.wal_bytes_written.add(bytes);
                 Ok(())
             }
             Err(error) => {
@@ -226,7 +226,7 @@ impl Engine {
         }
         let mut record = RecordBuilder::default();
         maintain::put_flushed(&mut record, &groups, min_valid);
-        wal.append(&record.bytes, record.max_time)
+        wal.append(&record.bytes, record.max_time).map(|_| ())
     }
 
     /// The head's series that match, in no order of interest.

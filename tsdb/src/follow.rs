@@ -14,7 +14,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::engine::Engine;
 use crate::error::FileError;
 use crate::sample::{Exemplar, HistogramSample, SeriesRef};
-use crate::wal::{self, Frame, Frames, SEGMENT_HEADER, SEGMENT_MAGIC, Section, checkpoint_path, record, segment_path};
+use crate::version::HEADER;
+use crate::wal::{self, Frame, Frames, SEGMENT_MAGIC, Section, checkpoint_path, record, segment_path};
 
 /// A place in the log, between two records. Written as `SEGMENT:OFFSET`, so that it can be kept in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,7 +146,7 @@ impl LogFollower {
         let number = db.followers.next.fetch_add(1, Ordering::Relaxed);
         // nothing goes from here on
         db.followers.segments.lock().insert(number, 0);
-        let begin = |segment| LogPosition { segment, offset: SEGMENT_HEADER as u64 };
+        let begin = |segment| LogPosition { segment, offset: HEADER as u64 };
         let mut follower =
             Self { db, number, position: begin(0), frames: None, naming: None, checkpoint: None, lost: None };
         let oldest = begin(follower.first_segment(0)?);
@@ -236,7 +237,7 @@ impl LogFollower {
     }
 
     fn go_to(&mut self, position: LogPosition) {
-        self.position = LogPosition { offset: position.offset.max(SEGMENT_HEADER as u64), ..position };
+        self.position = LogPosition { offset: position.offset.max(HEADER as u64), ..position };
         self.frames = None;
         self.db.followers.segments.lock().insert(self.number, position.segment);
     }
@@ -279,6 +280,8 @@ impl LogFollower {
                     match Frames::open(&self.db.options.files, &path, *SEGMENT_MAGIC) {
                         Ok(mut frames) => {
                             frames.seek(self.position.offset);
+                            // behind the header, whose length the version says
+                            self.position.offset = frames.offset();
                             self.frames.insert(frames)
                         }
                         Err(error) if error.source.kind() == io::ErrorKind::NotFound => return self.skip_lost(),
@@ -301,7 +304,7 @@ impl LogFollower {
     /// Goes on where the log begins now.
     fn skip_lost(&mut self) -> Result<Next, FileError> {
         let from = self.position;
-        let to = LogPosition { segment: self.first_segment(from.segment)?, offset: SEGMENT_HEADER as u64 };
+        let to = LogPosition { segment: self.first_segment(from.segment)?, offset: HEADER as u64 };
         self.go_to(to);
         self.name_series(Named::FromTheStart)?;
         Ok(Next::Lost(LogEntry::Lost { from, to }))
@@ -388,6 +391,19 @@ fn entries(payload: &[u8]) -> Vec<LogEntry> {
         }
         Section::Row { time, series, values, starts, late: false } => {
             entries.push(LogEntry::Row { time, series: with_refs(series), values, starts });
+        }
+        Section::Samples { series, times, values, starts } => {
+            let mut from = 0;
+            for row in times.chunk_by(|a, b| a == b) {
+                let range = from..from + row.len();
+                from = range.end;
+                entries.push(LogEntry::Row {
+                    time: row[0],
+                    series: with_refs(series[range.clone()].to_vec()),
+                    values: values[range.clone()].to_vec(),
+                    starts: starts.as_ref().map(|starts| starts[range].to_vec()),
+                });
+            }
         }
         Section::Histograms { samples, late: false } => {
             let samples = samples.into_iter().map(|(id, time, start, sample)| (reference(id), time, start, sample));

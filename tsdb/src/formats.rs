@@ -22,6 +22,7 @@ pub fn rewrite_log_record(payload: &[u8]) -> Option<Vec<u8>> {
                 out.row(time, &series, &values, starts.as_deref());
             }
         }
+        Section::Samples { series, times, values, starts } => out.samples(&times, &series, &values, starts.as_deref()),
         Section::Histograms { samples, late } => out.histograms(&samples, late),
         Section::Metadata(all) => out.metadata(all.iter().map(|(id, metadata)| (*id, metadata))),
         Section::Exemplars(all) => out.exemplars(&all),
@@ -70,8 +71,7 @@ pub fn rewrite_meta(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// A log segment with these bytes as its first record, with the right checksum, and other bytes behind it as they are.
 pub fn log_segment(number: u64, payload: &[u8], rest: &[u8]) -> Vec<u8> {
-    let mut bytes = SEGMENT_MAGIC.to_vec();
-    bytes.extend_from_slice(&number.to_le_bytes());
+    let mut bytes = crate::version::header(*SEGMENT_MAGIC, number);
     bytes.extend_from_slice(&record_header(payload));
     bytes.extend_from_slice(payload);
     bytes.extend_from_slice(rest);

@@ -17,7 +17,7 @@ mod tail;
 
 pub(crate) use chunk::{pass_starts, put_starts, take_starts};
 pub(crate) use group::Group;
-pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome};
+pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome, Scattered};
 pub(crate) use histograms::{Entry, HistogramSeries};
 pub(crate) use labels::{HeadLabels, LabelSets};
 pub(crate) use order::SeriesOrder;

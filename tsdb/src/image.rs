@@ -14,10 +14,10 @@ use crate::head::{Bounds, Group, Groups, HistogramSeries, ImageFiles, SeriesInde
 use crate::metrics::Counters;
 use crate::replay::Replayed;
 use crate::sample::Exemplar;
-use crate::version::LENGTH_FOLLOWS;
-use crate::wal::{self, Frame, Frames, Known, RecordBuilder, Segment, record, record_header};
+use crate::version::{self, LENGTH_FOLLOWS};
+use crate::wal::{self, Frame, Frames, Known, Packer, RecordBuilder, Segment, record, record_header};
 
-const MAGIC: [u8; 8] = *b"FWHEAD\x00\x01";
+const MAGIC: [u8; 8] = *b"FWHEAD\x00\x02";
 const PREFIX: &str = "image.";
 const TEMPORARY: &str = "image.tmp";
 
@@ -157,20 +157,20 @@ struct ImageWriter<'a> {
     buffer: Vec<u8>,
     /// The record that is being put together.
     payload: Vec<u8>,
+    packer: Packer,
     bytes: u64,
 }
 
 impl<'a> ImageWriter<'a> {
     fn create(files: &Files, path: &'a Path, number: u64) -> Result<Self, FileError> {
         let file = files.create(path, false)?;
-        let mut buffer = MAGIC.to_vec();
-        buffer.extend_from_slice(&number.to_le_bytes());
-        Ok(Self { path, file, buffer, payload: Vec::new(), bytes: 0 })
+        let buffer = version::header(MAGIC, number);
+        Ok(Self { path, file, buffer, payload: Vec::new(), packer: Packer::default(), bytes: 0 })
     }
 
     fn end_record(&mut self) -> Result<(), FileError> {
-        self.buffer.extend_from_slice(&record_header(&self.payload));
-        self.buffer.append(&mut self.payload);
+        self.packer.put(&self.payload, &mut self.buffer);
+        self.payload.clear();
         if self.buffer.len() < RECORD { Ok(()) } else { self.flush() }
     }
 
@@ -376,8 +376,7 @@ fn read_histograms(reader: &mut Reader<'_>, state: &mut Replayed, chunks: &mut I
 
 /// The bytes of an image with these records, with the right checksums.
 pub(crate) fn from_records(number: u64, records: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&number.to_le_bytes());
+    let mut bytes = version::header(MAGIC, number);
     for payload in records {
         bytes.extend_from_slice(&record_header(payload));
         bytes.extend_from_slice(payload);

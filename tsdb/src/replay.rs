@@ -6,7 +6,7 @@ use model::{Metadata, Timestamp};
 use crate::error::{FileError, ReadError};
 use crate::exemplars::ExemplarStore;
 use crate::files::Files;
-use crate::head::{Entry, Groups, HeadSnapshot, Limits, SeriesIndex};
+use crate::head::{Entry, Groups, HeadSnapshot, Limits, Scattered, SeriesIndex};
 use crate::metrics::Counters;
 use crate::opening::ReplayProgress;
 use crate::select::{Selection, Source};
@@ -98,6 +98,12 @@ fn forget_before(state: &mut Replayed, time: Timestamp) {
     state.aliases.retain(|_, id| state.index.contains(*id));
 }
 
+/// Keeps what belongs to series that are known.
+fn retain_known<T>(known: &[Option<u32>], values: &mut Vec<T>) {
+    let mut known = known.iter();
+    values.retain(|_| known.next().is_some_and(Option::is_some));
+}
+
 impl Replayed {
     /// An empty head.
     pub(crate) fn new(groups: Groups, exemplars: ExemplarStore) -> Self {
@@ -147,10 +153,8 @@ impl Replayed {
             Section::Row { time, mut series, mut values, mut starts, late } => {
                 if !series.iter().all(|id| self.groups.contains(*id)) {
                     let known: Vec<Option<u32>> = series.iter().map(|id| self.known(*id, time)).collect();
-                    let keep = |at: usize| known[at].is_some();
-                    values = values.iter().enumerate().filter(|(at, _)| keep(*at)).map(|(_, v)| *v).collect();
-                    starts =
-                        starts.map(|s| s.iter().enumerate().filter(|(at, _)| keep(*at)).map(|(_, v)| *v).collect());
+                    retain_known(&known, &mut values);
+                    starts.iter_mut().for_each(|starts| retain_known(&known, starts));
                     series = known.into_iter().flatten().collect();
                 }
                 if late {
@@ -160,6 +164,19 @@ impl Replayed {
                 } else {
                     self.groups.push_row(time, &series, &values, starts.as_deref(), Limits::REPLAY);
                 }
+            }
+            Section::Samples { mut series, mut times, mut values, mut starts } => {
+                if !series.iter().all(|id| self.groups.contains(*id)) {
+                    let known: Vec<Option<u32>> =
+                        series.iter().zip(&times).map(|(id, time)| self.known(*id, *time)).collect();
+                    retain_known(&known, &mut times);
+                    retain_known(&known, &mut values);
+                    starts.iter_mut().for_each(|starts| retain_known(&known, starts));
+                    series = known.into_iter().flatten().collect();
+                }
+                let starts = starts.as_deref();
+                let samples = Scattered { times: &times, series: &series, values: &values, starts };
+                self.groups.push_scattered(samples, Limits::REPLAY);
             }
             Section::Histograms { samples, late } => {
                 for (id, time, start, sample) in samples {

@@ -13,8 +13,8 @@ pub(crate) const LENGTH_FOLLOWS: u8 = 0x40;
 /// What the first bytes of a log segment or an image of the head say.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Header {
-    /// Of the version of the magic, or of a newer minor one.
-    Known,
+    /// Of the version of the magic, an older one, or a newer minor one; how long it is.
+    Known(usize),
     /// Of a newer major version.
     Newer(NewerFormat),
     /// Of no version: damaged.
@@ -49,14 +49,24 @@ pub(crate) fn read_header(start: &[u8], magic: [u8; 8]) -> Header {
         return Header::Damaged;
     }
     let major = header[7];
-    if major == known {
-        return Header::Known;
+    if major == 1 {
+        return Header::Known(HEADER);
     }
     let sum = crc32fast::hash(header).to_le_bytes();
-    if major > known && start.get(HEADER..HEADER_WITH_CHECKSUM) == Some(&sum) {
+    if major == 0 || start.get(HEADER..HEADER_WITH_CHECKSUM) != Some(&sum) {
+        return Header::Damaged;
+    }
+    if major > known {
         return Header::Newer(NewerFormat { major: major.into(), known: known.into() });
     }
-    Header::Damaged
+    Header::Known(HEADER_WITH_CHECKSUM)
+}
+
+/// The first bytes of a file of the version of the magic, which is 2 or later.
+pub(crate) fn header(magic: [u8; 8], number: u64) -> Vec<u8> {
+    let mut header = [magic, number.to_le_bytes()].concat();
+    header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+    header
 }
 
 #[cfg(test)]
@@ -65,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_told_from_damage() {
-        let magic = *b"FWTEST\x00\x01";
+        let magic = *b"FWTEST\x00\x02";
         let header = |minor: u8, major: u8, sum: bool| {
             let mut bytes = [&magic[..6], &[minor, major], &7u64.to_le_bytes()].concat();
             if sum {
@@ -73,12 +83,16 @@ mod tests {
             }
             read_header(&bytes, magic)
         };
-        assert_eq!(header(0, 1, false), Header::Known);
-        assert_eq!(header(9, 1, false), Header::Known);
-        assert_eq!(header(0, 2, true), Header::Newer(NewerFormat { major: 2, known: 1 }));
+        assert_eq!(header(0, 1, false), Header::Known(HEADER));
+        assert_eq!(header(9, 1, false), Header::Known(HEADER));
+        assert_eq!(header(0, 2, true), Header::Known(HEADER_WITH_CHECKSUM));
+        assert_eq!(header(9, 2, true), Header::Known(HEADER_WITH_CHECKSUM));
+        assert_eq!(read_header(&super::header(magic, 7), magic), Header::Known(HEADER_WITH_CHECKSUM));
+        assert_eq!(header(0, 3, true), Header::Newer(NewerFormat { major: 3, known: 2 }));
+        assert_eq!(header(0, 3, false), Header::Damaged);
         assert_eq!(header(0, 2, false), Header::Damaged);
         assert_eq!(header(0, 0, true), Header::Damaged);
-        assert_eq!(read_header(b"FWTEST\x00\x01", magic), Header::Damaged);
+        assert_eq!(read_header(b"FWTEST\x00\x02", magic), Header::Damaged);
         assert_eq!(read_header(&[0; 20], magic), Header::Damaged);
     }
 }

@@ -1,20 +1,22 @@
 //! The write-ahead log: one record for each commit, in numbered segments, with checkpoints that stand for removed ones.
 
 mod checkpoint;
+mod packing;
 mod reader;
 pub(crate) mod record;
 mod writer;
 
 pub(crate) use checkpoint::CheckpointWriter;
+pub(crate) use packing::Packer;
 pub(crate) use reader::{Frame, Frames, Known, ReplayStats, TornEnd, list, replay};
 pub(crate) use record::{RecordBuilder, Section};
 pub(crate) use writer::{Segment, WalOptions, WalWriter};
 
 use std::path::{Path, PathBuf};
 
-pub(crate) const SEGMENT_MAGIC: &[u8; 8] = b"FWWAL\x00\x00\x01";
-/// Magic and number.
-pub(crate) const SEGMENT_HEADER: usize = crate::version::HEADER;
+pub(crate) const SEGMENT_MAGIC: &[u8; 8] = b"FWWAL\x00\x00\x02";
+/// Of a segment of this version.
+pub(crate) const SEGMENT_HEADER: usize = crate::version::HEADER_WITH_CHECKSUM;
 /// Begins every record, so that reading can go on behind a damaged part.
 pub(crate) const RECORD_MAGIC: [u8; 4] = [0xf1, 0x5e, 0xc0, 0x7d];
 /// Magic, length, checksum.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use model::Labels;
-use tsdb::{Db, OpenError, Options, repair, verify};
+use tsdb::{Db, LogEntry, LogPosition, LogStart, OpenError, Options, repair, verify};
 
 const HOUR: i64 = 3_600_000;
 
@@ -50,11 +50,11 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     bytes
 }
 
-/// Gives a file the header of another major version, as that version would write it.
-fn set_major(bytes: &mut Vec<u8>, major: u8) {
-    bytes[7] = major;
+/// Gives a file the header of another version, as that version would write it.
+fn set_version(bytes: &mut Vec<u8>, minor: u8, major: u8) {
+    (bytes[6], bytes[7]) = (minor, major);
     let sum = crc32fast::hash(&bytes[..16]).to_le_bytes();
-    bytes.splice(16..16, sum);
+    bytes.splice(16..20, sum.into_iter().filter(|_| major > 1));
 }
 
 #[test]
@@ -74,8 +74,8 @@ fn what_a_newer_minor_version_added_is_passed_over() {
         // the tag of an unknown part, its length, and bytes
         let record = tsdb::formats::log_segment(1, &[0x7f, 3, 1, 2, 3], &[]);
         change(&file(dir.path(), folder, prefix), |bytes| {
-            bytes[6] = 9;
-            bytes.splice(16..16, record[16..].iter().copied());
+            set_version(bytes, 9, 2);
+            bytes.splice(20..20, record[20..].iter().copied());
         });
     }
     let db = Db::open(dir.path(), options()).unwrap();
@@ -89,14 +89,57 @@ fn a_newer_major_version_is_refused_and_left_alone() {
     for (folder, prefix) in [("wal", "0"), ("head", "image")] {
         let dir = filled();
         let path = file(dir.path(), folder, prefix);
-        let bytes = change(&path, |bytes| set_major(bytes, 2));
+        let bytes = change(&path, |bytes| set_version(bytes, 0, 3));
         let error = match Db::open(dir.path(), options()) {
             Err(error @ OpenError::File(_)) => error.to_string(),
             other => panic!("{folder}: {other:?}"),
         };
         assert!(error.contains(path.to_str().unwrap()), "{error}");
-        assert!(error.contains("has format 2") && error.contains("reads format 1"), "{error}");
+        assert!(error.contains("has format 3") && error.contains("reads format 2"), "{error}");
         assert!(fs::read(&path).unwrap() == bytes, "{folder} has been changed");
+    }
+}
+
+/// The records of version 1 are those of a small commit.
+#[test]
+fn logs_and_images_of_the_first_version_are_read_and_followed() {
+    for with_image in [true, false] {
+        let dir = filled();
+        let mut paths: Vec<PathBuf> =
+            fs::read_dir(dir.path().join("firewatch/wal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let image = file(dir.path(), "head", "image");
+        for path in paths.iter().chain([&image]) {
+            let bytes = change(path, |bytes| set_version(bytes, 0, 1));
+            assert!(bytes.len() == 16 || bytes[16..20] == [0xf1, 0x5e, 0xc0, 0x7d], "a record behind the header");
+        }
+        if !with_image {
+            fs::remove_file(image).unwrap();
+        }
+        paths.retain(|path| path.extension().is_none());
+        paths.sort();
+        let first: u64 = paths[0].file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let db = Db::open(dir.path(), options()).unwrap();
+        let metrics = db.metrics();
+        assert_eq!((samples(&db), metrics.wal_corruptions, metrics.images_refused), (5, 0, 0), "{with_image}");
+        let mut appender = db.appender();
+        let series = appender.series(&Labels::from_pairs([("__name__", "m")])).unwrap();
+        appender.append(series, 5 * HOUR, 5.0).unwrap();
+        appender.commit().unwrap();
+        // from behind the header of the old segment, through the new one
+        for start in [LogStart::Oldest, LogStart::At(LogPosition { segment: first, offset: 16 })] {
+            let mut follower = db.follow_log(start).unwrap();
+            let mut rows = 0;
+            while let Some(entries) = follower.read().unwrap() {
+                rows += entries.iter().filter(|entry| matches!(entry, LogEntry::Row { .. })).count();
+            }
+            assert!(rows > 0, "{start:?}");
+            assert!(!follower.wait(std::time::Duration::ZERO));
+        }
+        let check = verify(dir.path()).unwrap();
+        assert!(check.is_good(), "{check:?}");
+        db.close().unwrap();
+        drop(db);
+        assert_eq!(samples(&Db::open(dir.path(), options()).unwrap()), 6);
     }
 }
 

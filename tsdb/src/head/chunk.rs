@@ -8,7 +8,7 @@ use crate::encoding::varint::Reader;
 use crate::encoding::{floats, integers, timestamps, varint};
 use crate::error::{Damaged, ReadError};
 use crate::head::spill::{ImageFiles, SpillArea, Stored};
-use crate::head::tail::TailColumns;
+use crate::head::tail::{RowSet, TailColumn, TailColumns};
 use crate::wal::record::{put_ids, take_ids_up_to};
 
 /// Sealed rows of a group: sets of columns, each set with a timestamp column.
@@ -18,24 +18,72 @@ pub(crate) struct HeadChunk {
     stored: Stored,
 }
 
-/// Columns of equal timestamps. In the stored bytes at `offset`: for each column and once more the end of its bytes
-/// (u32, from `offset`), then the timestamp column, then the value columns.
+/// Columns of equal timestamps, or columns each with its own. In the stored bytes at `offset`: for each column and once more the end of
+/// its bytes (u32, from `offset`), then the timestamp column, then the value columns. Where each has its own timestamps there is none for
+/// all of them, and before each value column stand its number of rows (varint) and its timestamp column (length, bytes).
 #[derive(Debug)]
 pub(crate) struct ChunkSet {
     pub(crate) min_time: Timestamp,
     pub(crate) max_time: Timestamp,
+    /// 0 if each column has its own timestamps.
     pub(crate) rows: u32,
     offset: u32,
     /// The series of each column; the same `Arc` as in the chunk before if they are the same.
     pub(crate) series: Arc<[u32]>,
 }
 
+/// The timestamps of a column that shares them with no other; `None` if it does.
+pub(crate) type OwnTimes = Option<Arc<[Timestamp]>>;
+
 /// A set of so many bytes is read at once.
 const SMALL: usize = 4096;
 /// What stands before the end of a column with a smaller number is read with it.
 const NEAR: u32 = 256;
+/// So few columns with equal timestamps that are not those of rows lie among those that have their own: a set has its price.
+const FEW: usize = 4;
+/// More rows than any tail has.
+const MAX_ROWS: usize = 1 << 16;
 /// More series than any group has.
 const MAX_SERIES: usize = 1 << 24;
+
+impl ChunkSet {
+    fn new(
+        (min_time, max_time): (Timestamp, Timestamp),
+        rows: usize,
+        offset: usize,
+        ids: Vec<u32>,
+        last: Option<&Arc<[u32]>>,
+    ) -> Self {
+        let series = match last {
+            Some(last) if last[..] == ids => Arc::clone(last),
+            _ => ids.into(),
+        };
+        Self { min_time, max_time, rows: rows as u32, offset: offset as u32, series }
+    }
+}
+
+/// Writes the columns of a set behind the table of their ends.
+struct SetWriter<'a> {
+    bytes: &'a mut Vec<u8>,
+    offset: usize,
+    column: usize,
+}
+
+impl<'a> SetWriter<'a> {
+    fn new(bytes: &'a mut Vec<u8>, columns: usize) -> Self {
+        let offset = bytes.len();
+        bytes.resize(offset + (columns + 1) * 4, 0);
+        Self { bytes, offset, column: 0 }
+    }
+
+    /// Notes where a column ends; the first is that of the timestamps.
+    fn end_column(&mut self) {
+        let end = ((self.bytes.len() - self.offset) as u32).to_le_bytes();
+        let at = self.offset + self.column * 4;
+        self.bytes[at..at + 4].copy_from_slice(&end);
+        self.column += 1;
+    }
+}
 
 impl HeadChunk {
     /// Seals the columns of a tail; `series` names those of the decoded columns, `last` is the series list of the chunk before.
@@ -47,35 +95,42 @@ impl HeadChunk {
     ) -> Option<Self> {
         let mut bytes = Vec::new();
         let mut sets = Vec::new();
-        for (rows, members) in columns.share_rows() {
-            let times: Vec<Timestamp> = match &rows {
-                None => columns.times.clone(),
-                Some(rows) => rows.iter().map(|r| columns.times[*r as usize]).collect(),
-            };
-            let offset = bytes.len();
-            let ids: Vec<u32> = members.iter().map(|at| series[*at]).collect();
-            bytes.resize(offset + (members.len() + 1) * 4, 0);
-            timestamps::encode(&times, &mut bytes);
-            let put_end = |bytes: &mut Vec<u8>, at: usize| {
-                let end = ((bytes.len() - offset) as u32).to_le_bytes();
-                bytes[offset + at * 4..offset + at * 4 + 4].copy_from_slice(&end);
-            };
-            put_end(&mut bytes, 0);
-            for (at, column) in members.iter().enumerate() {
-                let column = &columns.columns[*column];
-                put_value_column(&column.values, &starts_of(column, rows.as_deref()), &mut bytes);
-                put_end(&mut bytes, at + 1);
+        let mut own: Vec<(usize, Vec<Timestamp>)> = Vec::new();
+        for RowSet { times, members, scattered } in columns.share_rows() {
+            if scattered && members.len() < FEW {
+                own.extend(members.into_iter().map(|at| (at, times.clone())));
+                continue;
             }
-            sets.push(ChunkSet {
-                min_time: times[0],
-                max_time: times[times.len() - 1],
-                rows: times.len() as u32,
-                offset: offset as u32,
-                series: match last {
-                    Some(last) if last[..] == ids => Arc::clone(last),
-                    _ => ids.into(),
-                },
-            });
+            let mut set = SetWriter::new(&mut bytes, members.len());
+            timestamps::encode(&times, set.bytes);
+            set.end_column();
+            for at in &members {
+                let column = &columns.columns[*at];
+                put_value_column(&column.values, &starts_of(column), set.bytes);
+                set.end_column();
+            }
+            let span = (times[0], times[times.len() - 1]);
+            let ids = members.iter().map(|at| series[*at]).collect();
+            sets.push(ChunkSet::new(span, times.len(), set.offset, ids, last));
+        }
+        own.sort_unstable_by_key(|(at, _)| *at);
+        let first = own.iter().map(|(_, times)| times[0]).min();
+        let newest = own.iter().map(|(_, times)| times[times.len() - 1]).max();
+        if let (Some(first), Some(newest)) = (first, newest) {
+            let mut set = SetWriter::new(&mut bytes, own.len());
+            set.end_column();
+            let mut encoded = Vec::new();
+            for (at, times) in &own {
+                let column = &columns.columns[*at];
+                encoded.clear();
+                timestamps::encode(times, &mut encoded);
+                varint::put(set.bytes, times.len() as u64);
+                varint::put_bytes(set.bytes, &encoded);
+                put_value_column(&column.values, &starts_of(column), set.bytes);
+                set.end_column();
+            }
+            let ids = own.iter().map(|(at, _)| series[*at]).collect();
+            sets.push(ChunkSet::new((first, newest), 0, set.offset, ids, last));
         }
         (!sets.is_empty()).then(|| Self { sets: sets.into(), stored: area.store(&bytes) })
     }
@@ -174,7 +229,10 @@ impl HeadChunk {
         if times_end < from {
             return Err(self.damaged(Damaged("chunk")));
         }
-        let times = timestamps::decode(&read(from..times_end)?, *rows as usize).map_err(|e| self.damaged(e))?;
+        let times = match *rows {
+            0 => Vec::new(),
+            rows => timestamps::decode(&read(from..times_end)?, rows as usize).map_err(|e| self.damaged(e))?,
+        };
         let ends = ends.get((first - skipped) as usize..).unwrap_or_default();
         let values = match ends {
             [start, .., end] if together && start <= end => Some(read(*start as usize..*end as usize)?.into()),
@@ -196,18 +254,31 @@ impl HeadChunk {
         Ok(self.stored.read(self.sets[set].offset as usize + from as usize, len as usize)?)
     }
 
+    /// The timestamps that a column has to itself, if so it has, and what else there is of its bytes.
+    pub(crate) fn take_times<'a>(&self, set: usize, bytes: &'a [u8]) -> Result<(OwnTimes, &'a [u8]), ReadError> {
+        if self.sets[set].rows > 0 {
+            return Ok((None, bytes));
+        }
+        let own = || {
+            let mut reader = Reader::new(bytes, "chunk");
+            let rows = reader.count(MAX_ROWS)?;
+            Ok((Some(timestamps::decode(reader.bytes()?, rows)?.into()), reader.rest))
+        };
+        own().map_err(|e| self.damaged(e))
+    }
+
     pub(crate) fn path(&self) -> &std::path::Path {
         self.stored.path()
     }
 }
 
-fn starts_of(column: &crate::head::tail::TailColumn, rows: Option<&[u32]>) -> Vec<Timestamp> {
+fn starts_of(column: &TailColumn) -> Vec<Timestamp> {
     if column.starts.is_empty() {
         return Vec::new();
     }
     let mut starts = vec![0; column.values.len()];
     for (row, time) in &column.starts {
-        let at = rows.map_or(Ok(*row as usize), |rows| rows.binary_search(row));
+        let at = column.rows.as_ref().map_or(Ok(*row as usize), |rows| rows.binary_search(row));
         if let Some(to) = at.ok().and_then(|at| starts.get_mut(at)) {
             *to = *time;
         }

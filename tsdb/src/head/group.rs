@@ -6,7 +6,7 @@ use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
 use crate::head::chunk::HeadChunk;
 use crate::head::spill::{ImageFiles, SpillArea};
-use crate::head::tail::{Tail, put_change, take_change};
+use crate::head::tail::{ScatteredCell, Tail, put_change, take_change};
 use crate::wal::record::{put_ids, take_ids};
 
 /// Rows after which a tail is sealed; narrow groups wait longer, since each chunk has its price.
@@ -178,6 +178,32 @@ impl Group {
         }
         self.max_time = self.max_time.max(time);
         self.push_starts(cells.map(|(c, _, s)| (c, s)));
+    }
+
+    /// Whether samples of these series at these times are the layout, each newer than the last one of its series.
+    pub(crate) fn is_next_scattered(&self, times: &[Timestamp], series: &[u32]) -> bool {
+        !self.careful
+            && self.series[..self.live] == *series
+            && self.last.iter().zip(times).all(|(last, time)| *time > last.time)
+    }
+
+    /// Adds a row of columns with times of their own, ascending by column: number, time, value, start timestamp or 0. Each is newer than
+    /// the last sample of its series.
+    pub(crate) fn push_scattered(&mut self, cells: impl Iterator<Item = (u32, Timestamp, f64, Timestamp)> + Clone) {
+        let width = cells.clone().last().map_or(0, |cell| cell.0 as usize + 1);
+        let Self { tail, last, seen, .. } = self;
+        let with_last = cells.clone().map(|(column, time, value, _)| {
+            let before = Some(last[column as usize]).filter(|_| is_set(seen, column as usize));
+            let (last, before) = (before.map(|b| b.time), before.map_or(0.0, |b| b.value));
+            ScatteredCell { column, time, value, last, before }
+        });
+        Arc::make_mut(tail).push_scattered(width, with_last);
+        for (column, time, value, _) in cells.clone() {
+            self.last[column as usize] = Last { time, value };
+            set(&mut self.seen, column as usize);
+            self.max_time = self.max_time.max(time);
+        }
+        self.push_starts(cells.map(|(column, .., start)| (column, start)));
     }
 
     /// Adds a row that is newer than all and has these columns in any order. Of samples of one column the first counts; how many

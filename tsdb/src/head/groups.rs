@@ -11,8 +11,10 @@ use crate::head::spill::SpillArea;
 use crate::{HistogramSample, SeriesRef};
 
 mod rows;
+mod samples;
 
 pub(crate) use rows::RowOutcome;
+pub(crate) use samples::Scattered;
 
 const PAGE: usize = 256;
 

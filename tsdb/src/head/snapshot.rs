@@ -9,7 +9,7 @@ use crate::head::chunk::{HeadChunk, OpenSet, take_starts};
 use crate::head::groups::{Groups, Home};
 use crate::head::histograms::{Entry, HistogramSeries};
 use crate::head::out_of_order::OutOfOrderSeries;
-use crate::head::tail::Tail;
+use crate::head::tail::{RowSet, Tail};
 use crate::piece::{Piece, PieceBuffers, Values};
 use crate::tombstones::Interval;
 use crate::watch::Pace;
@@ -189,19 +189,27 @@ impl HeadSnapshot {
         if (min_time..=max_time).contains(&group.wanted[position as usize].last) {
             return true;
         }
+        // those of equal timestamps begin and end with a sample
         let in_chunk = |chunk: &ChunkSnapshot| {
             let set = chunk.chunk.sets.get(chunk.columns[position as usize].0 as usize);
-            set.is_some_and(|set| set.min_time <= max_time && set.max_time >= min_time)
+            set.is_some_and(|set| {
+                let inside = min_time <= set.min_time && set.max_time <= max_time;
+                if set.rows == 0 { inside } else { overlaps(set.min_time, set.max_time) }
+            })
         };
-        if group.chunks.iter().any(in_chunk) {
+        let in_own_times = |chunk: &ChunkSnapshot| {
+            let set = chunk.chunk.sets.get(chunk.columns[position as usize].0 as usize);
+            set.is_some_and(|set| set.rows == 0 && overlaps(set.min_time, set.max_time))
+                && chunk.times(position).map_or(true, |times| is_among(&times, min_time, max_time))
+        };
+        if group.chunks.iter().any(in_chunk) || group.chunks.iter().any(in_own_times) {
             return true;
         }
         if group.tail.rows() == 0 || group.tail.min_time > max_time || group.tail.max_time < min_time {
             return false;
         }
         let Ok(rows) = group.rows() else { return true };
-        let times = rows.times(position);
-        times.get(times.partition_point(|t| *t < min_time)).is_some_and(|t| *t <= max_time)
+        is_among(rows.times(position), min_time, max_time)
     }
 
     /// The positions of series that may have samples in the range.
@@ -279,10 +287,9 @@ impl HeadSnapshot {
         for ChunkSnapshot { chunk, columns, sets } in &group.chunks {
             let (set, column) = columns[position as usize];
             let set = set as usize;
-            let Some(meta) = chunk.sets.get(set).filter(|set| set.min_time <= max_time && set.max_time >= min_time)
-            else {
+            if !chunk.sets.get(set).is_some_and(|set| set.min_time <= max_time && set.max_time >= min_time) {
                 continue;
-            };
+            }
             let SetSnapshot { wanted, open } = &sets[set];
             let open = match open.get() {
                 Some(open) => open,
@@ -295,9 +302,12 @@ impl HeadSnapshot {
             };
             let bytes = chunk.column(set, open, column)?;
             let damaged = |e: Damaged| e.in_file(chunk.path());
-            let (starts, values) = take_starts(&bytes, meta.rows as usize).map_err(damaged)?;
+            let (own, rest) = chunk.take_times(set, &bytes)?;
+            let shared = own.is_none();
+            let times = own.unwrap_or_else(|| Arc::clone(&open.times));
+            let (starts, values) = take_starts(rest, times.len()).map_err(damaged)?;
             let values = buffers.take_encoded(values);
-            out.extend(Piece::new(Arc::clone(&open.times), true, values, starts, (min_time, max_time)));
+            out.extend(Piece::new(times, shared, values, starts, (min_time, max_time)));
         }
         if group.tail.rows() > 0 && group.tail.min_time <= max_time && group.tail.max_time >= min_time {
             let rows = group.rows().map_err(|e| e.in_file("head".as_ref()))?;
@@ -337,6 +347,22 @@ impl HeadSnapshot {
     /// Deleted ranges of a series.
     pub(crate) fn tombstones(&self, at: usize) -> &[Interval] {
         self.tombstones.get(&(at as u32)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether one of the times, which ascend, is in the range.
+fn is_among(times: &[Timestamp], min_time: Timestamp, max_time: Timestamp) -> bool {
+    times.get(times.partition_point(|t| *t < min_time)).is_some_and(|t| *t <= max_time)
+}
+
+impl ChunkSnapshot {
+    /// The timestamps of a position that is in a set.
+    fn times(&self, position: u32) -> Result<Arc<[Timestamp]>, ReadError> {
+        let (set, column) = self.columns[position as usize];
+        let open = self.chunk.open_set(set as usize, column..column + 1, false)?;
+        let bytes = self.chunk.column(set as usize, &open, column)?;
+        let (own, _) = self.chunk.take_times(set as usize, &bytes)?;
+        Ok(own.unwrap_or_else(|| Arc::clone(&open.times)))
     }
 }
 
@@ -430,11 +456,7 @@ impl GroupSnapshot {
         let mut times: Vec<Arc<[Timestamp]>> = vec![Arc::from([])];
         // of each column its timestamps, and the part of its rows that is in range
         let mut parts = vec![(0u32, 0usize..0); wanted.len()];
-        for (rows, members) in columns.share_rows() {
-            let all: Vec<Timestamp> = match rows {
-                None => columns.times.clone(),
-                Some(rows) => rows.iter().map(|r| columns.times[*r as usize]).collect(),
-            };
+        for RowSet { times: all, members, .. } in columns.share_rows() {
             let part = all.partition_point(|t| *t < self.range.0)..all.partition_point(|t| *t <= self.range.1);
             let part = part.start..part.end.max(part.start);
             members.iter().for_each(|at| parts[*at] = (times.len() as u32, part.clone()));

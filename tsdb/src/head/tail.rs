@@ -3,6 +3,7 @@ use std::sync::Arc;
 use model::Timestamp;
 
 use crate::encoding::floats::{put_xor, take_xor};
+use crate::encoding::frame_of_reference;
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
 
@@ -12,6 +13,9 @@ const DENSE: u8 = 0;
 const PARTIAL: u8 = 1;
 /// Column numbers one by one.
 const SPARSE: u8 = 2;
+/// As `PARTIAL`, with a time for each column that is there: behind the bits, as the difference from where the time would be had it moved
+/// on from the column's last one as the row's time has.
+const SCATTERED: u8 = 3;
 
 /// Largest integers whose difference is used instead of XOR: both and their sum stay exact.
 const EXACT: f64 = 4_503_599_627_370_496.0;
@@ -141,6 +145,30 @@ impl Tail {
         }
     }
 
+    /// Adds a row of columns with times of their own, ascending by column and below `width`.
+    pub(crate) fn push_scattered(&mut self, width: usize, cells: impl Iterator<Item = ScatteredCell> + Clone) {
+        let Some(first) = cells.clone().next() else { return };
+        let step = if self.rows == 0 { 0 } else { first.time.wrapping_sub(self.last_row_time) };
+        self.begin(first.time, SCATTERED, width + 16);
+        varint::put(&mut self.bytes, width as u64);
+        let present = self.bytes.len();
+        let changed = present + width.div_ceil(8);
+        self.bytes.resize(changed + width.div_ceil(8), 0);
+        let mut differences = Vec::with_capacity(width);
+        for cell in cells.clone() {
+            self.bytes[present + cell.column as usize / 8] |= 1 << (cell.column % 8);
+            let expected = cell.last.map_or(first.time, |last| last.wrapping_add(step));
+            differences.push(cell.time.wrapping_sub(expected));
+            self.min_time = self.min_time.min(cell.time);
+            self.max_time = self.max_time.max(cell.time);
+        }
+        frame_of_reference::encode(&differences, &mut self.bytes);
+        for cell in cells.filter(|cell| cell.value.to_bits() != cell.before.to_bits()) {
+            self.bytes[changed + cell.column as usize / 8] |= 1 << (cell.column % 8);
+            put_change(&mut self.bytes, cell.before, cell.value);
+        }
+    }
+
     /// Notes the start timestamp of a value in the row added last.
     pub(crate) fn push_start(&mut self, column: u32, time: Timestamp) {
         self.starts.push(Start { row: self.rows - 1, column, time });
@@ -150,6 +178,7 @@ impl Tail {
     pub(crate) fn decode(&self, width: usize, wanted: &[u32]) -> Result<TailColumns, Damaged> {
         let mut columns = TailColumns {
             times: Vec::with_capacity(self.rows as usize),
+            scattered: false,
             columns: wanted.iter().map(|_| TailColumn::default()).collect(),
         };
         let mut values = vec![0f64; width];
@@ -163,7 +192,8 @@ impl Tail {
         let mut reader = Reader::new(&self.bytes, "head rows");
         for row in 0..self.rows {
             let kind = reader.byte()?;
-            time = time.wrapping_add(reader.signed()?);
+            let step = reader.signed()?;
+            time = time.wrapping_add(step);
             columns.times.push(time);
             let cells = reader.count(width)?;
             match kind {
@@ -210,7 +240,48 @@ impl Tail {
                     }
                     columns.columns[at..].iter_mut().for_each(|c| c.skip(row));
                 }
+                SCATTERED => {
+                    let present = reader.take(cells.div_ceil(8))?;
+                    let changed = reader.take(cells.div_ceil(8))?;
+                    columns.scatter();
+                    let is_there = |column: u32| {
+                        let byte = present.get(column as usize / 8).copied().unwrap_or(0);
+                        byte & 1 << (column % 8) != 0
+                    };
+                    let there = || wanted.iter().enumerate().filter(|(_, column)| is_there(**column));
+                    // among the columns that are there
+                    let (mut byte, mut before) = (0, 0);
+                    let places = there().map(|(_, column)| {
+                        let (end, bit) = (*column as usize / 8, column % 8);
+                        before += present[byte..end].iter().map(|b| b.count_ones() as usize).sum::<usize>();
+                        byte = end;
+                        before + (present[end] & ((1u8 << bit) - 1)).count_ones() as usize
+                    });
+                    let count = present.iter().map(|b| b.count_ones() as usize).sum();
+                    let mut to = there();
+                    frame_of_reference::decode_some(&mut reader, count, places, |difference| {
+                        let Some(times) = to.next().and_then(|(at, _)| columns.columns[at].times.as_mut()) else {
+                            return;
+                        };
+                        let expected = times.last().map_or(time, |last| last.wrapping_add(step));
+                        times.push(expected.wrapping_add(difference));
+                    })?;
+                    take_changes(&mut reader, changed, &mask, &mut values)?;
+                    for (to, column) in columns.columns.iter_mut().zip(wanted) {
+                        if is_there(*column) {
+                            to.push(row, values[*column as usize]);
+                        } else {
+                            to.skip(row);
+                        }
+                    }
+                }
                 _ => return Err(reader.damaged()),
+            }
+            if columns.scattered && kind != SCATTERED {
+                for column in &mut columns.columns {
+                    let values = column.values.len();
+                    column.times.iter_mut().for_each(|times| times.resize(values, time));
+                }
             }
         }
         for start in &self.starts {
@@ -322,10 +393,30 @@ pub(crate) struct TailColumns {
     /// The timestamp of each row.
     pub(crate) times: Vec<Timestamp>,
     pub(crate) columns: Vec<TailColumn>,
+    /// Columns have times of their own.
+    scattered: bool,
 }
 
-/// The rows some columns have (`None`: all), and those columns.
-pub(crate) type RowSet = (Option<Arc<[u32]>>, Vec<usize>);
+/// A sample of a row in which each has a time of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScatteredCell {
+    pub(crate) column: u32,
+    pub(crate) time: Timestamp,
+    pub(crate) value: f64,
+    /// Time of the column's last sample in the tail.
+    pub(crate) last: Option<Timestamp>,
+    /// Its value, 0 where there is none.
+    pub(crate) before: f64,
+}
+
+/// Columns with equal timestamps.
+#[derive(Debug)]
+pub(crate) struct RowSet {
+    pub(crate) times: Vec<Timestamp>,
+    pub(crate) members: Vec<usize>,
+    /// They are not those of rows.
+    pub(crate) scattered: bool,
+}
 
 /// One column of a tail.
 #[derive(Debug, Default)]
@@ -335,6 +426,8 @@ pub(crate) struct TailColumn {
     pub(crate) rows: Option<Arc<[u32]>>,
     pending: Vec<u32>,
     gaps: bool,
+    /// The time of each value, if those of the rows are not.
+    times: Option<Vec<Timestamp>>,
     /// Start timestamps by row.
     pub(crate) starts: Vec<(u32, Timestamp)>,
 }
@@ -358,10 +451,31 @@ impl TailColumn {
 }
 
 impl TailColumns {
-    /// Gives columns with equal rows the same list of rows, and returns the distinct lists (`None`: all rows) with the
-    /// columns that have them. Columns without a value are left out.
+    /// From here on each column has times of its own.
+    fn scatter(&mut self) {
+        if std::mem::replace(&mut self.scattered, true) {
+            return;
+        }
+        // without the row that has just begun
+        for column in &mut self.columns {
+            let times = match column.gaps {
+                true => column.pending.iter().map(|row| self.times[*row as usize]).collect(),
+                false => self.times[..column.values.len()].to_vec(),
+            };
+            column.times = Some(times);
+        }
+    }
+
+    /// Gives columns with equal rows the same list of rows, and returns the distinct lists of timestamps with the columns that have them.
+    /// Columns without a value are left out.
     pub(crate) fn share_rows(&mut self) -> Vec<RowSet> {
-        let mut by_rows: hashbrown::HashMap<Option<Arc<[u32]>>, usize> = hashbrown::HashMap::new();
+        #[derive(PartialEq, Eq, Hash)]
+        enum Key {
+            Rows(Option<Arc<[u32]>>),
+            Times(Vec<Timestamp>),
+        }
+        let mut numbers: hashbrown::HashMap<Key, usize> = hashbrown::HashMap::new();
+        let mut known: Vec<Option<Arc<[u32]>>> = Vec::new();
         let mut sets: Vec<RowSet> = Vec::new();
         for (at, column) in self.columns.iter_mut().enumerate() {
             if column.values.is_empty() {
@@ -369,12 +483,27 @@ impl TailColumns {
                 continue;
             }
             let rows: Option<Arc<[u32]>> = column.gaps.then(|| std::mem::take(&mut column.pending).into());
-            let set = *by_rows.entry(rows.clone()).or_insert_with(|| {
-                sets.push((rows, Vec::new()));
-                sets.len() - 1
-            });
-            column.rows = sets[set].0.clone();
-            sets[set].1.push(at);
+            let of_rows = || -> Vec<Timestamp> {
+                match &rows {
+                    None => self.times.clone(),
+                    Some(rows) => rows.iter().map(|row| self.times[*row as usize]).collect(),
+                }
+            };
+            let own = column.times.take().filter(|times| self.scattered && *times != of_rows());
+            let scattered = own.is_some();
+            let key = own.map_or_else(|| Key::Rows(rows.clone()), Key::Times);
+            let set = match numbers.get(&key) {
+                Some(set) => *set,
+                None => {
+                    let times = if let Key::Times(times) = &key { times.clone() } else { of_rows() };
+                    sets.push(RowSet { times, members: Vec::new(), scattered });
+                    known.push(rows.clone());
+                    numbers.insert(key, sets.len() - 1);
+                    sets.len() - 1
+                }
+            };
+            column.rows = if known[set] == rows { known[set].clone() } else { rows };
+            sets[set].members.push(at);
         }
         sets
     }
@@ -412,32 +541,45 @@ mod tests {
         fn rows_read_back(rows in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.7, values()), 9), 1..30), wanted in prop::collection::btree_set(0u32..9, 1..9)) {
             let mut tail = Tail::default();
             let mut before = [0f64; 9];
+            let mut last = [None; 9];
             let mut expected: Vec<Vec<(i64, u64)>> = vec![Vec::new(); 9];
             for (at, row) in rows.iter().enumerate() {
                 let time = at as i64 * 1000 - 7;
+                // these have times of their own, of which some go on from the ones before
+                let own = |column: u32| if at % 3 == 1 { time + i64::from(column) * 31 - i64::from(at as u8 & column as u8) } else { time };
                 let cells: Vec<(u32, f64, f64)> = row.iter().enumerate().filter_map(|(c, v)| Some((c as u32, (*v)?, before[c]))).collect();
                 for (c, v, _) in &cells {
-                    expected[*c as usize].push((time, v.to_bits()));
+                    expected[*c as usize].push((own(*c), v.to_bits()));
                 }
-                if cells.len() == 9 {
+                if at % 3 == 1 {
+                    let cells = cells.iter().map(|(column, value, before)| {
+                        let last = last[*column as usize];
+                        ScatteredCell { column: *column, time: own(*column), value: *value, last, before: *before }
+                    });
+                    tail.push_scattered(9, cells);
+                } else if cells.len() == 9 {
                     let all: Vec<f64> = cells.iter().map(|c| c.1).collect();
                     tail.push_dense(time, &all, |c| before[c]);
                 } else {
                     // the width decides between a bitmap and a list
                     tail.push_some(time, if at % 2 == 0 { 9 } else { 100 }, cells.len(), cells.iter().copied());
                 }
-                cells.iter().for_each(|(c, v, _)| before[*c as usize] = *v);
+                for (c, v, _) in &cells {
+                    (before[*c as usize], last[*c as usize]) = (*v, Some(own(*c)));
+                }
             }
             let wanted: Vec<u32> = wanted.into_iter().collect();
             let mut back = tail.decode(100, &wanted).unwrap();
-            back.share_rows();
-            for (column, number) in back.columns.iter().zip(&wanted) {
-                let times: Vec<i64> = match &column.rows {
-                    None => back.times.clone(),
-                    Some(rows) => rows.iter().map(|r| back.times[*r as usize]).collect(),
-                };
-                let got: Vec<(i64, u64)> = times.into_iter().zip(column.values.iter().map(|v| v.to_bits())).collect();
-                prop_assert_eq!(&got, &expected[*number as usize]);
+            let mut got: Vec<Vec<(i64, u64)>> = vec![Vec::new(); 9];
+            for set in back.share_rows() {
+                for at in set.members {
+                    let values = &back.columns[at].values;
+                    prop_assert_eq!(values.len(), set.times.len());
+                    got[wanted[at] as usize] = set.times.iter().copied().zip(values.iter().map(|v| v.to_bits())).collect();
+                }
+            }
+            for column in wanted {
+                prop_assert_eq!(&got[column as usize], &expected[column as usize]);
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::error::FileError;
 use crate::files::{Files, StoreFile};
 use crate::follow::LogPosition;
 use crate::wal::writer::segment_header;
-use crate::wal::{checkpoint_path, record_header};
+use crate::wal::{Packer, checkpoint_path};
 
 /// Writes a checkpoint, record by record, without the lock of the log. It has its name, and counts, once the log has installed it;
 /// dropped before that it leaves nothing.
@@ -14,6 +14,7 @@ pub(crate) struct CheckpointWriter {
     temporary: PathBuf,
     file: StoreFile,
     buffer: Vec<u8>,
+    packer: Packer,
     number: u64,
     taken_at: LogPosition,
     named: bool,
@@ -25,13 +26,13 @@ impl CheckpointWriter {
         let temporary = checkpoint_path(dir, number).with_extension("tmp");
         let file = files.create(&temporary, false)?;
         let (files, dir) = (files.clone(), dir.to_owned());
-        Ok(Self { files, dir, temporary, file, buffer: segment_header(number), number, taken_at, named: false })
+        let (buffer, packer) = (segment_header(number), Packer::default());
+        Ok(Self { files, dir, temporary, file, buffer, packer, number, taken_at, named: false })
     }
 
     /// Writes a record.
     pub(crate) fn append(&mut self, payload: &[u8]) -> Result<(), FileError> {
-        self.buffer.extend_from_slice(&record_header(payload));
-        self.buffer.extend_from_slice(payload);
+        self.packer.put(payload, &mut self.buffer);
         self.file.write_all(&self.buffer).map_err(FileError::at("write", &self.temporary))?;
         self.buffer.clear();
         Ok(())

@@ -7,6 +7,7 @@ use crate::error::FileError;
 use crate::files::{Files, StoreFile};
 use crate::opening::ReplayProgress;
 use crate::version::{HEADER_WITH_CHECKSUM, Header, read_header};
+use crate::wal::packing;
 use crate::wal::record::{self, Section};
 use crate::wal::writer::Segment;
 use crate::wal::{
@@ -177,7 +178,7 @@ fn read_file(
             Frame::Torn { offset, bytes } => {
                 stats.damaged += 1;
                 tracing::warn!(path = %path.display(), offset, bytes, "cut off the damaged end of the log");
-                if place.last && offset >= SEGMENT_HEADER as u64 {
+                if place.last && frames.header {
                     let file = files.open(path, true)?;
                     file.set_len(offset).map_err(FileError::at("truncate", path))?;
                 }
@@ -194,6 +195,7 @@ fn read_file(
 fn latest(section: &Section) -> Timestamp {
     match section {
         Section::Row { time, .. } => *time,
+        Section::Samples { times, .. } => times.iter().max().copied().unwrap_or(Timestamp::MIN),
         Section::Histograms { samples, .. } => samples.iter().map(|s| s.1).max().unwrap_or(Timestamp::MIN),
         Section::Series(_)
         | Section::Metadata(_)
@@ -242,8 +244,8 @@ impl Frames {
             Self { path: path.to_owned(), file, len, offset: 0, header: false, window: Vec::new(), window_start: 0 };
         let start = frames.peek(0, HEADER_WITH_CHECKSUM.min(len as usize))?.unwrap_or_default();
         match read_header(start, magic) {
-            Header::Known => {
-                frames.offset = SEGMENT_HEADER as u64;
+            Header::Known(len) => {
+                frames.offset = len as u64;
                 frames.header = true;
             }
             Header::Newer(newer) => return Err(newer.in_file(path)),
@@ -293,8 +295,8 @@ impl Frames {
         Ok(Some(&self.window[from..from + len]))
     }
 
-    /// The record at an offset, if there is a good one.
-    fn record_at(&mut self, offset: u64) -> Result<Option<Vec<u8>>, FileError> {
+    /// The payload of the record at an offset, and where the next one begins, if there is a good one.
+    fn record_at(&mut self, offset: u64) -> Result<Option<(Vec<u8>, u64)>, FileError> {
         let Some(header) = self.peek(offset, RECORD_HEADER)? else { return Ok(None) };
         let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (len, sum) = (field(4), field(8));
@@ -302,7 +304,11 @@ impl Frames {
             return Ok(None);
         }
         let Some(payload) = self.peek(offset + RECORD_HEADER as u64, len as usize)? else { return Ok(None) };
-        Ok((record_checksum(len, payload) == sum).then(|| payload.to_vec()))
+        if record_checksum(len, payload) != sum {
+            return Ok(None);
+        }
+        let end = offset + (RECORD_HEADER + payload.len()) as u64;
+        Ok(packing::unpack(payload).ok().map(|payload| (payload.into_owned(), end)))
     }
 
     /// What comes next; `None` at the end.
@@ -310,8 +316,8 @@ impl Frames {
         if self.offset >= self.len {
             return Ok(None);
         }
-        if let Some(payload) = self.record_at(self.offset)? {
-            self.offset += (RECORD_HEADER + payload.len()) as u64;
+        if let Some((payload, end)) = self.record_at(self.offset)? {
+            self.offset = end;
             return Ok(Some(Frame::Record(payload)));
         }
         let start = self.offset;
@@ -353,8 +359,7 @@ mod tests {
     }
 
     fn segment(payloads: &[&[u8]]) -> Vec<u8> {
-        let mut bytes = SEGMENT_MAGIC.to_vec();
-        bytes.extend_from_slice(&1u64.to_le_bytes());
+        let mut bytes = crate::version::header(*SEGMENT_MAGIC, 1);
         for payload in payloads {
             bytes.extend_from_slice(&record_header(payload));
             bytes.extend_from_slice(payload);

@@ -11,6 +11,8 @@
 //! 6 tombstones  as in the block's file
 //! 7 flushed     time (zigzag): samples before it are in blocks, but for those that follow in this record as out of order
 //! 8 end         nothing: the last record of a checkpoint
+//! 9 samples     series, flags (u8, as above), times (count of them is that of the series; against the first, see `frame_of_reference`),
+//!               values, start timestamps (both as in a row)
 //! 64..          of a newer minor version: length, bytes
 //! ```
 //! Series of a row: their number, then runs of consecutive numbers until all are there: zigzag(first - end of the run
@@ -19,8 +21,8 @@
 use model::{Labels, Metadata, MetricType, Timestamp};
 
 use crate::HistogramSample;
-use crate::encoding::histogram;
 use crate::encoding::varint::{self, Reader};
+use crate::encoding::{frame_of_reference, histogram};
 use crate::error::Damaged;
 use crate::head::{put_change, take_change};
 use crate::sample::Exemplar;
@@ -35,6 +37,7 @@ const EXEMPLARS: u8 = 5;
 const TOMBSTONES: u8 = 6;
 const FLUSHED: u8 = 7;
 const END: u8 = 8;
+const SAMPLES: u8 = 9;
 
 const STARTS: u8 = 1;
 const LATE: u8 = 2;
@@ -49,6 +52,13 @@ pub(crate) enum Section {
         values: Vec<f64>,
         starts: Option<Vec<Timestamp>>,
         late: bool,
+    },
+    /// As a row, but each with a time of its own.
+    Samples {
+        series: Vec<u32>,
+        times: Vec<Timestamp>,
+        values: Vec<f64>,
+        starts: Option<Vec<Timestamp>>,
     },
     /// Series, time, start timestamp or 0, sample.
     Histograms {
@@ -113,6 +123,28 @@ impl RecordBuilder {
         values.iter().for_each(|v| put_change(out, 0.0, *v));
         starts.into_iter().flatten().for_each(|s| put_start(out, time, *s));
         self.cover(time);
+    }
+
+    /// Samples in any order, each with a time of its own.
+    pub(crate) fn samples(
+        &mut self,
+        times: &[Timestamp],
+        series: &[u32],
+        values: &[f64],
+        starts: Option<&[Timestamp]>,
+    ) {
+        let Some(first) = times.first() else { return };
+        let out = &mut self.bytes;
+        out.reserve(series.len() * 6 + 32);
+        out.push(SAMPLES);
+        put_ids(out, series);
+        out.push(if starts.is_some() { STARTS } else { 0 });
+        varint::put_signed(out, *first);
+        let behind: Vec<i64> = times[1..].iter().map(|time| time.wrapping_sub(*first)).collect();
+        frame_of_reference::encode(&behind, out);
+        values.iter().for_each(|v| put_change(out, 0.0, *v));
+        starts.into_iter().flatten().zip(times).for_each(|(start, time)| put_start(out, *time, *start));
+        times.iter().for_each(|time| self.cover(*time));
     }
 
     pub(crate) fn histograms(&mut self, samples: &[(u32, Timestamp, Timestamp, HistogramSample)], late: bool) {
@@ -274,6 +306,24 @@ pub(crate) fn decode(payload: &[u8], each: &mut dyn FnMut(Section)) -> Result<()
                 let starts = (flags & STARTS != 0).then(starts).transpose()?;
                 Section::Row { time, series, values, starts, late: flags & LATE != 0 }
             }
+            SAMPLES => {
+                let series = take_ids(&mut reader)?;
+                let flags = reader.byte()?;
+                let mut times = Vec::with_capacity(series.len());
+                if let Some(others) = series.len().checked_sub(1) {
+                    let first = reader.signed()?;
+                    times.push(first);
+                    let behind = |time: i64| times.push(first.wrapping_add(time));
+                    frame_of_reference::decode(&mut reader, others, behind)?;
+                }
+                let mut values = Vec::with_capacity(series.len());
+                for _ in 0..series.len() {
+                    values.push(take_change(&mut reader, 0.0)?);
+                }
+                let starts = || times.iter().map(|time| take_start(&mut reader, *time)).collect::<Result<_, _>>();
+                let starts = (flags & STARTS != 0).then(starts).transpose()?;
+                Section::Samples { series, times, values, starts }
+            }
             HISTOGRAMS => {
                 let series = take_ids(&mut reader)?;
                 let late = reader.byte()? & LATE != 0;
@@ -342,20 +392,25 @@ mod tests {
         tombstones.add(7, Interval { min: -1, max: 1 });
         record.tombstones(&tombstones);
         record.flushed(-77);
+        record.samples(&[1003, 7, 1003], &[8, 9, 8], &[0.5, 2.0, -0.0], Some(&[0, 3, 1000]));
         record.end();
-        assert_eq!(record.max_time, Some(1002));
+        assert_eq!(record.max_time, Some(1003));
         let shown = sections(&record.bytes);
-        assert_eq!(shown.len(), 8);
+        assert_eq!(shown.len(), 9);
         assert_eq!(
             shown[1],
             "Row { time: 1000, series: [7, 8, 9, 3], values: [1.0, NaN, -0.0, 1e300], starts: Some([0, 999, 1000, -5]), late: false }"
         );
         assert!(shown[2].contains("1001, 0,") && shown[2].contains("1002, 5,"), "{}", shown[2]);
         assert!(shown[3].contains("Gauge") && shown[4].contains("1.5") && shown[6] == "Flushed(-77)");
+        assert_eq!(
+            shown[7],
+            "Samples { series: [8, 9, 8], times: [1003, 7, 1003], values: [0.5, 2.0, -0.0], starts: Some([0, 3, 1000]) }"
+        );
         for len in 1..record.bytes.len() {
             let mut count = 0;
             let whole = decode(&record.bytes[..len], &mut |_| count += 1).is_ok();
-            assert!(!whole || count < 8);
+            assert!(!whole || count < 9);
         }
     }
 

@@ -7,9 +7,7 @@ use model::Timestamp;
 use crate::error::FileError;
 use crate::files::{Files, StoreFile};
 use crate::follow::LogPosition;
-use crate::wal::{
-    CheckpointWriter, RECORD_HEADER, SEGMENT_HEADER, SEGMENT_MAGIC, checkpoint_path, record_header, segment_path,
-};
+use crate::wal::{CheckpointWriter, Packer, SEGMENT_HEADER, SEGMENT_MAGIC, checkpoint_path, segment_path};
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +79,7 @@ pub(crate) struct WalWriter {
     /// The current segment ends with a torn record that could not be removed.
     torn: bool,
     buffer: Vec<u8>,
+    packer: Packer,
     /// The last checkpoint that this process has made, and where the log was when what it says was taken.
     checkpointed: Option<(u64, LogPosition)>,
 }
@@ -118,19 +117,20 @@ impl WalWriter {
             synced: 0,
             torn: false,
             buffer: Vec::new(),
+            packer: Packer::default(),
             checkpointed: None,
         })
     }
 
-    /// Writes a record with one `write(2)`. When it fails nothing of the record stays.
-    pub(crate) fn append(&mut self, payload: &[u8], max_time: Option<Timestamp>) -> Result<(), FileError> {
-        let full = self.len + payload.len() as u64 > self.options.segment_bytes && self.len > SEGMENT_HEADER as u64;
+    /// Writes a record with one `write(2)` and returns how many bytes it has. When it fails nothing of the record stays.
+    pub(crate) fn append(&mut self, payload: &[u8], max_time: Option<Timestamp>) -> Result<u64, FileError> {
+        self.buffer.clear();
+        self.packer.put(payload, &mut self.buffer);
+        let len = self.buffer.len() as u64;
+        let full = self.len + len > self.options.segment_bytes && self.len > SEGMENT_HEADER as u64;
         if full || self.torn {
             self.rotate()?;
         }
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&record_header(payload));
-        self.buffer.extend_from_slice(payload);
         if let Err(error) = self.file.write_all(&self.buffer) {
             let path = segment_path(&self.dir, self.number);
             // a torn record would hide nothing, since reading goes on behind it, but the space may be short
@@ -141,12 +141,12 @@ impl WalWriter {
             }
             return Err(FileError::at("write", path)(error));
         }
-        self.len += (RECORD_HEADER + payload.len()) as u64;
+        self.len += len;
         self.max_time = self.max_time.max(max_time.unwrap_or(Timestamp::MIN));
         if self.buffer.capacity() > 4 << 20 {
             self.buffer = Vec::new();
         }
-        Ok(())
+        Ok(len)
     }
 
     /// Closes the segment and begins the next.
@@ -247,9 +247,7 @@ impl WalWriter {
 }
 
 pub(super) fn segment_header(number: u64) -> Vec<u8> {
-    let mut header = SEGMENT_MAGIC.to_vec();
-    header.extend_from_slice(&number.to_le_bytes());
-    header
+    crate::version::header(*SEGMENT_MAGIC, number)
 }
 
 fn create_segment(files: &Files, dir: &Path, number: u64) -> Result<Arc<StoreFile>, FileError> {

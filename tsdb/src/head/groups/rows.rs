@@ -29,7 +29,7 @@ impl Groups {
     }
 
     /// Whether samples of a time are in order wherever they are newer than the last one of their series.
-    fn is_behind_all_late(&self, time: Timestamp, limits: Limits) -> bool {
+    pub(super) fn is_behind_all_late(&self, time: Timestamp, limits: Limits) -> bool {
         time >= limits.min_valid.max(self.bounds.min_valid)
             && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late))
     }
@@ -213,7 +213,7 @@ impl Groups {
         }
     }
 
-    fn new_group(&mut self, columns: usize) -> u32 {
+    pub(super) fn new_group(&mut self, columns: usize) -> u32 {
         let mut group = Group::new();
         group.reserve(columns);
         if let Some(number) = self.free.pop() {
@@ -225,7 +225,7 @@ impl Groups {
     }
 
     /// Gives a series a column of a group.
-    fn add_column(&mut self, group: u32, series: u32, last: Last) {
+    pub(super) fn add_column(&mut self, group: u32, series: u32, last: Last) {
         let Some(Some(g)) = self.groups.get_mut(group as usize) else { return };
         let (column, moved) = g.add(series, last);
         // the last sample was a histogram

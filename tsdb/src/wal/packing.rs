@@ -1,0 +1,122 @@
+//! Records as they are written: behind their header, and compressed where that is shorter.
+//!
+//! ```text
+//! 63 compressed   length of what it was (varint), zstd frame
+//! ```
+
+use std::borrow::Cow;
+
+use crate::encoding::varint::{self, Reader};
+use crate::error::Damaged;
+use crate::wal::{MAX_RECORD, record_header};
+
+/// Begins a payload that is compressed; no other payload begins so.
+const COMPRESSED: u8 = 63;
+/// What is shorter gains little.
+const SHORT: usize = 96;
+const LEVEL: i32 = 1;
+/// Bits of how far back a repetition may lie: the compressor's memory grows with it.
+const WINDOW: u32 = 17;
+
+/// Puts payloads into the form in which they are written.
+#[derive(Default)]
+pub(crate) struct Packer {
+    /// Made with the first payload that is not short.
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+    scratch: Vec<u8>,
+}
+
+impl Packer {
+    /// Appends a record: header and payload.
+    pub(crate) fn put(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+        let packed = if payload.len() < SHORT { None } else { self.compress(payload) };
+        let payload = packed.unwrap_or(payload);
+        out.extend_from_slice(&record_header(payload));
+        out.extend_from_slice(payload);
+        // a few records are much longer than all others
+        if self.scratch.capacity() > 1 << 20 {
+            self.scratch = Vec::new();
+        }
+    }
+
+    /// `None` if it is no shorter then.
+    fn compress(&mut self, payload: &[u8]) -> Option<&[u8]> {
+        if self.compressor.is_none() {
+            let mut compressor = zstd::bulk::Compressor::new(LEVEL).ok()?;
+            compressor.set_parameter(zstd::zstd_safe::CParameter::WindowLog(WINDOW)).ok()?;
+            self.compressor = Some(compressor);
+        }
+        let scratch = &mut self.scratch;
+        scratch.clear();
+        scratch.push(COMPRESSED);
+        varint::put(scratch, payload.len() as u64);
+        let start = scratch.len();
+        // a result that has no room is of no use
+        scratch.resize(payload.len(), 0);
+        let len = self.compressor.as_mut()?.compress_to_buffer(payload, scratch.get_mut(start..)?).ok()?;
+        scratch.truncate(start + len);
+        Some(scratch)
+    }
+}
+
+/// The payload of a record whose checksum is right.
+pub(crate) fn unpack(payload: &[u8]) -> Result<Cow<'_, [u8]>, Damaged> {
+    if payload.first() != Some(&COMPRESSED) {
+        return Ok(Cow::Borrowed(payload));
+    }
+    let mut reader = Reader::new(&payload[1..], "log record");
+    let len = reader.count(MAX_RECORD)?;
+    let plain = zstd::bulk::decompress(reader.rest, len).map_err(|_| reader.damaged())?;
+    if plain.len() == len { Ok(Cow::Owned(plain)) } else { Err(reader.damaged()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::RECORD_HEADER;
+
+    fn pack(payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        Packer::default().put(payload, &mut out);
+        out.split_off(RECORD_HEADER)
+    }
+
+    #[test]
+    fn what_repeats_is_shorter_and_the_rest_as_it_was() {
+        let repeated = b"a text that repeats ".repeat(100);
+        assert!(pack(&repeated).len() < 100);
+        let mut random = 7u64;
+        let noise: Vec<u8> = (0..1000)
+            .map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (random >> 56) as u8
+            })
+            .collect();
+        for plain in [&b""[..], b"short", &noise] {
+            assert_eq!(pack(plain), plain);
+        }
+        let packed = pack(&repeated);
+        for len in 0..packed.len() {
+            assert!(unpack(&packed[..len]).map_or(true, |plain| plain != repeated), "{len}");
+        }
+        // it says another length than it has
+        let other = [&[COMPRESSED, 3], &packed[3..]].concat();
+        assert_eq!(unpack(&other), Err(Damaged("log record")));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn payloads_read_back(parts: Vec<u8>, times in 1usize..50) {
+            // the tags of payloads are below
+            let payload: Vec<u8> = parts.repeat(times).into_iter().map(|byte| byte % COMPRESSED).collect();
+            let packed = pack(&payload);
+            proptest::prop_assert!(packed.len() <= payload.len());
+            proptest::prop_assert_eq!(&unpack(&packed).unwrap()[..], payload);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = unpack(&[&[COMPRESSED], &bytes[..]].concat());
+        }
+    }
+}
