@@ -1,5 +1,6 @@
 //! The samples of the last hours, in memory and in files of the process' own, backed by the write-ahead log.
 
+mod changes;
 mod chunk;
 mod group;
 mod groups;
@@ -15,6 +16,7 @@ mod spill;
 mod symbols;
 mod tail;
 
+pub(crate) use changes::{put_values, take_change, take_values};
 pub(crate) use chunk::{pass_starts, put_starts, take_starts};
 pub(crate) use group::Group;
 pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome, Scattered};
@@ -27,4 +29,3 @@ pub(crate) use series::{HeadSeries, OrderedSeries};
 pub(crate) use series_index::SeriesIndex;
 pub(crate) use snapshot::HeadSnapshot;
 pub(crate) use spill::{ImageFiles, SpillArea};
-pub(crate) use tail::{put_change, take_change};

@@ -4,9 +4,10 @@ use model::Timestamp;
 
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
+use crate::head::changes::{put_change, take_change};
 use crate::head::chunk::HeadChunk;
 use crate::head::spill::{ImageFiles, SpillArea};
-use crate::head::tail::{ScatteredCell, Tail, put_change, take_change};
+use crate::head::tail::{ScatteredCell, Tail};
 use crate::wal::record::{put_ids, take_ids};
 
 /// Rows after which a tail is sealed; narrow groups wait longer, since each chunk has its price.

@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use model::Timestamp;
 
-use crate::encoding::floats::{put_xor, take_xor};
 use crate::encoding::frame_of_reference;
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
+use crate::head::changes::{put_change, skip_change, take_change};
 
 /// All live columns, each with a bit that says whether the value differs from the one before.
 const DENSE: u8 = 0;
@@ -16,9 +16,6 @@ const SPARSE: u8 = 2;
 /// As `PARTIAL`, with a time for each column that is there: behind the bits, as the difference from where the time would be had it moved
 /// on from the column's last one as the row's time has.
 const SCATTERED: u8 = 3;
-
-/// Largest integers whose difference is used instead of XOR: both and their sum stay exact.
-const EXACT: f64 = 4_503_599_627_370_496.0;
 
 /// The newest rows of a group, row by row as differences to the value before: appending costs in proportion to what
 /// changed, and reading walks the changes. Values before the first row count as 0.
@@ -311,82 +308,6 @@ fn take_changes(reader: &mut Reader<'_>, changed: &[u8], mask: &[u8], values: &m
     Ok(())
 }
 
-#[inline]
-fn skip_change(reader: &mut Reader<'_>) -> Result<(), Damaged> {
-    let bytes = reader.rest;
-    let len = match bytes {
-        [0..=0x7f, ..] => 1,
-        [long @ 0x81..=0x88, ..] => 1 + usize::from(long - 0x80),
-        [long @ 0x90..=0x98, ..] => 1 + usize::from(long - 0x90),
-        [0xff, 0, ..] => 2,
-        [0xff, control, ..] => 3 + usize::from((control - 1) % 8),
-        _ => return Err(reader.damaged()),
-    };
-    reader.rest = bytes.get(len..).ok_or(reader.damaged())?;
-    Ok(())
-}
-
-/// A value after another: integers as their zigzag difference (below 0x80 in one byte, else 0x80 + bytes that follow),
-/// hundredths likewise after 0x90 + bytes that follow, other values as XOR after 0xff.
-#[inline]
-pub(crate) fn put_change(out: &mut Vec<u8>, before: f64, value: f64) {
-    if let (Some(a), Some(b)) = (exact_integer(before), exact_integer(value)) {
-        let z = varint::zigzag(b - a);
-        if z < 0x80 {
-            out.push(z as u8);
-        } else {
-            let len = 8 - z.leading_zeros() / 8;
-            out.push(0x80 + len as u8);
-            out.extend_from_slice(&z.to_le_bytes()[..len as usize]);
-        }
-    } else if let (Some(a), Some(b)) = (exact_hundredths(before), exact_hundredths(value)) {
-        let z = varint::zigzag(b - a);
-        let len = 8 - z.leading_zeros() / 8;
-        out.push(0x90 + len as u8);
-        out.extend_from_slice(&z.to_le_bytes()[..len as usize]);
-    } else {
-        out.push(0xff);
-        put_xor(out, before.to_bits() ^ value.to_bits());
-    }
-}
-
-#[inline]
-pub(crate) fn take_change(reader: &mut Reader<'_>, before: f64) -> Result<f64, Damaged> {
-    let z = match reader.byte()? {
-        small @ ..=0x7f => u64::from(small),
-        0xff => return Ok(f64::from_bits(before.to_bits() ^ take_xor(reader)?)),
-        long @ 0x81..=0x88 => {
-            let mut word = [0u8; 8];
-            let len = usize::from(long - 0x80);
-            word[..len].copy_from_slice(reader.take(len)?);
-            u64::from_le_bytes(word)
-        }
-        long @ 0x90..=0x98 => {
-            let mut word = [0u8; 8];
-            let len = usize::from(long - 0x90);
-            word[..len].copy_from_slice(reader.take(len)?);
-            let difference = varint::unzigzag(u64::from_le_bytes(word));
-            return Ok(((before * 100.0).round() as i64).wrapping_add(difference) as f64 / 100.0);
-        }
-        _ => return Err(reader.damaged()),
-    };
-    Ok((before as i64).wrapping_add(varint::unzigzag(z)) as f64)
-}
-
-#[inline]
-fn exact_integer(value: f64) -> Option<i64> {
-    let integer = value as i64;
-    // -0.0 is no integer here, its sign would be lost
-    (value.abs() < EXACT && (integer as f64).to_bits() == value.to_bits()).then_some(integer)
-}
-
-#[inline]
-fn exact_hundredths(value: f64) -> Option<i64> {
-    let scaled = (value * 100.0).round();
-    let integer = scaled as i64;
-    (scaled.abs() < EXACT && (integer as f64 / 100.0).to_bits() == value.to_bits()).then_some(integer)
-}
-
 /// Columns of a tail, as asked for.
 #[derive(Debug)]
 pub(crate) struct TailColumns {
@@ -512,31 +433,10 @@ impl TailColumns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::head::changes::tests::values;
     use proptest::prelude::*;
 
-    fn values() -> impl Strategy<Value = f64> {
-        prop_oneof![
-            (-5i64..5).prop_map(|v| v as f64),
-            any::<i32>().prop_map(f64::from),
-            any::<i32>().prop_map(|v| f64::from(v) / 100.0),
-            (-9i64..9).prop_map(|v| v as f64 / 100.0),
-            any::<u64>().prop_map(f64::from_bits),
-            Just(-0.0),
-            Just(4_503_599_627_370_495.0),
-            Just(-4_503_599_627_370_495.0),
-        ]
-    }
-
     proptest! {
-        #[test]
-        fn a_change_reads_back(a in values(), b in values()) {
-            let mut out = Vec::new();
-            put_change(&mut out, a, b);
-            let mut reader = Reader::new(&out, "test");
-            prop_assert_eq!(take_change(&mut reader, a).unwrap().to_bits(), b.to_bits());
-            prop_assert!(reader.is_empty());
-        }
-
         #[test]
         fn rows_read_back(rows in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.7, values()), 9), 1..30), wanted in prop::collection::btree_set(0u32..9, 1..9)) {
             let mut tail = Tail::default();

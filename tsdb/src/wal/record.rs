@@ -4,7 +4,7 @@
 //! 1 series      count, then for each: number, encoded labels (length, bytes)
 //! 2 row         time (zigzag), series (see below), flags (u8: 1 start timestamps follow the values, 2 out of order), values
 //!               (each as a change from 0, as in the head's rows), start timestamps (0 for none, else
-//!               zigzag(time - start) + 1)
+//!               zigzag(time - start) + 1); only read, in logs of version 1
 //! 3 histograms  series, flags (u8, as above), times (zigzag), start timestamps (as above), histogram column (length, bytes)
 //! 4 metadata    count, then for each: series, type (u8), help, unit (length, bytes)
 //! 5 exemplars   count, then for each: series, time (zigzag), value (f64), encoded labels (length, bytes)
@@ -12,7 +12,8 @@
 //! 7 flushed     time (zigzag): samples before it are in blocks, but for those that follow in this record as out of order
 //! 8 end         nothing: the last record of a checkpoint
 //! 9 samples     series, flags (u8, as above), times (count of them is that of the series; against the first, see `frame_of_reference`),
-//!               values, start timestamps (both as in a row)
+//!               values, start timestamps (both as in a row of version 2)
+//! 10 row        as 2, but of the changes the first bytes of all of them stand before what follows of each
 //! 64..          of a newer minor version: length, bytes
 //! ```
 //! Series of a row: their number, then runs of consecutive numbers until all are there: zigzag(first - end of the run
@@ -24,13 +25,13 @@ use crate::HistogramSample;
 use crate::encoding::varint::{self, Reader};
 use crate::encoding::{frame_of_reference, histogram};
 use crate::error::Damaged;
-use crate::head::{put_change, take_change};
+use crate::head::{put_values, take_change, take_values};
 use crate::sample::Exemplar;
 use crate::tombstones::Tombstones;
 use crate::version::LENGTH_FOLLOWS;
 
 const SERIES: u8 = 1;
-const ROW: u8 = 2;
+const FIRST_ROW: u8 = 2;
 const HISTOGRAMS: u8 = 3;
 const METADATA: u8 = 4;
 const EXEMPLARS: u8 = 5;
@@ -38,6 +39,7 @@ const TOMBSTONES: u8 = 6;
 const FLUSHED: u8 = 7;
 const END: u8 = 8;
 const SAMPLES: u8 = 9;
+const ROW: u8 = 10;
 
 const STARTS: u8 = 1;
 const LATE: u8 = 2;
@@ -120,7 +122,7 @@ impl RecordBuilder {
         varint::put_signed(out, time);
         put_ids(out, series);
         out.push(if starts.is_some() { STARTS } else { 0 } | if late { LATE } else { 0 });
-        values.iter().for_each(|v| put_change(out, 0.0, *v));
+        put_values(out, values);
         starts.into_iter().flatten().for_each(|s| put_start(out, time, *s));
         self.cover(time);
     }
@@ -142,7 +144,7 @@ impl RecordBuilder {
         varint::put_signed(out, *first);
         let behind: Vec<i64> = times[1..].iter().map(|time| time.wrapping_sub(*first)).collect();
         frame_of_reference::encode(&behind, out);
-        values.iter().for_each(|v| put_change(out, 0.0, *v));
+        put_values(out, values);
         starts.into_iter().flatten().zip(times).for_each(|(start, time)| put_start(out, *time, *start));
         times.iter().for_each(|time| self.cover(*time));
     }
@@ -294,14 +296,15 @@ pub(crate) fn decode(payload: &[u8], each: &mut dyn FnMut(Section)) -> Result<()
                     (0..count).map(|_| Ok((reader.u32()?, labels(&mut reader)?))).collect::<Result<_, _>>()?,
                 )
             }
-            ROW => {
+            ROW | FIRST_ROW => {
                 let time = reader.signed()?;
                 let series = take_ids(&mut reader)?;
                 let flags = reader.byte()?;
-                let mut values = Vec::with_capacity(series.len());
-                for _ in 0..series.len() {
-                    values.push(take_change(&mut reader, 0.0)?);
-                }
+                let values = if tag == FIRST_ROW {
+                    series.iter().map(|_| take_change(&mut reader, 0.0)).collect::<Result<_, _>>()?
+                } else {
+                    take_values(&mut reader, series.len())?
+                };
                 let starts = || (0..series.len()).map(|_| take_start(&mut reader, time)).collect::<Result<_, _>>();
                 let starts = (flags & STARTS != 0).then(starts).transpose()?;
                 Section::Row { time, series, values, starts, late: flags & LATE != 0 }
@@ -316,10 +319,7 @@ pub(crate) fn decode(payload: &[u8], each: &mut dyn FnMut(Section)) -> Result<()
                     let behind = |time: i64| times.push(first.wrapping_add(time));
                     frame_of_reference::decode(&mut reader, others, behind)?;
                 }
-                let mut values = Vec::with_capacity(series.len());
-                for _ in 0..series.len() {
-                    values.push(take_change(&mut reader, 0.0)?);
-                }
+                let values = take_values(&mut reader, series.len())?;
                 let starts = || times.iter().map(|time| take_start(&mut reader, *time)).collect::<Result<_, _>>();
                 let starts = (flags & STARTS != 0).then(starts).transpose()?;
                 Section::Samples { series, times, values, starts }
@@ -412,6 +412,18 @@ mod tests {
             let whole = decode(&record.bytes[..len], &mut |_| count += 1).is_ok();
             assert!(!whole || count < 9);
         }
+    }
+
+    #[test]
+    fn rows_of_the_first_version_are_read() {
+        // time 1000, series 7 to 9, start timestamps follow; 3, 200, -0; 0, 990, 0
+        let xor = [0xff, 1 + 8 * 7, 0x80];
+        let row = [&[2, 0xd0, 0x0f, 3, 14, 3, 1, 6, 0x82, 0x90, 1], &xor[..], &[0, 21, 0]].concat();
+        let starts = "Some([0, 990, 0])";
+        let expected = format!(
+            "Row {{ time: 1000, series: [7, 8, 9], values: [3.0, 200.0, -0.0], starts: {starts}, late: false }}"
+        );
+        assert_eq!(sections(&row), [expected]);
     }
 
     #[test]
