@@ -8,7 +8,7 @@ use crate::block::{BlockMeta, tombstone_file};
 use crate::encoding::{floats, histogram, timestamps};
 use crate::error::{FileError, ReadError};
 use crate::files::Files;
-use crate::wal::{RecordBuilder, SEGMENT_MAGIC, Section, record, record_header};
+use crate::wal::{self, RecordBuilder, SEGMENT_MAGIC, Section, record, record_header};
 
 /// The payload of a record of the log.
 pub fn rewrite_log_record(payload: &[u8]) -> Option<Vec<u8>> {
@@ -78,6 +78,14 @@ pub fn log_segment(number: u64, payload: &[u8], rest: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The payloads of the records of a log segment, as they were before they were compressed, but for damaged ones.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn log_records(path: &Path) -> Result<Vec<Vec<u8>>, FileError> {
+    wal::records(path, *SEGMENT_MAGIC)
+}
+
 /// An image of the head with these records, with the right checksums.
 pub fn image(number: u64, records: &[Vec<u8>]) -> Vec<u8> {
     crate::image::from_records(number, records)
@@ -88,7 +96,7 @@ pub fn image(number: u64, records: &[Vec<u8>]) -> Vec<u8> {
 /// # Errors
 /// When it cannot be read.
 pub fn image_records(path: &Path) -> Result<Vec<Vec<u8>>, FileError> {
-    crate::image::records(path)
+    wal::records(path, crate::image::MAGIC)
 }
 
 /// Writes a file in checksummed pages, as a block's `index` and `data` are.

@@ -17,7 +17,7 @@ use crate::sample::Exemplar;
 use crate::version::{self, LENGTH_FOLLOWS};
 use crate::wal::{self, Frame, Frames, Known, Packer, RecordBuilder, Segment, record, record_header};
 
-const MAGIC: [u8; 8] = *b"FWHEAD\x00\x02";
+pub(crate) const MAGIC: [u8; 8] = *b"FWHEAD\x00\x02";
 const PREFIX: &str = "image.";
 const TEMPORARY: &str = "image.tmp";
 
@@ -382,16 +382,4 @@ pub(crate) fn from_records(number: u64, records: &[Vec<u8>]) -> Vec<u8> {
         bytes.extend_from_slice(payload);
     }
     bytes
-}
-
-/// The records of an image.
-pub(crate) fn records(path: &Path) -> Result<Vec<Vec<u8>>, FileError> {
-    let mut frames = Frames::open(&Files::default(), path, MAGIC)?;
-    let mut found = Vec::new();
-    while let Some(frame) = frames.next()? {
-        if let Frame::Record(payload) = frame {
-            found.push(payload);
-        }
-    }
-    Ok(found)
 }

@@ -8,7 +8,7 @@ mod writer;
 
 pub(crate) use checkpoint::CheckpointWriter;
 pub(crate) use packing::Packer;
-pub(crate) use reader::{Frame, Frames, Known, ReplayStats, TornEnd, list, replay};
+pub(crate) use reader::{Frame, Frames, Known, ReplayStats, TornEnd, list, records, replay};
 pub(crate) use record::{RecordBuilder, Section};
 pub(crate) use writer::{Segment, WalOptions, WalWriter};
 

@@ -144,6 +144,11 @@ fn head() -> (Vec<Vec<u8>>, Vec<u8>) {
         let series = |name: &str| Labels::from_pairs([("__name__", name), ("instance", "a:1")]);
         let refs = ["up", "requests_total"].map(|name| appender.series(&series(name)).expect("a series"));
         appender.append_row(row * 1000, &refs, &[1.0, row as f64 * 1.5]);
+        // these have timestamps of their own
+        for (at, name) in (0..).zip(["a", "b", "c"]) {
+            let own = appender.series(&series(name)).expect("a series");
+            appender.append(own, row * 600_000 + at * 7 + 1, row as f64).expect("a sample");
+        }
         let latency = appender.series(&series("latency")).expect("a series");
         let histogram = Histogram { count: 3, sum: row as f64, ..Histogram::default() };
         let _ = appender.append_histogram(latency, row * 1000, HistogramSample::Integer(histogram.into()));
@@ -170,7 +175,8 @@ struct Built {
     pages: Vec<u8>,
     meta: Vec<u8>,
     tombstones: Vec<u8>,
-    log: Vec<u8>,
+    /// The payloads of its records.
+    log: Vec<Vec<u8>>,
     name: String,
 }
 
@@ -178,7 +184,6 @@ struct Built {
 fn built() -> Built {
     let dir = scratch();
     let db = Db::open(dir.path(), options()).expect("a database");
-    let wal = || fs::read(dir.path().join("firewatch/wal/00000001")).expect("a log");
     for row in 0..40i64 {
         let mut appender = db.appender();
         let series = |name: &str| Labels::from_pairs([("__name__", name), ("instance", "a:1")]);
@@ -189,7 +194,7 @@ fn built() -> Built {
         let _ = appender.append_histogram(latency, row * 600_000, HistogramSample::Integer(histogram.into()));
         appender.commit().expect("a commit");
     }
-    let log = wal();
+    let log = formats::log_records(&dir.path().join("firewatch/wal/00000001")).expect("a log");
     db.maintain().expect("blocks");
     db.delete(&[Matcher::equal("__name__", "up")], 0, 1_000_000).expect("a deletion");
     let block = dir.path().join("firewatch/blocks").join(db.blocks()[0].ulid.to_string());
@@ -224,15 +229,7 @@ fn block(input: &[u8]) -> u64 {
 }
 
 fn records() -> Vec<Vec<u8>> {
-    // behind the segment's header, each behind magic, length and checksum
-    let log = built().log;
-    let mut rest = &log[16..];
-    let mut payloads = Vec::new();
-    while let Some((header, body)) = rest.split_first_chunk::<12>() {
-        let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
-        payloads.push(body[..len].to_vec());
-        rest = &body[len..];
-    }
+    let mut payloads = built().log;
     payloads.truncate(3);
     payloads
 }

@@ -345,6 +345,18 @@ impl Frames {
     }
 }
 
+/// The payloads of the good records of a file.
+pub(crate) fn records(path: &Path, magic: [u8; 8]) -> Result<Vec<Vec<u8>>, FileError> {
+    let mut frames = Frames::open(&Files::default(), path, magic)?;
+    let mut found = Vec::new();
+    while let Some(frame) = frames.next()? {
+        if let Frame::Record(payload) = frame {
+            found.push(payload);
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
