@@ -281,6 +281,10 @@ impl Tail {
                 }
             }
         }
+        // an image may be damaged and have the right checksum
+        if !columns.ascend() {
+            return Err(reader.damaged());
+        }
         for start in &self.starts {
             if let Ok(at) = wanted.binary_search(&start.column) {
                 columns.columns[at].starts.push((start.row, start.time));
@@ -372,6 +376,15 @@ impl TailColumn {
 }
 
 impl TailColumns {
+    /// Whether the times of each column do.
+    fn ascend(&self) -> bool {
+        if self.scattered {
+            self.columns.iter().flat_map(|column| &column.times).all(|times| times.is_sorted_by(|a, b| a < b))
+        } else {
+            self.times.is_sorted()
+        }
+    }
+
     /// From here on each column has times of its own.
     fn scatter(&mut self) {
         if std::mem::replace(&mut self.scattered, true) {
@@ -435,6 +448,24 @@ mod tests {
     use super::*;
     use crate::head::changes::tests::values;
     use proptest::prelude::*;
+
+    #[test]
+    fn times_that_do_not_ascend_are_damage() {
+        let row = |tail: &mut Tail, time, last| {
+            let cell = |column| ScatteredCell { column, time, value: 1.0, last, before: 0.0 };
+            tail.push_scattered(2, [cell(0), cell(1)].into_iter());
+        };
+        for (second, good) in [(11, true), (10, false), (9, false)] {
+            let mut tail = Tail::default();
+            row(&mut tail, 10, None);
+            row(&mut tail, second, Some(10));
+            assert_eq!(tail.decode(2, &[1]).is_ok(), good, "{second}");
+            let mut tail = Tail::default();
+            tail.push_dense(10, &[1.0, 2.0], |_| 0.0);
+            tail.push_dense(second, &[1.0, 2.0], |_| 0.0);
+            assert_eq!(tail.decode(2, &[1]).is_ok(), second >= 10, "{second}");
+        }
+    }
 
     proptest! {
         #[test]
