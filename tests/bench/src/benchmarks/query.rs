@@ -168,10 +168,9 @@ impl Program<'_> {
             (_, true) => 5,
         };
         let mut connection = self.connect(store)?;
-        // a single answer takes few ticks
-        let before = store.running.short_processor_time()?;
+        let before = Spent::read(store)?;
         let (first, body) = once(store, &mut connection, path)?;
-        let first = (first, store.running.short_processor_time()?.saturating_sub(before).as_secs_f64());
+        let first = (first, Spent::read(store)?.since(&before));
         let mut asked = Asked { body, cold: cold.then_some(first), ..Asked::default() };
         store.running.forget_peak()?;
         let before = Spent::read(store)?;
