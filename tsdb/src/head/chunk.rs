@@ -47,6 +47,11 @@ const MAX_ROWS: usize = 1 << 16;
 const MAX_SERIES: usize = 1 << 24;
 
 impl ChunkSet {
+    /// Whether a range has a time between the first and the last of the set.
+    pub(crate) fn overlaps(&self, min_time: Timestamp, max_time: Timestamp) -> bool {
+        self.min_time <= max_time && self.max_time >= min_time
+    }
+
     fn new(
         (min_time, max_time): (Timestamp, Timestamp),
         rows: usize,

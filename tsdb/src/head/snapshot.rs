@@ -172,11 +172,11 @@ impl HeadSnapshot {
 
     /// Whether a series may have samples in the range.
     pub(crate) fn may_have(&self, at: usize, min_time: Timestamp, max_time: Timestamp) -> bool {
-        let overlaps = |min: Timestamp, max: Timestamp| min <= max_time && max >= min_time;
         let key = at as u32;
         if let Some(late) = self.late.get(&key)
             && let (Some(min), Some(max)) = (late.min_time(), late.max_time())
-            && overlaps(min, max)
+            && min <= max_time
+            && max >= min_time
         {
             return true;
         }
@@ -194,12 +194,12 @@ impl HeadSnapshot {
             let set = chunk.chunk.sets.get(chunk.columns[position as usize].0 as usize);
             set.is_some_and(|set| {
                 let inside = min_time <= set.min_time && set.max_time <= max_time;
-                if set.rows == 0 { inside } else { overlaps(set.min_time, set.max_time) }
+                if set.rows == 0 { inside } else { set.overlaps(min_time, max_time) }
             })
         };
         let in_own_times = |chunk: &ChunkSnapshot| {
             let set = chunk.chunk.sets.get(chunk.columns[position as usize].0 as usize);
-            set.is_some_and(|set| set.rows == 0 && overlaps(set.min_time, set.max_time))
+            set.is_some_and(|set| set.rows == 0 && set.overlaps(min_time, max_time))
                 && chunk.times(position).map_or(true, |times| is_among(&times, min_time, max_time))
         };
         if group.chunks.iter().any(in_chunk) || group.chunks.iter().any(in_own_times) {
@@ -287,7 +287,7 @@ impl HeadSnapshot {
         for ChunkSnapshot { chunk, columns, sets } in &group.chunks {
             let (set, column) = columns[position as usize];
             let set = set as usize;
-            if !chunk.sets.get(set).is_some_and(|set| set.min_time <= max_time && set.max_time >= min_time) {
+            if !chunk.sets.get(set).is_some_and(|set| set.overlaps(min_time, max_time)) {
                 continue;
             }
             let SetSnapshot { wanted, open } = &sets[set];
