@@ -257,14 +257,18 @@ pub(super) fn push_selected(selection: &dyn Selection, count: usize, out: &mut V
         let (start, mut pairs) = (out.len(), 0);
         push_sets(selection, range.clone(), out, |labels, out| {
             pairs += labels.len();
-            push_pairs(labels, out, push_plain);
+            push_pairs(bytes_of(labels), out, push_plain);
         });
         if !has_quotes_only(&out[start..], 4 * pairs) {
             out.truncate(start);
-            push_sets(selection, range, out, |labels, out| push_pairs(labels, out, push_text_bytes));
+            push_sets(selection, range, out, |labels, out| push_pairs(bytes_of(labels), out, push_text_bytes));
         }
     }
     out.push(b']');
+}
+
+fn bytes_of<'a>(labels: &'a LabelPairs<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    labels.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
 }
 
 fn push_sets(
@@ -344,23 +348,20 @@ fn push_metric(labels: &Labels, out: &mut Vec<u8>) {
 }
 
 fn push_labels(labels: &Labels, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (at, (name, value)) in labels.iter_bytes().enumerate() {
-        separate(at, out);
-        push_text_bytes(name, out);
-        out.push(b':');
-        push_text_bytes(value, out);
-    }
-    out.push(b'}');
+    push_pairs(labels.iter_bytes(), out, push_text_bytes);
 }
 
-fn push_pairs(labels: &LabelPairs<'_>, out: &mut Vec<u8>, push: impl Fn(&[u8], &mut Vec<u8>)) {
+fn push_pairs<'a>(
+    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    out: &mut Vec<u8>,
+    push: impl Fn(&[u8], &mut Vec<u8>),
+) {
     out.push(b'{');
-    for (at, (name, value)) in labels.iter().enumerate() {
+    for (at, (name, value)) in pairs.enumerate() {
         separate(at, out);
-        push(name.as_bytes(), out);
+        push(name, out);
         out.push(b':');
-        push(value.as_bytes(), out);
+        push(value, out);
     }
     out.push(b'}');
 }

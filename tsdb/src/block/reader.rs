@@ -6,6 +6,7 @@ use model::{Labels, Matcher, NewestAt, Timestamp};
 use parking_lot::Mutex;
 
 use crate::block::index_reader::{ColumnPlace, IndexReader, LoadedIndex, Tables, TimesPlace};
+use crate::block::index_writer::TimesEntry;
 use crate::block::labels::BlockLabels;
 use crate::block::meta::{BlockMeta, magic};
 use crate::block::pages::{PageBuffer, PageReader};
@@ -268,7 +269,7 @@ impl BlockSelection {
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         let range = (min_time, max_time);
-        for column in self.overlapping(at, false, min_time, max_time) {
+        for (column, _) in self.overlapping(at, (min_time, max_time)).filter(|(column, _)| !column.histogram) {
             let count = self.tables.times[column.times as usize].entry.rows as usize;
             let bytes =
                 self.block.data.read_on(&mut read.values, column.offset, column.len as usize, "value column")?;
@@ -291,14 +292,11 @@ impl BlockSelection {
     /// Appends the float columns of a series that overlap a range, if no other series has their timestamps and there are no histograms and
     /// deleted samples to look at.
     pub(crate) fn columns_alone(&self, at: usize, range: (Timestamp, Timestamp), out: &mut Vec<BlockColumn>) -> bool {
-        for place in self.columns_of(at) {
-            let entry = self.tables.times[place.times as usize].entry;
-            if entry.min <= range.1 && entry.max >= range.0 {
-                if place.histogram || !self.is_alone(place.times) {
-                    return false;
-                }
-                out.push(BlockColumn { place: *place, range: (entry.min, entry.max) });
+        for (place, entry) in self.overlapping(at, range) {
+            if place.histogram || !self.is_alone(place.times) {
+                return false;
             }
+            out.push(BlockColumn { place: *place, range: (entry.min, entry.max) });
         }
         self.tombstones(at).is_empty()
     }
@@ -337,11 +335,7 @@ impl BlockSelection {
             return Ok(NewestFloat::Unclear);
         }
         let mut newest: Option<(Timestamp, &ColumnPlace, usize)> = None;
-        for column in self.columns_of(at) {
-            let entry = self.tables.times[column.times as usize].entry;
-            if entry.min > range.1 || entry.max < range.0 {
-                continue;
-            }
+        for (column, _) in self.overlapping(at, range) {
             if column.histogram {
                 return Ok(NewestFloat::Unclear);
             }
@@ -399,7 +393,7 @@ impl BlockSelection {
         read: &mut BlockBuffers,
         out: &mut Vec<Entry>,
     ) -> Result<(), ReadError> {
-        for column in self.overlapping(at, true, min_time, max_time) {
+        for (column, _) in self.overlapping(at, (min_time, max_time)).filter(|(column, _)| column.histogram) {
             let times = self.times(column.times, &mut read.times)?;
             let bytes = self.block.data.read(column.offset, column.len as usize, "histogram column")?;
             let damaged = |e: Damaged| e.in_file(self.path());
@@ -413,16 +407,13 @@ impl BlockSelection {
         Ok(())
     }
 
+    /// The columns of a series whose timestamps overlap a range, with what is known of these.
     fn overlapping(
         &self,
         at: usize,
-        histogram: bool,
-        min_time: Timestamp,
-        max_time: Timestamp,
-    ) -> impl Iterator<Item = &ColumnPlace> {
-        self.columns_of(at).iter().filter(move |column| {
-            let range = self.tables.times[column.times as usize].entry;
-            column.histogram == histogram && range.min <= max_time && range.max >= min_time
-        })
+        (min_time, max_time): (Timestamp, Timestamp),
+    ) -> impl Iterator<Item = (&ColumnPlace, TimesEntry)> {
+        let columns = self.columns_of(at).iter().map(|column| (column, self.tables.times[column.times as usize].entry));
+        columns.filter(move |(_, entry)| entry.min <= max_time && entry.max >= min_time)
     }
 }

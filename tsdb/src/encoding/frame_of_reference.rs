@@ -10,36 +10,59 @@ use crate::error::Damaged;
 
 const BLOCK: usize = 64;
 
+/// The least of a block, and the bits that what the others are above it takes.
+pub(super) fn shape(block: &[i64]) -> (i64, u32) {
+    let least = block.iter().copied().min().unwrap_or(0);
+    let most = block.iter().copied().max().unwrap_or(0);
+    (least, bitpack::bit_length(most.wrapping_sub(least) as u64))
+}
+
+/// Appends one block of at most 64 integers, any at all.
+pub(super) fn put_block(block: &[i64], out: &mut Vec<u8>) {
+    let (least, width) = shape(block);
+    varint::put_signed(out, least);
+    out.push(width as u8);
+    let mut above = [0u64; BLOCK];
+    above.iter_mut().zip(block).for_each(|(to, value)| *to = value.wrapping_sub(least) as u64);
+    bitpack::pack(out, &above[..block.len()], width);
+}
+
+/// A block that is read.
+pub(super) struct Block<'a> {
+    pub(super) least: i64,
+    pub(super) width: u32,
+    /// With some bytes from behind it: the unpacker may look past the block, which is faster than copying its end.
+    pub(super) packed: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Takes a block of `count` integers.
+    #[inline]
+    pub(super) fn take(reader: &mut Reader<'a>, count: usize) -> Result<Self, Damaged> {
+        let least = reader.signed()?;
+        let width = u32::from(reader.byte()?);
+        if width > 64 {
+            return Err(reader.damaged());
+        }
+        let packed = reader.rest;
+        let len = bitpack::packed_len(count, width);
+        reader.take(len)?;
+        Ok(Self { least, width, packed: &packed[..packed.len().min(len + 8)] })
+    }
+}
+
 /// Appends integers, any at all.
 pub(crate) fn encode(values: &[i64], out: &mut Vec<u8>) {
-    for block in values.chunks(BLOCK) {
-        let (mut least, mut most) = (block[0], block[0]);
-        for value in block {
-            (least, most) = (least.min(*value), most.max(*value));
-        }
-        let width = bitpack::bit_length(most.wrapping_sub(least) as u64);
-        varint::put_signed(out, least);
-        out.push(width as u8);
-        if width > 0 {
-            let mut above = [0; BLOCK];
-            above.iter_mut().zip(block).for_each(|(to, value)| *to = value.wrapping_sub(least) as u64);
-            bitpack::pack(out, &above[..block.len()], width);
-        }
-    }
+    values.chunks(BLOCK).for_each(|block| put_block(block, out));
 }
 
 /// Reads `count` integers and calls `each` with them, in order.
 #[inline]
 pub(crate) fn decode(reader: &mut Reader<'_>, count: usize, mut each: impl FnMut(i64)) -> Result<(), Damaged> {
     for from in (0..count).step_by(BLOCK) {
-        let block = BLOCK.min(count - from);
-        let least = reader.signed()?;
-        let width = u32::from(reader.byte()?);
-        if width > 64 {
-            return Err(reader.damaged());
-        }
-        let packed = reader.take(bitpack::packed_len(block, width))?;
-        bitpack::unpack(packed, 0, block, width, |above| each(least.wrapping_add(above as i64)))?;
+        let len = BLOCK.min(count - from);
+        let Block { least, width, packed } = Block::take(reader, len)?;
+        bitpack::unpack(packed, 0, len, width, |above| each(least.wrapping_add(above as i64)))?;
     }
     Ok(())
 }
@@ -53,14 +76,9 @@ pub(crate) fn decode_some(
 ) -> Result<(), Damaged> {
     let mut places = places.peekable();
     for from in (0..count).step_by(BLOCK) {
-        let block = BLOCK.min(count - from);
-        let least = reader.signed()?;
-        let width = u32::from(reader.byte()?);
-        if width > 64 {
-            return Err(reader.damaged());
-        }
-        let packed = reader.take(bitpack::packed_len(block, width))?;
-        while let Some(place) = places.next_if(|place| *place < from + block) {
+        let len = BLOCK.min(count - from);
+        let Block { least, width, packed } = Block::take(reader, len)?;
+        while let Some(place) = places.next_if(|place| *place < from + len) {
             let above = bitpack::read(packed, (place - from) * width as usize, width);
             each(least.wrapping_add(above as i64));
         }

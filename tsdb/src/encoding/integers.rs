@@ -9,6 +9,7 @@
 //! ```
 
 use crate::encoding::bitpack;
+use crate::encoding::frame_of_reference::{Block, put_block, shape};
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
 
@@ -30,12 +31,6 @@ pub(crate) fn encode(values: &[i64], out: &mut Vec<u8>) {
     }
 }
 
-fn shape(block: &[i64]) -> (i64, u32) {
-    let least = block.iter().copied().min().unwrap_or(0);
-    let most = block.iter().copied().max().unwrap_or(0);
-    (least, bitpack::bit_length(most.wrapping_sub(least) as u64))
-}
-
 fn blocks_len(differences: &[i64]) -> usize {
     let len = |block: &[i64]| {
         let (least, width) = shape(block);
@@ -46,16 +41,7 @@ fn blocks_len(differences: &[i64]) -> usize {
 }
 
 fn put_blocks(differences: &[i64], out: &mut Vec<u8>) {
-    for block in differences.chunks(BLOCK) {
-        let (least, width) = shape(block);
-        varint::put_signed(out, least);
-        out.push(width as u8);
-        let mut above = [0u64; BLOCK];
-        for (to, d) in above.iter_mut().zip(block) {
-            *to = d.wrapping_sub(least) as u64;
-        }
-        bitpack::pack(out, &above[..block.len()], width);
-    }
+    differences.chunks(BLOCK).for_each(|block| put_block(block, out));
 }
 
 /// Reads `count` integers and calls `each` with them, in order.
@@ -81,16 +67,7 @@ pub(crate) fn decode(reader: &mut Reader<'_>, count: usize, mut each: impl FnMut
     }
     while left > 0 {
         let n = left.min(BLOCK);
-        let least = reader.signed()?;
-        let width = u32::from(reader.byte()?);
-        if width > 64 {
-            return Err(reader.damaged());
-        }
-        let packed = reader.rest;
-        // the unpacker may look past the block, which is faster than copying its end
-        let len = bitpack::packed_len(n, width);
-        reader.take(len)?;
-        let packed = &packed[..packed.len().min(len + 8)];
+        let Block { least, width, packed } = Block::take(reader, n)?;
         if order == 1 {
             bitpack::unpack(packed, 0, n, width, |d| {
                 value = value.wrapping_add(least.wrapping_add(d as i64));
