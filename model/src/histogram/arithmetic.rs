@@ -22,14 +22,11 @@ pub struct Combined {
 #[inline]
 pub fn kahan_inc(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
     let total = sum + value;
-    let compensation = if total.is_infinite() {
-        0.0
-    } else if sum.abs() >= value.abs() {
-        compensation + ((sum - total) + value)
-    } else {
-        compensation + ((value - total) + sum)
-    };
-    (total, compensation)
+    // chosen and not branched to, so that loops over whole columns take several at a time; and the difference from the larger one
+    // cannot overflow
+    let (larger, smaller) = if sum.abs() >= value.abs() { (sum, value) } else { (value, sum) };
+    let lost = (larger - total) + smaller;
+    (total, if total.is_infinite() { 0.0 } else { compensation + lost })
 }
 
 impl FloatHistogram {
