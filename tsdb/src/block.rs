@@ -2,10 +2,14 @@
 
 mod index_reader;
 mod index_writer;
+mod label_search;
+mod label_table;
 mod labels;
 mod meta;
 pub(crate) mod pages;
+mod posting_lists;
 mod reader;
+mod symbols;
 pub(crate) mod tombstone_file;
 mod ulid;
 mod writer;

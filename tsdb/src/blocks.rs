@@ -74,7 +74,7 @@ impl Blocks<'_> {
     /// Whether series in the range may have a label; yes if that cannot be found out.
     pub(crate) fn may_have_label(&self, name: &str, min_time: Timestamp, max_time: Timestamp) -> bool {
         let mut blocks = self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time));
-        blocks.any(|block| block.with_index(|index| Ok(index.has_name(name))).unwrap_or(true))
+        blocks.any(|block| block.with_index(|index| Ok(index.labels.has(name))).unwrap_or(true))
     }
 
     fn bound_index_memory(&self) {

@@ -143,10 +143,16 @@ fn check_block(files: &Files, path: &Path) -> (Option<BlockMeta>, Faults) {
             return (meta, faults);
         }
     };
+    if let Err(error) = block.check_index() {
+        faults.note(&error);
+    }
     let selection = match whole(&block) {
         Ok(selection) => selection,
         Err(error) => {
-            faults.note(&error);
+            // it may be the one that is known
+            if faults.count == 0 {
+                faults.note(&error);
+            }
             return (meta, faults);
         }
     };

@@ -205,3 +205,47 @@ fn damage_is_found_where_it_is_and_repaired_as_far_as_can_be() {
     assert_eq!((of_hours(8), of_hours(6)), (kept, lost), "{after:?}");
     assert_eq!(all(&ReadOnlyDb::open(intact.path()).unwrap())["000"], 12 * 60);
 }
+
+#[test]
+fn damage_in_an_index_is_found_and_concerns_those_who_need_the_page() {
+    let dir = scratch();
+    let db = Db::open(dir.path(), options()).unwrap();
+    let value = |n: usize| format!("{:03}-of-a-label-with-many-values-{n}", n * 7919 % 1000);
+    for half_hour in 0..8 {
+        let mut appender = db.appender();
+        for n in 0..3000 {
+            let series = appender.series(&Labels::from_pairs([("__name__", "m"), ("v", &value(n))])).unwrap();
+            appender.append(series, half_hour * HOUR / 2, 1.0).unwrap();
+        }
+        appender.commit().unwrap();
+    }
+    db.maintain().unwrap();
+    drop(db);
+    let [block] = &blocks(dir.path())[..] else { panic!("one block") };
+    let index = block.join("index");
+    let (intact, page) = (fs::read(&index).unwrap(), 8192);
+    assert!(intact.len() > 8 * page, "{} bytes", intact.len());
+    let mut answered = 0;
+    for start in (0..intact.len()).step_by(page) {
+        let mut bytes = intact.clone();
+        bytes[start + page.min(intact.len() - start) / 3] ^= 0x10;
+        fs::write(&index, &bytes).unwrap();
+        let found = verify(dir.path()).unwrap();
+        assert!(found.blocks[0].faults.count > 0, "nothing is wrong at {start}");
+        let db = ReadOnlyDb::open(dir.path()).unwrap();
+        for n in [5, 1234, 2999] {
+            let selection = db.select(&[Matcher::equal("v", &value(n))], 0, HOUR);
+            let found: Vec<_> = selection.labels().iter().map(|labels| labels.value("v")).collect();
+            if selection.warnings().is_empty() {
+                assert_eq!(found, [value(n)]);
+                answered += 1;
+            } else {
+                assert!(found.is_empty(), "{found:?}");
+            }
+        }
+    }
+    let asked = 3 * intact.len().div_ceil(page);
+    assert!(answered > asked / 4 && answered < asked, "{answered} of {asked}");
+    fs::write(&index, intact).unwrap();
+    assert!(verify(dir.path()).unwrap().is_good());
+}

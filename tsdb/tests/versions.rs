@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::Labels;
+use model::{Labels, MatchOp, Matcher};
 use tsdb::{Db, LogEntry, LogPosition, LogStart, OpenError, Options, repair, verify};
 
 const HOUR: i64 = 3_600_000;
@@ -68,7 +68,7 @@ fn what_a_newer_minor_version_added_is_passed_over() {
     fs::write(block.join("made-up"), "x").unwrap();
     // the footer says where each part of the index begins, so there may be others between them
     let index = tsdb::formats::read_pages(&block.join("index")).unwrap();
-    let (body, footer) = index.split_at(index.len() - 56);
+    let (body, footer) = index.split_at(index.len() - 64);
     tsdb::formats::write_pages(&block.join("index"), &[body, b"a part that is new", footer].concat()).unwrap();
     for (folder, prefix) in [("wal", "0"), ("head", "image")] {
         // the tag of an unknown part, its length, and bytes
@@ -149,20 +149,20 @@ fn a_block_of_a_newer_major_version_is_shown_and_kept() {
     let block = file(dir.path(), "blocks", "0");
     let meta = change(&block.join("meta.json"), |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
-        *bytes = text.replace("\"version\": 3", "\"version\": 4").replace("minTime", "start").into_bytes();
+        *bytes = text.replace("\"version\": 4", "\"version\": 5").replace("minTime", "start").into_bytes();
     });
     let index = change(&block.join("index"), |bytes| bytes.reverse());
     {
         let db = Db::open(dir.path(), options()).unwrap();
         assert_eq!(db.metrics().damaged_blocks, 1);
         let selection = db.select(&[], i64::MIN, i64::MAX).unwrap();
-        assert!(selection.warnings()[0].contains("has format 4"), "{:?}", selection.warnings());
+        assert!(selection.warnings()[0].contains("has format 5"), "{:?}", selection.warnings());
         db.maintain().unwrap();
         db.close().unwrap();
     }
     let found = verify(dir.path()).unwrap();
     let fault = &found.blocks[0].faults.texts[0];
-    assert!(fault.contains("has format 4"), "{fault}");
+    assert!(fault.contains("has format 5"), "{fault}");
     assert!(repair(dir.path()).unwrap().is_empty());
     assert_eq!(fs::read(block.join("meta.json")).unwrap(), meta);
     assert_eq!(fs::read(block.join("index")).unwrap(), index);
@@ -170,13 +170,19 @@ fn a_block_of_a_newer_major_version_is_shown_and_kept() {
 
 #[test]
 fn blocks_of_earlier_versions_are_read_and_merged_into_the_next() {
-    (1..=2).for_each(check_earlier);
+    (1..=3).for_each(check_earlier);
 }
 
+/// A block as version 3 wrote it: 700 series with a sample each half an hour, whose columns are as the earlier versions wrote them too.
 fn check_earlier(version: u8) {
-    let dir = filled();
-    let block = file(dir.path(), "blocks", "0");
-    // these columns are as that version wrote them
+    let dir = tempfile::tempdir().unwrap();
+    drop(Db::open(dir.path(), options()).unwrap());
+    let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/block-of-version-3");
+    let block = dir.path().join("firewatch/blocks/01M8D92BQE21XWAKSQHHBEF5Z7");
+    fs::create_dir(&block).unwrap();
+    for name in ["index", "data", "meta.json"] {
+        fs::copy(stored.join(name), block.join(name)).unwrap();
+    }
     let set_version = |name: &str, ends: &[bool]| {
         let mut bytes = tsdb::formats::read_pages(&block.join(name)).unwrap();
         for end in ends {
@@ -185,26 +191,45 @@ fn check_earlier(version: u8) {
         }
         tsdb::formats::write_pages(&block.join(name), &bytes).unwrap();
     };
-    set_version("index", &[false, true]);
-    set_version("data", &[false]);
-    let db = Db::open(dir.path(), options()).unwrap();
-    assert_eq!(db.metrics().damaged_blocks, 1, "its meta says another version");
-    drop(db);
+    if version < 3 {
+        set_version("index", &[false, true]);
+        set_version("data", &[false]);
+        let db = Db::open(dir.path(), options()).unwrap();
+        assert_eq!(db.metrics().damaged_blocks, 1, "its meta says another version");
+    }
     change(&block.join("meta.json"), |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
         *bytes = text.replace("\"version\": 3", &format!("\"version\": {version}")).into_bytes();
     });
     let db = Db::open(dir.path(), options()).unwrap();
-    assert_eq!((samples(&db), db.metrics().damaged_blocks), (5, 0));
+    let metrics = db.metrics();
+    assert_eq!((samples(&db), metrics.damaged_blocks), (700 * 4, 0));
+    let answers = |db: &Db| {
+        let is = |name: &str, value: &str| Matcher::new(MatchOp::Equal, name, value).unwrap();
+        let all = (i64::MIN, i64::MAX);
+        let values =
+            |name: &str, matchers: &[Matcher]| db.label_values(name, matchers, all.0, all.1, None).unwrap().values;
+        assert_eq!(db.label_names(&[], all.0, all.1, None).unwrap().values, ["__name__", "a", "b", "n"]);
+        assert_eq!(db.label_names(&[is("b", "two")], all.0, all.1, None).unwrap().values, ["__name__", "b", "n"]);
+        assert_eq!((values("n", &[]).len(), values("n", &[is("a", "one")]).len()), (700, 350));
+        assert_eq!(values("b", &[is("n", "value-301")]), ["two"]);
+        let selection = db.select(&[is("n", "value-699")], all.0, all.1).unwrap();
+        assert_eq!(
+            selection.labels().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [r#"{__name__="m", b="two", n="value-699"}"#]
+        );
+    };
+    answers(&db);
     let mut appender = db.appender();
-    let series = appender.series(&Labels::from_pairs([("__name__", "m")])).unwrap();
+    let series = appender.series(&Labels::from_pairs([("__name__", "m"), ("b", "two"), ("n", "value-699")])).unwrap();
     for hour in 5..12 {
         appender.append(series, hour * HOUR, 1.5).unwrap();
     }
     appender.commit().unwrap();
     db.maintain().unwrap();
     let versions = |db: &Db| db.blocks().iter().map(|b| (b.compaction.level, b.version)).collect::<Vec<_>>();
-    assert_eq!(versions(&db), [(2, 3), (1, 3)]);
-    assert_eq!(samples(&db), 12);
+    assert_eq!(versions(&db), [(2, 4), (1, 4)]);
+    assert_eq!(samples(&db), 700 * 4 + 7);
+    answers(&db);
     assert!(verify(dir.path()).unwrap().blocks.iter().all(|b| b.faults.texts.is_empty()));
 }

@@ -81,6 +81,7 @@ fn use_folder(dir: &Path) -> u64 {
         let samples = selection.read(0..selection.labels().len(), time, time).expect("the head's samples");
         assert!(samples.iter().any(|s| s.floats.values == [42.0]), "a sample written at {time} is lost");
     }
+    tsdb::verify(dir).expect("a folder that can be read");
     before
 }
 

@@ -7,6 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::meta::{VERSION, magic};
 use crate::block::pages::PageWriter;
+use crate::block::posting_lists::put_postings;
+use crate::block::symbols::put_symbols;
 use crate::encoding::varint;
 use crate::error::FileError;
 use crate::files::Files;
@@ -16,11 +18,6 @@ use crate::texts::Texts;
 pub(crate) const NAME: &[u8; 7] = b"FWINDEX";
 /// Series between two entries of the series table.
 pub(crate) const STRIDE: usize = 64;
-/// Bytes of the footer: offsets of the five sections, the number of series, the magic again.
-pub(crate) const FOOTER: usize = 7 * 8;
-/// Kinds of posting lists.
-pub(crate) const DELTAS: u8 = 0;
-pub(crate) const RUNS: u8 = 1;
 
 /// A value column of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +118,7 @@ impl IndexWriter {
 
     /// Writes the rest; `times_offset` is where the timestamp columns begin in the data file.
     pub(crate) fn finish(mut self, times: &[TimesEntry], times_offset: u64) -> Result<(), FileError> {
-        let mut sections = [0u64; 5];
+        let mut sections = [0u64; 6];
         let mut bytes = Vec::new();
 
         // postings, by name and value
@@ -142,37 +139,35 @@ impl IndexWriter {
             self.file.write(&bytes)?;
         }
 
-        // symbols
+        // symbols, and what the directory says of them and of labels
         sections[1] = self.file.offset();
         bytes.clear();
-        varint::put(&mut bytes, self.symbols.len() as u64);
-        let mut last: &[u8] = b"";
-        for symbol in self.symbols.iter() {
-            let text = symbol.as_bytes();
-            let shared = text.iter().zip(last).take_while(|(a, b)| a == b).count();
-            varint::put(&mut bytes, shared as u64);
-            varint::put_bytes(&mut bytes, &text[shared..]);
-            last = text;
-        }
+        let mut directory = Vec::new();
+        put_symbols(&self.symbols, &mut bytes, &mut directory);
         self.file.write(&bytes)?;
 
-        // labels
+        // values of labels
         sections[2] = self.file.offset();
         bytes.clear();
         let names: Vec<&[(u32, u32)]> = pairs.chunk_by(|a, b| a.0 == b.0).collect();
-        varint::put(&mut bytes, names.len() as u64);
+        varint::put(&mut directory, names.len() as u64);
         let mut lens = lens.into_iter();
         let mut last_name = 0;
         for values in names {
-            varint::put(&mut bytes, u64::from(values[0].0 - last_name));
-            last_name = values[0].0;
-            varint::put(&mut bytes, values.len() as u64);
-            let mut last_value = 0;
-            for (_, value) in values {
+            let (name, start) = (values[0].0, bytes.len());
+            let (mut last_value, mut postings) = (0, 0);
+            for ((_, value), len) in values.iter().zip(&mut lens) {
                 varint::put(&mut bytes, u64::from(value - last_value));
+                varint::put(&mut bytes, len as u64);
                 last_value = *value;
-                varint::put(&mut bytes, lens.next().unwrap_or(0) as u64);
+                postings += len;
             }
+            varint::put(&mut directory, u64::from(name - last_name));
+            varint::put_bytes(&mut directory, self.symbols.get(name as usize).as_bytes());
+            for number in [values.len(), bytes.len() - start, postings] {
+                varint::put(&mut directory, number as u64);
+            }
+            last_name = name;
         }
         self.file.write(&bytes)?;
 
@@ -202,6 +197,9 @@ impl IndexWriter {
         }
         self.file.write(&bytes)?;
 
+        sections[5] = self.file.offset();
+        self.file.write(&directory)?;
+
         bytes.clear();
         sections.iter().for_each(|s| bytes.extend_from_slice(&s.to_le_bytes()));
         bytes.extend_from_slice(&u64::from(self.series).to_le_bytes());
@@ -209,23 +207,4 @@ impl IndexWriter {
         self.file.write(&bytes)?;
         self.file.finish()
     }
-}
-
-/// A posting list as differences or as runs, whichever is shorter.
-pub(crate) fn put_postings(ids: &[u32], out: &mut Vec<u8>) {
-    let mut deltas = vec![DELTAS];
-    varint::put(&mut deltas, ids.len() as u64);
-    let mut next = 0;
-    for id in ids {
-        varint::put(&mut deltas, u64::from(id - next));
-        next = id + 1;
-    }
-    let mut runs = vec![RUNS];
-    let mut next = 0;
-    for run in ids.chunk_by(|a, b| a + 1 == *b) {
-        varint::put(&mut runs, u64::from(run[0] - next));
-        varint::put(&mut runs, run.len() as u64);
-        next = run[run.len() - 1] + 1;
-    }
-    out.extend_from_slice(if runs.len() < deltas.len() { &runs } else { &deltas });
 }

@@ -21,7 +21,7 @@ impl BlockLabels {
         Self { tables, symbols: Vec::new(), ends: Vec::new() }
     }
 
-    /// And of one with these labels, whose symbols the tables have.
+    /// And of one with these labels, whose texts the tables have.
     pub(crate) fn push(&mut self, symbols: &[(u32, u32)]) {
         self.symbols.extend_from_slice(symbols);
         self.ends.push(self.symbols.len() as u32);
@@ -44,7 +44,9 @@ impl BlockLabels {
 
     /// The labels of one series.
     pub(crate) fn labels(&self, at: usize) -> Labels {
-        Labels::from_sorted(self.symbols(at).map(|(name, value)| (self.tables.text(name), self.tables.text(value))))
+        Labels::from_sorted(
+            self.symbols(at).map(|(name, value)| (self.tables.symbols.text(name), self.tables.symbols.text(value))),
+        )
     }
 
     /// All of them.
@@ -54,11 +56,11 @@ impl BlockLabels {
 
     /// Some labels of the series in a range. Equal sets are made once.
     pub(crate) fn kept(&self, range: Range<usize>, kept: KeptLabels<'_>) -> Vec<Labels> {
-        symbol_labels::kept(range, kept, |symbol| self.tables.text(symbol), |at| self.symbols(at))
+        symbol_labels::kept(range, kept, |symbol| self.tables.symbols.text(symbol), |at| self.symbols(at))
     }
 
     /// Calls `each` with the labels of each series in a range.
     pub(crate) fn each(&self, range: Range<usize>, each: &mut dyn FnMut(&LabelPairs<'_>)) {
-        symbol_labels::each_set(range, |symbol| self.tables.text(symbol), |at| self.symbols(at), each);
+        symbol_labels::each_set(range, |symbol| self.tables.symbols.text(symbol), |at| self.symbols(at), each);
     }
 }

@@ -10,7 +10,7 @@ use crate::files::Files;
 use crate::version::NewerFormat;
 
 /// The version this program writes.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// The oldest one that it reads.
 pub(crate) const OLDEST: u32 = 1;
 pub(crate) const FILE: &str = "meta.json";

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use model::{Labels, Matcher, NewestAt, Timestamp};
 use parking_lot::Mutex;
 
-use crate::block::index_reader::{ColumnPlace, IndexReader, LoadedIndex, Tables, TimesPlace};
+use crate::block::index_reader::{ColumnPlace, IndexReader, Places, Tables, TimesPlace};
 use crate::block::index_writer::TimesEntry;
 use crate::block::labels::BlockLabels;
 use crate::block::meta::{BlockMeta, magic};
@@ -79,9 +79,10 @@ impl Block {
         pace: &Pace<'_>,
     ) -> Result<(BlockSelection, BlockLabels), ReadError> {
         let tables = self.index.tables()?;
-        let ids = postings::select(&LoadedIndex { reader: &self.index, tables: &tables }, matchers, pace)?;
+        let ids = postings::select(&*tables, matchers, pace)?;
+        let places = tables.places()?;
         let deleted = Arc::clone(&self.tombstones.lock());
-        let columns = if ids.is_empty() { 0 } else { tables.times.len() };
+        let columns = if ids.is_empty() { 0 } else { places.times.len() };
         let mut selection = BlockSelection {
             block: Arc::clone(self),
             ids: Vec::with_capacity(ids.len()),
@@ -90,11 +91,11 @@ impl Block {
             times: (0..columns).map(|_| OnceLock::new()).collect(),
             newest: OnceLock::new(),
             uses: vec![0; columns],
-            tables: Arc::clone(&tables),
+            places: Arc::clone(places),
             deleted,
         };
         let mut labels = BlockLabels::new(Arc::clone(&tables));
-        self.index.series(&tables, &ids, min_time, max_time, |id, entry| {
+        tables.series(&ids, min_time, max_time, |id, entry| {
             if let Some(entry) = entry {
                 pace.found(1, BlockLabels::bytes(entry.symbols.len()) + size_of_val(entry.columns) + 16);
                 selection.ids.push(id);
@@ -112,12 +113,13 @@ impl Block {
     }
 
     /// Calls `each` with the index.
-    pub(crate) fn with_index<T>(
-        &self,
-        each: impl FnOnce(&LoadedIndex<'_>) -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
-        let tables = self.index.tables()?;
-        each(&LoadedIndex { reader: &self.index, tables: &tables })
+    pub(crate) fn with_index<T>(&self, each: impl FnOnce(&Tables) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        each(&*self.index.tables()?)
+    }
+
+    /// Reads all of the index but its series, for who wants to know whether it can be read.
+    pub(crate) fn check_index(&self) -> Result<(), ReadError> {
+        self.index.tables()?.check()
     }
 
     /// Deletes samples of the matching series; durable when it returns. Says whether any series was concerned.
@@ -198,7 +200,7 @@ pub(crate) struct BlockSelection {
     newest: OnceLock<Vec<OnceLock<NewestInRange>>>,
     /// How many value columns use each of them, as far as that can be told from many.
     uses: Vec<u8>,
-    tables: Arc<Tables>,
+    places: Arc<Places>,
     deleted: Arc<Tombstones>,
 }
 
@@ -248,7 +250,7 @@ impl BlockSelection {
         pages: &mut PageBuffer,
         out: &mut Vec<Timestamp>,
     ) -> Result<Range<usize>, ReadError> {
-        let place = self.tables.times[number as usize];
+        let place = self.places.times[number as usize];
         let bytes = self.block.data.read_on(pages, place.offset, place.entry.len as usize, "timestamp column")?;
         timestamps::decode_range(bytes, place.entry.rows as usize, range, out).map_err(|e| e.in_file(self.path()))
     }
@@ -270,7 +272,7 @@ impl BlockSelection {
     ) -> Result<(), ReadError> {
         let range = (min_time, max_time);
         for (column, _) in self.overlapping(at, (min_time, max_time)).filter(|(column, _)| !column.histogram) {
-            let count = self.tables.times[column.times as usize].entry.rows as usize;
+            let count = self.places.times[column.times as usize].entry.rows as usize;
             let bytes =
                 self.block.data.read_on(&mut read.values, column.offset, column.len as usize, "value column")?;
             let (starts, values) = take_starts(bytes, count).map_err(|e| e.in_file(self.path()))?;
@@ -312,7 +314,7 @@ impl BlockSelection {
         (rows, out): (&mut [u32], &mut [f64]),
     ) -> Result<(), ReadError> {
         let BlockColumn { place, .. } = column;
-        let TimesPlace { entry, offset } = self.tables.times[place.times as usize];
+        let TimesPlace { entry, offset } = self.places.times[place.times as usize];
         let count = entry.rows as usize;
         let damaged = |e: Damaged| e.in_file(self.path());
         let times = self.block.data.read_on(&mut read.times, offset, entry.len as usize, "timestamp column")?;
@@ -346,7 +348,7 @@ impl BlockSelection {
             }
         }
         let Some((time, column, row)) = newest else { return Ok(NewestFloat::Sample(None)) };
-        let count = self.tables.times[column.times as usize].entry.rows as usize;
+        let count = self.places.times[column.times as usize].entry.rows as usize;
         let bytes = self.block.data.read_on(&mut read.values, column.offset, column.len as usize, "value column")?;
         let value = pass_starts(bytes)
             .and_then(|values| floats::decode_row(values, count, row, presence, scratch))
@@ -360,7 +362,7 @@ impl BlockSelection {
         range: (Timestamp, Timestamp),
         read: &mut BlockBuffers,
     ) -> Result<NewestRow, ReadError> {
-        let entry = self.tables.times[number as usize].entry;
+        let entry = self.places.times[number as usize].entry;
         if (range.0..=range.1).contains(&entry.max) {
             return Ok((entry.rows as usize).checked_sub(1).map(|row| (row, entry.max)));
         }
@@ -413,7 +415,7 @@ impl BlockSelection {
         at: usize,
         (min_time, max_time): (Timestamp, Timestamp),
     ) -> impl Iterator<Item = (&ColumnPlace, TimesEntry)> {
-        let columns = self.columns_of(at).iter().map(|column| (column, self.tables.times[column.times as usize].entry));
+        let columns = self.columns_of(at).iter().map(|column| (column, self.places.times[column.times as usize].entry));
         columns.filter(move |(_, entry)| entry.min <= max_time && entry.max >= min_time)
     }
 }
