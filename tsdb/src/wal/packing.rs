@@ -1,4 +1,4 @@
-//! Records as they are written: behind their header, and compressed where that is shorter.
+//! Records as they are written: behind their header, and compressed where that is much shorter.
 //!
 //! ```text
 //! 63 compressed   length of what it was (varint), zstd frame
@@ -19,19 +19,25 @@ const LEVEL: i32 = -1;
 /// Bits of how far back a repetition may lie: the compressor's memory grows with it.
 const WINDOW: u32 = 17;
 
+/// What is shorter by less than a quarter is not worth the time: of those that begin alike so many are written as they are before one is tried
+/// again.
+const PASSED: u8 = 15;
+
 /// Puts payloads into the form in which they are written.
 #[derive(Default)]
 pub(crate) struct Packer {
     /// Made with the first payload that is not short.
     compressor: Option<zstd::bulk::Compressor<'static>>,
     scratch: Vec<u8>,
+    /// By the tag that a payload begins with: how many more are not to be tried.
+    passing: [u8; 16],
 }
 
 impl Packer {
     /// Appends a record: header and payload.
     pub(crate) fn put(&mut self, payload: &[u8], out: &mut Vec<u8>) {
-        let packed = if payload.len() < SHORT { None } else { self.compress(payload) };
-        let payload = packed.unwrap_or(payload);
+        let packed = payload.len() >= SHORT && !self.passes(payload) && self.compress(payload).is_some();
+        let payload = if packed { &self.scratch } else { payload };
         out.extend_from_slice(&record_header(payload));
         out.extend_from_slice(payload);
         // a few records are much longer than all others
@@ -40,8 +46,20 @@ impl Packer {
         }
     }
 
-    /// `None` if it is no shorter then.
-    fn compress(&mut self, payload: &[u8]) -> Option<&[u8]> {
+    fn left(&mut self, payload: &[u8]) -> &mut u8 {
+        let tag = payload.first().map_or(0, |tag| usize::from(*tag));
+        &mut self.passing[tag % 16]
+    }
+
+    fn passes(&mut self, payload: &[u8]) -> bool {
+        let left = self.left(payload);
+        let passes = *left > 0;
+        *left = left.saturating_sub(1);
+        passes
+    }
+
+    /// Leaves the compressed payload in `scratch`, if it is shorter.
+    fn compress(&mut self, payload: &[u8]) -> Option<()> {
         if self.compressor.is_none() {
             let mut compressor = zstd::bulk::Compressor::new(LEVEL).ok()?;
             compressor.set_parameter(zstd::zstd_safe::CParameter::WindowLog(WINDOW)).ok()?;
@@ -54,9 +72,11 @@ impl Packer {
         let start = scratch.len();
         // a result that has no room is of no use
         scratch.resize(payload.len(), 0);
-        let len = self.compressor.as_mut()?.compress_to_buffer(payload, scratch.get_mut(start..)?).ok()?;
-        scratch.truncate(start + len);
-        Some(scratch)
+        let len = self.compressor.as_mut()?.compress_to_buffer(payload, scratch.get_mut(start..)?);
+        let len = len.ok().map(|len| start + len);
+        scratch.truncate(len.unwrap_or(0));
+        *self.left(payload) = if len.is_some_and(|len| len <= payload.len() / 4 * 3) { 0 } else { PASSED };
+        len.map(|_| ())
     }
 }
 
@@ -82,17 +102,21 @@ mod tests {
         out.split_off(RECORD_HEADER)
     }
 
+    /// Bytes that do not repeat, behind a tag.
+    fn noise(tag: u8) -> Vec<u8> {
+        let mut random = 7u64;
+        let next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 56) as u8
+        };
+        std::iter::once(tag).chain(std::iter::repeat_with(next).take(1000)).collect()
+    }
+
     #[test]
     fn what_repeats_is_shorter_and_the_rest_as_it_was() {
         let repeated = b"a text that repeats ".repeat(100);
         assert!(pack(&repeated).len() < 100);
-        let mut random = 7u64;
-        let noise: Vec<u8> = (0..1000)
-            .map(|_| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (random >> 56) as u8
-            })
-            .collect();
+        let noise = noise(7);
         for plain in [&b""[..], b"short", &noise] {
             assert_eq!(pack(plain), plain);
         }
@@ -103,6 +127,23 @@ mod tests {
         // it says another length than it has
         let other = [&[COMPRESSED, 3], &packed[3..]].concat();
         assert_eq!(unpack(&other), Err(Damaged("log record")));
+    }
+
+    #[test]
+    fn what_gains_little_is_tried_now_and_then() {
+        let repeated = |tag: u8| [&[tag][..], &b"a text that repeats ".repeat(100)].concat();
+        let varied = noise(2);
+        let mut packer = Packer::default();
+        let mut packed = |payload: &[u8]| {
+            let mut out = Vec::new();
+            packer.put(payload, &mut out);
+            out.len() < RECORD_HEADER + payload.len()
+        };
+        assert!(packed(&repeated(2)) && packed(&repeated(2)));
+        assert!(!packed(&varied));
+        assert_eq!((0..20).filter(|_| packed(&repeated(2))).count(), 20 - usize::from(PASSED));
+        assert!(!packed(&varied));
+        assert!(packed(&repeated(9)), "others are tried all the same");
     }
 
     proptest::proptest! {
