@@ -31,7 +31,7 @@ use common::http::{MetricsHandlerStats, health_routes, text_response};
 use http::StatusCode;
 use model::{LabelRegex, Timestamp};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -43,8 +43,8 @@ use crate::rules::{RuleDurations, RuleManager};
 use crate::scrape::{Counter, ScrapeManager};
 use crate::storage::Store;
 
-pub(crate) use remote_write::KnownSeries;
 pub use remote_write::{BucketSpan, WireHistogram};
+pub(crate) use remote_write::{KnownSeries, write_slots};
 
 /// What the server was told on the command line, as far as the API is concerned.
 #[derive(Clone, Debug, Default)]
@@ -134,6 +134,8 @@ pub struct Server {
     pub metrics: ApiMetrics,
     /// Series that remote writers have named.
     pub(crate) written: KnownSeries,
+    /// Those of their requests that are being stored hold one each.
+    pub(crate) write_slots: Arc<Semaphore>,
 }
 
 /// The routes of the server.

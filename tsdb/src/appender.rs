@@ -325,6 +325,7 @@ impl Appender {
         if groups.unlogged.is_empty() {
             groups.unlogged.shrink_to_fit();
         }
+        groups.forget_pins(|| db.oldest_transaction());
         let mut floats = RowOutcome::default();
         for part in self.parts() {
             let outcome = match part {
@@ -419,4 +420,39 @@ impl Drop for Appender {
 
 fn id_of(series: SeriesRef) -> Result<u32, AppendError> {
     u32::try_from(series.0).map_err(|_| AppendError::UnknownSeries(series))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Labels;
+
+    use crate::{Db, Options};
+
+    #[test]
+    fn series_are_pinned_as_long_as_a_transaction_may_need_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), Options { background: false, ..Options::default() }).unwrap();
+        let append = |names: std::ops::Range<u32>, time| {
+            let mut appender = db.appender();
+            for name in names {
+                let series = appender.series(&Labels::from_pairs([("__name__", &*format!("m{name}"))])).unwrap();
+                appender.append(series, time, 1.0).unwrap();
+            }
+            appender
+        };
+        let engine = std::sync::Arc::clone(&db.appender().db);
+        let pinned = || engine.groups.lock().pinned();
+        let open = append(0..1, 0);
+        append(1..1000, 0).commit().unwrap();
+        append(1000..1001, 0).commit().unwrap();
+        assert_eq!(pinned(), 1001, "one of them is open");
+        open.commit().unwrap();
+        // those that have samples now are not pinned again
+        append(0..1, 1000).commit().unwrap();
+        assert_eq!(pinned(), 0);
+        drop(append(1001..1002, 1000));
+        assert_eq!(pinned(), 1);
+        append(0..1, 2000).commit().unwrap();
+        assert_eq!(pinned(), 0);
+    }
 }

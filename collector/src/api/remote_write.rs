@@ -14,6 +14,7 @@ use common::http::text_response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use model::{Labels, LabelsBuilder, NameValidation, Timestamp, is_valid_label_name, is_valid_metric_name};
+use tokio::sync::Semaphore;
 use tsdb::SeriesRef;
 
 use super::Server;
@@ -29,6 +30,11 @@ fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
     text_response(status, format!("{}\n", message.into()))
 }
 
+/// How many requests are decompressed and stored at a time: more would only wait for each other with all they hold.
+pub(crate) fn write_slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from).max(2)))
+}
+
 /// Stores what a remote writer sends. 204 means that it is in the log; 400 that some of it never will be.
 pub(super) async fn write(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
     if !server.options.enable_remote_write_receiver {
@@ -41,13 +47,20 @@ pub(super) async fn write(State(server): State<Arc<Server>>, headers: HeaderMap,
     if let Err(error) = server.store.db() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     }
-    // the compressed bytes go before the request is stored
+    // of those that wait only the compressed bytes are in memory
+    let slot = Arc::clone(&server.write_slots).acquire_owned().await;
+    // and these go before the request is stored
     let message = match decompress(&body) {
         Ok(message) => message,
         Err(fault) => return refuse(StatusCode::BAD_REQUEST, fault),
     };
     drop(body);
-    let work = tokio::task::spawn_blocking(move || store(&server, &message));
+    let work = tokio::task::spawn_blocking(move || {
+        let stored = store(&server, &message);
+        // who has gone away meanwhile has taken it up to here
+        drop(slot);
+        stored
+    });
     match work.await {
         Ok(Ok(None)) => StatusCode::NO_CONTENT.into_response(),
         Ok(Ok(Some(fault)) | Err(WriteFault::Malformed(fault))) => refuse(StatusCode::BAD_REQUEST, fault),

@@ -96,6 +96,8 @@ pub(crate) struct Groups {
     pub(crate) unlogged: HashMap<u32, Labels>,
     /// Series that must not be removed while a transaction not younger than this number is open.
     pins: HashMap<u32, u64>,
+    /// The greatest of these numbers.
+    newest_pin: u64,
     /// Deleted ranges, by series.
     pub(crate) tombstones: crate::tombstones::Tombstones,
     pub(crate) area: Arc<SpillArea>,
@@ -113,6 +115,7 @@ impl Groups {
             bounds,
             unlogged: HashMap::new(),
             pins: HashMap::new(),
+            newest_pin: 0,
             tombstones: crate::tombstones::Tombstones::default(),
             area: Arc::new(area),
         }
@@ -170,6 +173,20 @@ impl Groups {
     pub(crate) fn pin(&mut self, series: u32, transaction: u64) {
         let pin = self.pins.entry(series).or_default();
         *pin = transaction.max(*pin);
+        self.newest_pin = transaction.max(self.newest_pin);
+    }
+
+    /// Forgets which series were pinned if none of the transactions that did so is open any more.
+    pub(crate) fn forget_pins(&mut self, oldest_open: impl FnOnce() -> u64) {
+        if self.pins.capacity() > 0 && oldest_open() > self.newest_pin {
+            self.pins = HashMap::new();
+        }
+    }
+
+    /// How many series are pinned.
+    #[cfg(test)]
+    pub(crate) fn pinned(&self) -> usize {
+        self.pins.len()
     }
 
     /// As [`Groups::pin`], if the series has had no sample for a while.
