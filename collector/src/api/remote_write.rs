@@ -57,7 +57,7 @@ pub(super) async fn write(State(server): State<Arc<Server>>, headers: HeaderMap,
     drop(body);
     let work = tokio::task::spawn_blocking(move || {
         let stored = store(&server, &message);
-        // who has gone away meanwhile has taken it up to here
+        // and not sooner, even if the client has gone away
         drop(slot);
         stored
     });

@@ -211,72 +211,58 @@ impl Tables {
         max_time: Timestamp,
         mut each: impl FnMut(u32, Option<SeriesEntry<'_>>) -> bool,
     ) -> Result<(), ReadError> {
-        let mut buffers = SeriesBuffers::default();
-        let mut pages = PageBuffer::default();
-        let places = self.places()?;
-        let span = ids.last().map_or(0, |last| last - ids[0]) as usize;
         // most of the symbols will be needed
         if ids.len() > self.layout.series as usize / 2 {
             self.symbols.have_all(&self.file, 0..self.symbols.len())?;
         }
+        self.read_each(ids, (min_time, max_time), |id, SeriesBuffers { symbols, columns }| {
+            if columns.is_empty() {
+                return Ok(each(id, None));
+            }
+            for (name, value) in symbols {
+                self.symbols.have(&self.file, *name)?;
+                self.symbols.have(&self.file, *value)?;
+            }
+            Ok(each(id, Some(SeriesEntry { symbols, columns })))
+        })
+    }
+
+    /// Calls `each` with the symbols of the names of labels that the series `ids` (ascending) have, until it says no.
+    pub(crate) fn names_of(&self, ids: &[u32], mut each: impl FnMut(u32) -> bool) -> Result<(), ReadError> {
+        let all = (Timestamp::MIN, Timestamp::MAX);
+        self.read_each(ids, all, |_, SeriesBuffers { symbols, .. }| Ok(symbols.iter().all(|(name, _)| each(*name))))
+    }
+
+    /// Calls `each` with what stands of the series `ids` (ascending), columns as far as they overlap a range, until it says no.
+    fn read_each(
+        &self,
+        ids: &[u32],
+        range: (Timestamp, Timestamp),
+        mut each: impl FnMut(u32, &SeriesBuffers) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut buffers = SeriesBuffers::default();
+        let mut pages = PageBuffer::default();
+        let places = self.places()?;
+        let damaged = |e: Damaged| e.in_file(self.path());
+        let span = ids.last().map_or(0, |last| last - ids[0]) as usize;
         for run in ids.chunk_by(|a, b| *a as usize / STRIDE == *b as usize / STRIDE) {
-            let (at, stride, mut offset) = self.stride(places, run[0])?;
+            let (mut id, stride, mut offset) = self.stride(places, run[0])?;
             // what lies far apart is not read ahead
             if ids.len() * STRIDE < span {
                 pages = PageBuffer::default();
             }
             let len = (stride.end - stride.start) as usize;
             let mut reader = Reader::new(self.file.read_on(&mut pages, stride.start, len, WHAT)?, WHAT);
-            let mut wanted = run.iter().copied().peekable();
-            let mut id = at;
-            while wanted.peek().is_some() {
-                let take = wanted.next_if_eq(&id).is_some();
-                let read = if take {
-                    read_series(places, &mut reader, &mut offset, (min_time, max_time), &mut buffers)
-                } else {
-                    pass_over(&mut reader, &mut offset)
-                };
-                read.map_err(|e| e.in_file(self.path()))?;
-                let SeriesBuffers { symbols, columns } = &buffers;
-                let entry = (!columns.is_empty()).then_some(SeriesEntry { symbols, columns });
-                if take && entry.is_some() {
-                    for (name, value) in symbols {
-                        self.symbols.have(&self.file, *name)?;
-                        self.symbols.have(&self.file, *value)?;
-                    }
+            for wanted in run {
+                while id < *wanted {
+                    pass_over(&mut reader, &mut offset).map_err(damaged)?;
+                    id += 1;
                 }
-                if take && !each(id, entry) {
+                read_series(places, &mut reader, &mut offset, range, &mut buffers).map_err(damaged)?;
+                id += 1;
+                if !each(*wanted, &buffers)? {
                     return Ok(());
                 }
-                id += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Calls `each` with the symbols of the names of labels that the series `ids` (ascending) have, until it says no.
-    pub(crate) fn names_of(&self, ids: &[u32], mut each: impl FnMut(u32) -> bool) -> Result<(), ReadError> {
-        let places = self.places()?;
-        let mut buffers = SeriesBuffers::default();
-        for run in ids.chunk_by(|a, b| *a as usize / STRIDE == *b as usize / STRIDE) {
-            let (at, stride, mut offset) = self.stride(places, run[0])?;
-            let bytes = self.file.read(stride.start, (stride.end - stride.start) as usize, WHAT)?;
-            let mut reader = Reader::new(&bytes, WHAT);
-            let mut wanted = run.iter().copied().peekable();
-            let mut id = at;
-            while wanted.peek().is_some() {
-                let read = if wanted.next_if_eq(&id).is_some() {
-                    let all = (Timestamp::MIN, Timestamp::MAX);
-                    read_series(places, &mut reader, &mut offset, all, &mut buffers)
-                } else {
-                    buffers.symbols.clear();
-                    pass_over(&mut reader, &mut offset)
-                };
-                read.map_err(|e| e.in_file(self.path()))?;
-                if !buffers.symbols.iter().all(|(name, _)| each(*name)) {
-                    return Ok(());
-                }
-                id += 1;
             }
         }
         Ok(())
