@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     for flag in &flags.without_effect {
         tracing::warn!(%flag, "This flag is accepted and has no effect");
     }
-    memory::share_heaps();
+    memory::set_up_heaps();
     // a target needs a connection
     daemon::raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -33,7 +33,7 @@ const GROWTH: i32 = 1 << 20;
 /// Sets the C library's allocator up for a process that works in bursts: threads share as many heaps as there are processors to run them (by
 /// itself it makes eight times as many, and what one thread has freed in its heap is of no use to the others), and what a burst has
 /// freed is there for the next. To be called before there are threads.
-pub fn share_heaps() {
+pub fn set_up_heaps() {
     set_heaps(std::thread::available_parallelism().map_or(1, usize::from));
     keep_free_memory();
 }

@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     logging::init(arguments.log_level.parse::<Level>().unwrap_or_default(), Format::default());
-    memory::share_heaps();
+    memory::set_up_heaps();
     daemon::raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -112,22 +112,24 @@ impl Texts {
 
     /// The place of a text among texts in ascending order.
     pub(crate) fn find(&self, text: &str) -> Option<usize> {
-        let (mut from, mut to) = (0, self.len());
-        while from < to {
-            let middle = from.midpoint(to);
-            match self.get(middle).cmp(text) {
-                std::cmp::Ordering::Less => from = middle + 1,
-                std::cmp::Ordering::Equal => return Some(middle),
-                std::cmp::Ordering::Greater => to = middle,
-            }
-        }
-        None
+        let at = partition_point(self.len(), |at| self.get(at) < text);
+        (at < self.len() && self.get(at) == text).then_some(at)
     }
 
     pub(crate) fn get(&self, at: usize) -> &str {
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.text[start..self.ends[at]]
     }
+}
+
+/// As that of slices, for what is reached by its place: how many of so many, from the first on, something holds for.
+pub(crate) fn partition_point(len: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut from, mut to) = (0, len);
+    while from < to {
+        let middle = from.midpoint(to);
+        if holds(middle) { from = middle + 1 } else { to = middle }
+    }
+    from
 }
 
 impl<'a> Extend<&'a str> for Texts {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::block::pages::{PageBuffer, PageReader};
 use crate::encoding::varint::{self, Reader};
 use crate::error::{Damaged, ReadError};
-use crate::texts::Texts;
+use crate::texts::{Texts, partition_point};
 
 /// Symbols that are read together: all but the first of a group stand as what they share with the one before and the rest.
 pub(crate) const GROUP: usize = 512;
@@ -35,12 +35,7 @@ impl SymbolGroup {
 
     /// How many of them are less than a text.
     fn before(&self, text: &[u8]) -> usize {
-        let (mut from, mut to) = (0, self.len());
-        while from < to {
-            let middle = from.midpoint(to);
-            if self.text(middle).as_bytes() < text { from = middle + 1 } else { to = middle }
-        }
-        from
+        partition_point(self.len(), |at| self.text(at).as_bytes() < text)
     }
 
     fn bytes(&self) -> usize {
