@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use promql::ast::Expr;
 use promql::result::SampleValue;
 use promql::storage::{KeptLabels, SelectRequest, Storage, Wanted};
-use promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, Urgency, Value};
+use promql::{CancelToken, Engine, EngineOptions, QueryError, QueryOptions, QueryResult, Search, Urgency, Value};
 
 use crate::active_queries::ActiveQueries;
 use crate::query_log::{EndedQuery, Origin, QueryLog, QueryTimings};
@@ -35,6 +35,8 @@ struct Inner {
     engine: Engine,
     store: Store,
     queue: Queue,
+    /// Searches beside queries have a queue of their own: who chooses a label's value is not to wait for dashboards.
+    searches: Queue,
     /// Held by the query that waits for memory, or has waited and runs.
     patient: Mutex<()>,
     log: QueryLog,
@@ -116,6 +118,7 @@ impl Querier {
         let inner = Inner {
             engine: Engine::new(options),
             store,
+            searches: queue.another(),
             queue,
             patient: Mutex::default(),
             log: QueryLog::default(),
@@ -147,12 +150,33 @@ impl Querier {
     /// # Errors
     /// See [`NoTurn`]; it is counted.
     pub(crate) async fn turn(&self, origin: &Origin, timeout: Option<Duration>) -> Result<(Slot, Duration), NoTurn> {
+        self.turn_in(&self.inner.queue, origin, timeout).await
+    }
+
+    /// The same for a search beside queries, and the limits that it has to keep.
+    ///
+    /// # Errors
+    /// See [`NoTurn`]; it is counted.
+    pub(crate) async fn search(&self, origin: &Origin, cancel: CancelToken) -> Result<(Slot, Search), NoTurn> {
+        let (slot, waited) = self.turn_in(&self.inner.searches, origin, None).await?;
+        let engine = &self.inner.engine;
+        // waiting counts
+        let timeout = engine.options().timeout.map(|timeout| timeout.saturating_sub(waited));
+        Ok((slot, engine.search(cancel, timeout)))
+    }
+
+    async fn turn_in(
+        &self,
+        queue: &Queue,
+        origin: &Origin,
+        timeout: Option<Duration>,
+    ) -> Result<(Slot, Duration), NoTurn> {
         let client = match origin {
             Origin::Http { client, .. } => *client,
             Origin::Rule { .. } | Origin::Internal => None,
         };
         let begun = Instant::now();
-        let turn = self.inner.queue.enter(client.into());
+        let turn = queue.enter(client.into());
         let limit = self.inner.engine.options().timeout.into_iter().chain(timeout).min();
         let slot = match limit {
             Some(limit) => {
@@ -239,11 +263,7 @@ impl Querier {
                 metrics.loaded.add(result.stats.total_queryable_samples);
                 metrics.read.add(result.stats.samples_read);
             }
-            Err(error) => {
-                if let Some(reason) = metrics::reason(error) {
-                    metrics.refused(reason);
-                }
-            }
+            Err(error) => metrics.failed(error),
         }
         if *origin != Origin::Internal {
             let range = match at {
@@ -352,7 +372,7 @@ impl Querier {
 
 /// Cancels a query when dropped: the client has gone away.
 #[derive(Debug, Default)]
-pub(crate) struct CancelOnDrop(pub(crate) promql::CancelToken, AtomicBool);
+pub(crate) struct CancelOnDrop(pub(crate) CancelToken, AtomicBool);
 
 impl CancelOnDrop {
     /// The query has ended by itself.

@@ -7,11 +7,10 @@ use model::{FloatHistogram, LabelPairs, Labels, Matcher, Timestamp};
 use parking_lot::Mutex;
 use promql::storage::{
     KeptLabels, Lent, Newest, NewestAt, Progress, Samples, SelectRequest, Selection, Storage, StorageError, Wanted,
+    Watch,
 };
 use tokio::sync::SetOnce;
-use tsdb::{
-    Answer, AppendError, Appender, BlocksView, Db, Exemplar, HistogramSample, ReadError, ReplayProgress, SeriesRef,
-};
+use tsdb::{Answer, AppendError, Appender, BlocksView, Db, Exemplar, HistogramSample, ReplayProgress, SeriesRef};
 
 /// The store of the collector. It is ready once its log has been read; until then what is in blocks can be asked for.
 #[derive(Clone, Debug)]
@@ -124,31 +123,52 @@ impl Store {
         }
     }
 
-    /// As [`Db::label_names`]; while the log is being read what blocks have, with a warning.
+    /// As [`Db::label_names_while`]; while the log is being read what blocks have, with a warning.
     pub(crate) fn label_names(
         &self,
         matchers: &[Matcher],
         from: Timestamp,
         to: Timestamp,
-    ) -> Result<Answer, ReadError> {
-        match self.readable() {
-            Readable::Whole(db) => db.label_names(matchers, from, to, None),
-            Readable::Blocks(blocks) => Ok(blocks.label_names(matchers, from, to, None)),
-        }
+        watch: Watch<'_>,
+    ) -> Result<Answer, StorageError> {
+        let watch = &as_of_tsdb(watch);
+        let answer = match self.readable() {
+            Readable::Whole(db) => db.label_names_while(matchers, from, to, watch),
+            Readable::Blocks(blocks) => blocks.label_names_while(matchers, from, to, watch),
+        };
+        answer.map_err(|e| StorageError(e.to_string()))
     }
 
-    /// As [`Db::label_values`]; while the log is being read what blocks have, with a warning.
+    /// As [`Db::label_values_while`]; while the log is being read what blocks have, with a warning.
     pub(crate) fn label_values(
         &self,
         name: &str,
         matchers: &[Matcher],
         from: Timestamp,
         to: Timestamp,
-    ) -> Result<Answer, ReadError> {
-        match self.readable() {
-            Readable::Whole(db) => db.label_values(name, matchers, from, to, None),
-            Readable::Blocks(blocks) => Ok(blocks.label_values(name, matchers, from, to, None)),
-        }
+        watch: Watch<'_>,
+    ) -> Result<Answer, StorageError> {
+        let watch = &as_of_tsdb(watch);
+        let answer = match self.readable() {
+            Readable::Whole(db) => db.label_values_while(name, matchers, from, to, watch),
+            Readable::Blocks(blocks) => blocks.label_values_while(name, matchers, from, to, watch),
+        };
+        answer.map_err(|e| StorageError(e.to_string()))
+    }
+
+    /// As [`Storage::select`]; what is found does not borrow the store.
+    pub(crate) fn find(&self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection>, StorageError> {
+        let (matchers, from, to) = (request.matchers, request.mint, request.maxt);
+        let watch = &as_of_tsdb(request.watch);
+        let selection = match self.readable() {
+            Readable::Whole(db) => db.select_while(matchers, from, to, watch),
+            Readable::Blocks(blocks) => blocks.select_while(matchers, from, to, watch),
+        };
+        let selection = selection.map_err(|e| StorageError(e.to_string()))?;
+        Ok(Box::new(Selected(match request.wanted {
+            Wanted::Presence => selection.presence_only(),
+            Wanted::Labels | Wanted::Samples => selection,
+        })))
     }
 }
 
@@ -241,20 +261,14 @@ impl Batch {
     }
 }
 
+/// A watch of a query as the database asks it.
+fn as_of_tsdb(watch: Watch<'_>) -> impl Fn(tsdb::Progress) -> bool {
+    move |progress| watch.go_on(Progress { series: progress.series, bytes: progress.bytes })
+}
+
 impl Storage for Store {
     fn select<'a>(&'a self, request: &SelectRequest<'_>) -> Result<Box<dyn Selection + 'a>, StorageError> {
-        let (matchers, from, to) = (request.matchers, request.mint, request.maxt);
-        let watch =
-            |progress: tsdb::Progress| request.watch.go_on(Progress { series: progress.series, bytes: progress.bytes });
-        let selection = match self.readable() {
-            Readable::Whole(db) => db.select_while(matchers, from, to, &watch),
-            Readable::Blocks(blocks) => blocks.select_while(matchers, from, to, &watch),
-        };
-        let selection = selection.map_err(|e| StorageError(e.to_string()))?;
-        Ok(Box::new(Selected(match request.wanted {
-            Wanted::Presence => selection.presence_only(),
-            Wanted::Labels | Wanted::Samples => selection,
-        })))
+        self.find(request)
     }
 
     fn may_have_label(&self, name: &str, mint: Timestamp, maxt: Timestamp) -> bool {

@@ -22,6 +22,9 @@ const QUIET: Duration = Duration::from_millis(250);
 /// Text and heap are given back this often, for what a rare event has left.
 const LATER: Duration = Duration::from_secs(60);
 
+/// A large heap is looked through this often.
+const BETWEEN_TRIMS: Duration = Duration::from_secs(15);
+
 /// So many bytes of free memory at the end of a heap stay with the process until [`keep_trimmed`] gives them back. By itself the C library
 /// gives back 128 KiB at once, which the next query gets page by page.
 const KEPT_FREE: i32 = 8 << 20;
@@ -123,11 +126,11 @@ fn give_back(text: &Text) {
     }
 }
 
-/// Gives back free memory of the heap every minute, for as long as the program runs: what a block that was cut or a large answer took
+/// Gives back free memory of the heap now and then, for as long as the program runs: what a block that was cut or a large answer took
 /// stays with the process otherwise.
 pub async fn keep_trimmed() {
     loop {
-        tokio::time::sleep(LATER).await;
+        tokio::time::sleep(BETWEEN_TRIMS).await;
         // it takes milliseconds where the heap is large
         let _ = tokio::task::spawn_blocking(trim_heap).await;
     }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::Timestamp;
 
@@ -8,6 +8,7 @@ use crate::ast::Expr;
 use crate::eval::{Evaluator, Query, Steps};
 use crate::memory::{MemoryPool, Urgency};
 use crate::result::QueryResult;
+use crate::search::{Patience, Search};
 use crate::storage::Storage;
 use crate::{Features, QueryError, ValueType, parse};
 
@@ -100,6 +101,11 @@ impl Engine {
     /// The settings.
     pub fn options(&self) -> &EngineOptions {
         &self.options
+    }
+
+    /// A search beside queries under the limits of one, and for as long as `timeout`, until it is canceled.
+    pub fn search(&self, cancel: CancelToken, timeout: Option<Duration>) -> Search {
+        Search::new(&self.options, cancel, timeout)
     }
 
     /// Parses an expression with the engine's features.
@@ -201,9 +207,9 @@ impl Engine {
             return Err(QueryError::TooManySamples);
         }
         let timeout = self.options.timeout.into_iter().chain(options.timeout).chain(options.only_if_short).min();
-        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        let patience = Patience::new(options.cancel.clone(), timeout);
         let range = (steps.start, if instant { steps.start } else { end }, if instant { 0 } else { steps.interval });
-        let begin = || Query::new(storage, expr, &self.options, options, deadline, range, steps);
+        let begin = || Query::new(storage, expr, &self.options, options, &patience, range, steps);
         let query = begin();
         let mut result = Evaluator { query: &query, steps }.answer(expr, text, instant);
         query.settle();

@@ -20,6 +20,7 @@ mod plan;
 mod position;
 mod prettify;
 pub mod result;
+mod search;
 pub mod storage;
 pub mod testing;
 mod types;
@@ -33,4 +34,5 @@ pub use parser::{MAX_QUERY_BYTES, ParseError, ParseProblem, parse, parse_metric_
 pub use plan::{Extent, PlanNode};
 pub use position::PosRange;
 pub use result::{QueryResult, Value};
+pub use search::Search;
 pub use types::ValueType;

@@ -322,9 +322,7 @@ impl Appender {
         }
         let mut groups = db.groups.lock();
         drop(wal);
-        if groups.unlogged.is_empty() {
-            groups.unlogged.shrink_to_fit();
-        }
+        groups.forget_unlogged();
         groups.forget_pins(|| db.oldest_transaction());
         let mut floats = RowOutcome::default();
         for part in self.parts() {
@@ -379,9 +377,11 @@ impl Appender {
         if groups.unlogged.is_empty() {
             return Vec::new();
         }
+        // series that are logged are mostly older than all that are not: of them nothing is looked up
+        let oldest = groups.unlogged.keys().min().copied().unwrap_or(0);
         let others = self.histograms.iter().map(|h| h.0).chain(self.metadata.iter().map(|m| m.0));
         let ids = self.series.iter().copied().chain(others).chain(self.exemplars.iter().map(|e| e.0));
-        ids.filter_map(|id| Some((id, groups.unlogged.remove(&id)?))).collect()
+        ids.filter(|id| *id >= oldest).filter_map(|id| Some((id, groups.unlogged.remove(&id)?))).collect()
     }
 
     /// The float samples as they are written and taken: neighbours of which each has a time of its own together, others row by row.

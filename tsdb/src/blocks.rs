@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Matcher, Timestamp};
 
 use crate::block::Block;
-use crate::engine::Ask;
+use crate::engine::{Ask, take};
 use crate::metrics::Counters;
 use crate::select::{SeriesLabels, Source};
 use crate::texts::Texts;
@@ -58,17 +58,25 @@ impl Blocks<'_> {
         (parts, warnings)
     }
 
-    /// What the indexes of blocks that overlap the range answer, in no order, and warnings.
-    pub(crate) fn ask(&self, ask: Ask<'_>, min_time: Timestamp, max_time: Timestamp) -> (Texts, Vec<String>) {
-        let (mut all, mut warnings) = (Texts::default(), Vec::new());
-        for block in self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)) {
-            match block.with_index(|index| ask.of(index)) {
-                Ok(found) => all.append(found),
+    /// Adds to `all` what the indexes of blocks that overlap the range answer, and gives warnings; anything if `pace` has said stop.
+    pub(crate) fn ask(
+        &self,
+        ask: Ask<'_>,
+        min_time: Timestamp,
+        max_time: Timestamp,
+        all: &mut Texts,
+        pace: &Pace<'_>,
+    ) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut wanted = self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time));
+        while let (true, Some(block)) = (pace.done(0), wanted.next()) {
+            match block.with_index(|index| ask.of(index, pace)) {
+                Ok(found) => take(all, found, pace),
                 Err(error) => warnings.push(format!("block {} left out: {error}", block.meta.ulid)),
             }
         }
         self.bound_index_memory();
-        (all, warnings)
+        warnings
     }
 
     /// Whether series in the range may have a label; yes if that cannot be found out.

@@ -119,7 +119,23 @@ impl Db {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
-        Ok(self.engine.ask_indexes(Ask::Names(matchers), min_time, max_time, limit))
+        Ok(self.engine.ask_indexes(Ask::Names(matchers), min_time, max_time, limit, &Pace::unwatched()))
+    }
+
+    /// As [`Db::label_names`], of all names; `watch` is asked now and then whether to go on.
+    ///
+    /// # Errors
+    /// When it says no.
+    pub fn label_names_while(
+        &self,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        watch: Watch<'_>,
+    ) -> Result<Answer, Stopped> {
+        let pace = Pace::new(watch);
+        let answer = self.engine.ask_indexes(Ask::Names(matchers), min_time, max_time, None, &pace);
+        pace.finish().map(|()| answer)
     }
 
     /// Values of a label that series have, and that satisfy all matchers if there are any. As upstream's, it looks at blocks and the
@@ -135,7 +151,24 @@ impl Db {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Result<Answer, ReadError> {
-        Ok(self.engine.ask_indexes(Ask::Values(name, matchers), min_time, max_time, limit))
+        Ok(self.engine.ask_indexes(Ask::Values(name, matchers), min_time, max_time, limit, &Pace::unwatched()))
+    }
+
+    /// As [`Db::label_values`], of all values; `watch` is asked now and then whether to go on.
+    ///
+    /// # Errors
+    /// When it says no.
+    pub fn label_values_while(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        watch: Watch<'_>,
+    ) -> Result<Answer, Stopped> {
+        let pace = Pace::new(watch);
+        let answer = self.engine.ask_indexes(Ask::Values(name, matchers), min_time, max_time, None, &pace);
+        pace.finish().map(|()| answer)
     }
 
     /// Exemplars in the range of series that satisfy one of the sets of matchers, series in label order.

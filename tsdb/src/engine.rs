@@ -289,12 +289,14 @@ impl Engine {
         Selection::joined(parts, warnings, pace).counted(&self.counters)
     }
 
+    /// Anything if `pace` has said stop.
     pub(crate) fn ask_indexes(
         &self,
         ask: Ask<'_>,
         min_time: Timestamp,
         max_time: Timestamp,
         limit: Option<usize>,
+        pace: &Pace<'_>,
     ) -> Answer {
         let in_head = {
             let extent = self.groups.lock().extent();
@@ -302,14 +304,13 @@ impl Engine {
         };
         let mut all = Texts::default();
         if in_head {
-            let Ok(found) = ask.of(&*self.index.read());
-            all.append(found);
+            let Ok(found) = ask.of(&*self.index.read(), pace);
+            take(&mut all, found, pace);
         }
         let blocks = self.blocks.read().clone();
-        let (found, warnings) =
-            Blocks { blocks: &blocks, damaged: &[], counters: &self.counters }.ask(ask, min_time, max_time);
-        all.append(found);
-        answer(all, limit, &warnings)
+        let blocks = Blocks { blocks: &blocks, damaged: &[], counters: &self.counters };
+        let warnings = blocks.ask(ask, min_time, max_time, &mut all, pace);
+        answer(all, limit, warnings)
     }
 }
 
@@ -323,20 +324,27 @@ pub(crate) enum Ask<'a> {
 }
 
 impl Ask<'_> {
-    pub(crate) fn of<I: LabelIndex>(self, index: &I) -> Result<Texts, I::Error> {
+    /// What an index answers, in any order; anything if `pace` has said stop.
+    pub(crate) fn of<I: LabelIndex>(self, index: &I, pace: &Pace<'_>) -> Result<Texts, I::Error> {
         match self {
             Self::Names([]) => index.names(),
-            Self::Names(matchers) => index.names_among(&postings::select(index, matchers, &Pace::unwatched())?),
-            Self::Values(name, matchers) => postings::values(index, name, matchers),
+            Self::Names(matchers) => index.names_among(&postings::select(index, matchers, pace)?, pace),
+            Self::Values(name, matchers) => postings::values(index, name, matchers, pace),
         }
     }
 }
 
-/// Values in order, each once; the first `limit` of them.
-pub(crate) fn answer(mut values: Texts, limit: Option<usize>, warnings: &[String]) -> Answer {
-    values.sort();
+/// Adds what was found to what is known already, in order, each once; anything if `pace` has said stop.
+pub(crate) fn take(all: &mut Texts, found: Texts, pace: &Pace<'_>) {
+    let before = all.heap_bytes();
+    all.merge_paced(found, pace);
+    pace.found(0, all.heap_bytes().saturating_sub(before));
+}
+
+/// The first `limit` of values that are in order.
+pub(crate) fn answer(mut values: Texts, limit: Option<usize>, warnings: Vec<String>) -> Answer {
     let limit = limit.unwrap_or(usize::MAX);
     let truncated = values.len() > limit;
     values.truncate(limit);
-    Answer { values, truncated, warnings: warnings.to_vec() }
+    Answer { values, truncated, warnings }
 }

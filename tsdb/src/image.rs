@@ -58,7 +58,7 @@ pub(crate) fn write_if_due(db: &Engine, when: When) -> Result<(), MaintainError>
     let due = {
         let last = db.image.lock();
         match when {
-            When::Grown => given - last.at.unwrap_or(0) >= interval.max(last.bytes / 2),
+            When::Grown => given - last.at.unwrap_or(0) >= interval.max(last.bytes),
             When::Changed => last.at != Some(given),
             When::Always => true,
         }

@@ -36,6 +36,7 @@ mod replay;
 mod retention;
 mod sample;
 mod select;
+mod sorting;
 mod status;
 mod symbol_labels;
 mod texts;

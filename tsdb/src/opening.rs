@@ -22,6 +22,7 @@ use crate::metrics::Counters;
 use crate::options::Options;
 use crate::replay::{self, Replayed};
 use crate::select::Selection;
+use crate::texts::Texts;
 use crate::wal::{TornEnd, WalOptions, WalWriter};
 use crate::watch::{Pace, Stopped, Watch};
 
@@ -238,7 +239,23 @@ impl BlocksView {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Answer {
-        self.ask(Ask::Names(matchers), min_time, max_time, limit)
+        self.ask(Ask::Names(matchers), min_time, max_time, limit, &Pace::unwatched())
+    }
+
+    /// As [`Db::label_names_while`], with a warning where names may be missing.
+    ///
+    /// # Errors
+    /// When `watch` says stop.
+    pub fn label_names_while(
+        &self,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        watch: Watch<'_>,
+    ) -> Result<Answer, Stopped> {
+        let pace = Pace::new(watch);
+        let answer = self.ask(Ask::Names(matchers), min_time, max_time, None, &pace);
+        pace.finish().map(|()| answer)
     }
 
     /// As [`Db::label_values`], with a warning where values may be missing.
@@ -250,7 +267,24 @@ impl BlocksView {
         max_time: Timestamp,
         limit: Option<usize>,
     ) -> Answer {
-        self.ask(Ask::Values(name, matchers), min_time, max_time, limit)
+        self.ask(Ask::Values(name, matchers), min_time, max_time, limit, &Pace::unwatched())
+    }
+
+    /// As [`Db::label_values_while`], with a warning where values may be missing.
+    ///
+    /// # Errors
+    /// When `watch` says stop.
+    pub fn label_values_while(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        min_time: Timestamp,
+        max_time: Timestamp,
+        watch: Watch<'_>,
+    ) -> Result<Answer, Stopped> {
+        let pace = Pace::new(watch);
+        let answer = self.ask(Ask::Values(name, matchers), min_time, max_time, None, &pace);
+        pace.finish().map(|()| answer)
     }
 
     /// How far the reading of the log is.
@@ -258,10 +292,18 @@ impl BlocksView {
         &self.progress
     }
 
-    fn ask(&self, ask: Ask<'_>, min_time: Timestamp, max_time: Timestamp, limit: Option<usize>) -> Answer {
-        let (found, mut warnings) = self.blocks().ask(ask, min_time, max_time);
+    fn ask(
+        &self,
+        ask: Ask<'_>,
+        min_time: Timestamp,
+        max_time: Timestamp,
+        limit: Option<usize>,
+        pace: &Pace<'_>,
+    ) -> Answer {
+        let mut found = Texts::default();
+        let mut warnings = self.blocks().ask(ask, min_time, max_time, &mut found, pace);
         warnings.extend(self.missing(max_time));
-        answer(found, limit, &warnings)
+        answer(found, limit, warnings)
     }
 
     fn blocks(&self) -> Blocks<'_> {

@@ -31,30 +31,37 @@ pub(crate) trait LabelIndex {
     }
     /// All label names, in any order.
     fn names(&self) -> Result<Texts, Self::Error>;
-    /// The names of labels that one of the series (ascending) has, in any order.
-    fn names_among(&self, series: &[u32]) -> Result<Texts, Self::Error>;
-    /// The values of a label that these matchers accept, in any order.
-    fn values(&self, name: &str, matchers: &[&Matcher]) -> Result<Texts, Self::Error>;
-    /// The values of a label that one of the series (ascending) has and `keep` accepts, in any order.
+    /// The names of labels that one of the series (ascending) has, in any order; anything if `pace` has said stop.
+    fn names_among(&self, series: &[u32], pace: &Pace<'_>) -> Result<Texts, Self::Error>;
+    /// The values of a label that these matchers accept, in any order; anything if `pace` has said stop.
+    fn values(&self, name: &str, matchers: &[&Matcher], pace: &Pace<'_>) -> Result<Texts, Self::Error>;
+    /// The values of a label that one of the series (ascending) has and `keep` accepts, in any order; anything if `pace` has said
+    /// stop.
     fn values_among(
         &self,
         name: &str,
         series: &[u32],
         keep: &mut dyn FnMut(&str) -> bool,
+        pace: &Pace<'_>,
     ) -> Result<Texts, Self::Error>;
 }
 
-/// The values of a label that series have which satisfy all matchers, in any order.
-pub(crate) fn values<I: LabelIndex>(index: &I, name: &str, matchers: &[Matcher]) -> Result<Texts, I::Error> {
+/// The values of a label that series have which satisfy all matchers, in any order; anything if `pace` has said stop.
+pub(crate) fn values<I: LabelIndex>(
+    index: &I,
+    name: &str,
+    matchers: &[Matcher],
+    pace: &Pace<'_>,
+) -> Result<Texts, I::Error> {
     // what is asked of the label itself is asked of its values
     let (own, others): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| &*m.name == name);
     if others.is_empty() {
-        return index.values(name, &own);
+        return index.values(name, &own, pace);
     }
     let mut keep = |value: &str| own.iter().all(|m| m.matches(value));
     let others: Vec<Matcher> = others.into_iter().cloned().collect();
-    let series = select(index, &others, &Pace::unwatched())?;
-    if series.is_empty() { Ok(Texts::default()) } else { index.values_among(name, &series, &mut keep) }
+    let series = select(index, &others, pace)?;
+    if series.is_empty() { Ok(Texts::default()) } else { index.values_among(name, &series, &mut keep, pace) }
 }
 
 /// A set of series numbers, asked whether it has one without a search.
@@ -268,7 +275,7 @@ mod tests {
     fn values_of_some_series() {
         let index = index();
         let values = |ids: &[u32]| {
-            let Ok(mut values) = index.values_among("a", ids, &mut |_| true);
+            let Ok(mut values) = index.values_among("a", ids, &mut |_| true, &Pace::unwatched());
             values.sort();
             values
         };
@@ -276,7 +283,7 @@ mod tests {
         assert_eq!(values(&[4]), [""; 0]);
         assert_eq!(values(&[]), [""; 0]);
         assert_eq!(values(&[2, 70_000]), ["2"]);
-        let Ok(none) = index.values_among("nope", &[1], &mut |_| true);
+        let Ok(none) = index.values_among("nope", &[1], &mut |_| true, &Pace::unwatched());
         assert!(none.is_empty());
     }
 
@@ -318,12 +325,12 @@ mod tests {
             self.0.names()
         }
 
-        fn names_among(&self, series: &[u32]) -> Result<Texts, Infallible> {
-            self.0.names_among(series)
+        fn names_among(&self, series: &[u32], pace: &Pace<'_>) -> Result<Texts, Infallible> {
+            self.0.names_among(series, pace)
         }
 
-        fn values(&self, name: &str, matchers: &[&Matcher]) -> Result<Texts, Infallible> {
-            self.0.values(name, matchers)
+        fn values(&self, name: &str, matchers: &[&Matcher], pace: &Pace<'_>) -> Result<Texts, Infallible> {
+            self.0.values(name, matchers, pace)
         }
 
         fn values_among(
@@ -331,8 +338,9 @@ mod tests {
             name: &str,
             series: &[u32],
             keep: &mut dyn FnMut(&str) -> bool,
+            pace: &Pace<'_>,
         ) -> Result<Texts, Infallible> {
-            self.0.values_among(name, series, keep)
+            self.0.values_among(name, series, keep, pace)
         }
     }
 
@@ -399,7 +407,7 @@ mod tests {
                 let slow: Vec<&(u32, Labels)> = labels.iter().filter(|(_, labels)| matches(labels)).collect();
                 assert_eq!(found, slow.iter().map(|(id, _)| *id).collect::<Vec<_>>(), "{matchers:?}");
                 for name in ["pod", "zone", "missing"] {
-                    let Ok(mut values) = super::values(&index, name, &matchers);
+                    let Ok(mut values) = super::values(&index, name, &matchers, &Pace::unwatched());
                     values.sort();
                     let mut slow: Vec<&str> =
                         slow.iter().map(|(_, l)| l.value(name)).filter(|v| !v.is_empty()).collect();
@@ -407,7 +415,7 @@ mod tests {
                     slow.dedup();
                     assert!(values.iter().eq(slow), "{name} of {matchers:?}");
                 }
-                let Ok(mut names) = index.names_among(&found);
+                let Ok(mut names) = index.names_among(&found, &Pace::unwatched());
                 names.sort();
                 let mut slow: Vec<&str> = slow.iter().flat_map(|(_, l)| l.iter()).map(|(name, _)| name).collect();
                 slow.sort_unstable();

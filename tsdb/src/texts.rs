@@ -1,3 +1,6 @@
+use crate::sorting::sort_runs;
+use crate::watch::Pace;
+
 /// Texts, one after the other in one piece of memory: there may be a hundred thousand values of a label.
 #[derive(Clone, Debug)]
 pub struct Texts {
@@ -51,16 +54,6 @@ impl Texts {
         all
     }
 
-    /// Adds the texts of another list behind those of this one.
-    pub fn append(&mut self, other: Self) {
-        // mostly there is one list only
-        if self.is_empty() {
-            *self = other;
-        } else {
-            self.extend(other.iter());
-        }
-    }
-
     /// Number of texts.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -99,15 +92,68 @@ impl Texts {
 
     /// Puts the texts in ascending order, each once.
     pub fn sort(&mut self) {
+        self.sort_paced(&Pace::unwatched());
+    }
+
+    /// The same; anything if `pace` has said stop.
+    pub(crate) fn sort_paced(&mut self, pace: &Pace<'_>) {
         if self.sorted || self.iter().is_sorted_by(|a, b| a < b) {
             self.sorted = true;
             return;
         }
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        // stable: what is sorted in parts is merged
-        order.sort_by_key(|at| self.get(*at));
+        let order = (0..self.len()).collect::<Vec<_>>();
+        let mut order = sort_runs(order, |a, b| self.get(*a).cmp(self.get(*b)), pace);
+        if !pace.done(order.len()) {
+            return;
+        }
         order.dedup_by_key(|at| self.get(*at));
         *self = Self::ascending(order.into_iter().map(|at| self.get(at)));
+    }
+
+    /// Adds the texts of another list; all are in ascending order then, each once.
+    pub fn merge(&mut self, other: Self) {
+        self.merge_paced(other, &Pace::unwatched());
+    }
+
+    /// The same; anything if `pace` has said stop.
+    pub(crate) fn merge_paced(&mut self, mut other: Self, pace: &Pace<'_>) {
+        self.sort_paced(pace);
+        other.sort_paced(pace);
+        // what one block has, others have mostly too
+        if other.is_empty() || *self == other || !pace.done(other.len()) {
+            return;
+        }
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        let mut all = Self {
+            text: String::with_capacity(self.text.len().max(other.text.len())),
+            ends: Vec::with_capacity(self.len().max(other.len())),
+            sorted: true,
+        };
+        let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
+        while pace.done(2) {
+            let next = match (left.peek(), right.peek()) {
+                (Some(a), Some(b)) if a == b => {
+                    right.next();
+                    left.next()
+                }
+                (Some(a), Some(b)) if a > b => right.next(),
+                (None, _) => right.next(),
+                _ => left.next(),
+            };
+            let Some(text) = next else { break };
+            all.text.push_str(text);
+            all.ends.push(all.text.len());
+        }
+        drop((left, right));
+        *self = all;
+    }
+
+    /// Bytes of memory.
+    pub fn heap_bytes(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * size_of::<usize>()
     }
 
     /// The place of a text among texts in ascending order.
@@ -160,14 +206,21 @@ mod tests {
         #[test]
         fn texts_are_sorted_each_once(mut texts: Vec<String>, again in 0usize..5, kept in 0usize..10) {
             texts.extend(texts.iter().take(again).cloned().collect::<Vec<_>>());
-            let mut sorted: Texts = texts.iter().take(kept).map(String::as_str).collect();
-            sorted.append(texts.iter().skip(kept).map(String::as_str).collect());
+            let mut sorted: Texts = texts.iter().map(String::as_str).collect();
             proptest::prop_assert!(sorted.iter().eq(texts.iter()) && sorted.len() == texts.len());
+            let mut merged: Texts = texts.iter().take(kept).map(String::as_str).collect();
+            merged.merge(texts.iter().skip(kept).map(String::as_str).collect());
+            let mut once = merged.clone();
+            merged.merge(once.clone());
+            proptest::prop_assert_eq!(&merged, &once);
             sorted.sort();
             texts.sort();
             texts.dedup();
             sorted.sort();
             proptest::prop_assert!(sorted.iter().eq(texts.iter()));
+            proptest::prop_assert_eq!(&merged, &sorted);
+            once.merge(sorted.iter().take(kept).collect());
+            proptest::prop_assert_eq!(&merged, &once);
             sorted.truncate(kept);
             texts.truncate(kept);
             proptest::prop_assert!(sorted.iter().eq(texts.iter()));

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Server;
 use super::params::{MAX_TIME, MIN_TIME, Params};
 use super::response::{ApiError, ApiResult, ErrorType, success};
-use super::series::blocking;
+use super::search::blocking;
 
 fn enabled(server: &Server) -> Result<(), ApiError> {
     if server.options.enable_admin_api {

@@ -12,12 +12,16 @@ use http::{HeaderMap, StatusCode};
 use model::{
     CounterResetHint, FloatHistogram, INSTANCE, Labels, METRIC_NAME, MetricType, Timestamp, is_stale, now_millis,
 };
-use promql::storage::{KeptLabels, SelectRequest, Storage, StorageError, Wanted};
+use promql::storage::{KeptLabels, SelectRequest, Wanted};
+use promql::{QueryError, Search};
 
 use super::Server;
 use super::params::Params;
-use super::response::ApiError;
-use super::series::blocking;
+use super::query::Client;
+use super::search::search;
+
+/// About so long is a line of the page, without its labels that are held as well.
+const LINE: usize = 64;
 
 /// Series whose samples are held at once.
 const CHUNK: usize = 1024;
@@ -28,7 +32,12 @@ enum Newest {
 }
 
 /// `/federate`
-pub(super) async fn federate(State(server): State<Arc<Server>>, headers: HeaderMap, params: Params) -> Response {
+pub(super) async fn federate(
+    State(server): State<Arc<Server>>,
+    client: Client,
+    headers: HeaderMap,
+    params: Params,
+) -> Response {
     let selectors = match params.selectors() {
         Ok(selectors) => selectors,
         Err(error) => return text_response(StatusCode::BAD_REQUEST, format!("{}\n", error.message)),
@@ -39,38 +48,37 @@ pub(super) async fn federate(State(server): State<Arc<Server>>, headers: HeaderM
     let to = now_millis();
     let from = to - server.options.lookback;
     let reader = Arc::clone(&server);
-    let found = blocking(move || {
+    let page = search(&server, &client, move |mut search| {
         let mut found = Vec::new();
         for matchers in &selectors {
             let request = SelectRequest::new(matchers, (from, to), Wanted::Samples);
-            newest(&reader, &request, &mut found).map_err(|e| ApiError::internal(e.to_string()))?;
+            newest(&reader, &request, &mut search, &mut found)?;
         }
         found.sort_by(|a, b| a.0.metric_name().cmp(b.0.metric_name()).then_with(|| a.0.cmp(&b.0)));
         found.dedup_by(|a, b| a.0 == b.0);
-        Ok(found)
+        Ok(shown(&reader, &found, &headers))
     })
     .await;
-    match found {
-        Ok(found) => shown(&server, &found, &headers),
-        Err(error) => {
-            server.metrics.federation_errors.inc();
-            text_response(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", error.message))
-        }
-    }
+    page.unwrap_or_else(|error| {
+        server.metrics.federation_errors.inc();
+        text_response(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", error.message))
+    })
 }
 
 /// Appends the newest sample of each series, unless it says that the series has ended.
 fn newest(
     server: &Server,
     request: &SelectRequest<'_>,
+    search: &mut Search,
     out: &mut Vec<(Labels, Timestamp, Newest)>,
-) -> Result<(), StorageError> {
-    let selection = server.store.select(request)?;
+) -> Result<(), QueryError> {
+    let (mint, maxt) = (request.mint, request.maxt);
+    let selection = search.look(|watch| server.store.find(&SelectRequest { watch, ..request.clone() }))?;
     server.metrics.federation_warnings.add(selection.warnings().len() as u64);
     let count = selection.len();
     for start in (0..count).step_by(CHUNK) {
         let range = start..count.min(start + CHUNK);
-        let samples = selection.read(range.clone(), request.mint, request.maxt)?;
+        let samples = selection.read(range.clone(), mint, maxt)?;
         for (labels, samples) in selection.labels(range, KeptLabels::All).into_iter().zip(samples) {
             let (floats, histograms) = (&samples.floats, &samples.histograms);
             let float = floats.timestamps.last().copied().zip(floats.values.last().copied());
@@ -88,6 +96,7 @@ fn newest(
                 Newest::Histogram(histogram) => histogram.is_stale(),
             };
             if !ended && !labels.metric_name().is_empty() {
+                search.hold(size_of::<(Labels, Timestamp, Newest)>() + 2 * labels.as_bytes().len() + LINE)?;
                 out.push((labels, newest.0, newest.1));
             }
         }

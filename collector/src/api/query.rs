@@ -54,7 +54,7 @@ fn parse(server: &Server, params: &Params) -> Result<(String, Expr), ApiError> {
 }
 
 /// The client of a request, as the log of queries names it.
-pub(super) struct Client(Origin);
+pub(super) struct Client(pub(super) Origin);
 
 impl<S: Send + Sync> FromRequestParts<S> for Client {
     type Rejection = std::convert::Infallible;
@@ -205,7 +205,7 @@ pub(super) async fn exemplars(State(server): State<Arc<Server>>, params: Params)
     }
     let (_, expr) = parse(&server, &params)?;
     let selectors: Vec<_> = expr.selectors().into_iter().map(|selector| selector.matchers.clone()).collect();
-    super::series::blocking(move || {
+    super::search::blocking(move || {
         let found = server.store.db()?.exemplars(&selectors, from, to);
         Ok(success_raw(0, |out| super::query_json::push_exemplars(&found, out), &[]))
     })

@@ -1,19 +1,13 @@
 //! Query results as JSON, written straight from the result columns.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use model::{FloatHistogram, LabelPairs, Labels, Timestamp};
+use model::{FloatHistogram, Labels, Timestamp};
 use promql::result::{MatrixSeries, SampleValue, VectorSample};
-use promql::storage::Selection;
 use promql::{Extent, PlanNode, QueryResult, Value};
 use serde_json::json;
-use tsdb::Texts;
 
-use super::json_text::{
-    NumberText, TimeText, has_escapes, has_quotes_only, push_number, push_plain, push_text, push_text_bytes, push_time,
-    push_value,
-};
+use super::json_text::{NumberText, TimeText, push_number, push_text, push_text_bytes, push_time, push_value};
 use crate::query_log::{QueryTimings, stats_json};
 
 /// About so many bytes of JSON are made at a time.
@@ -241,73 +235,6 @@ fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut 
     None
 }
 
-/// The `data` of `/api/v1/series`.
-pub(super) fn push_series(series: &[Labels], out: &mut Vec<u8>) {
-    push_list(series, out, push_labels);
-}
-
-/// The same of the first `count` series of a selection.
-pub(super) fn push_selected(selection: &dyn Selection, count: usize, out: &mut Vec<u8>) {
-    const AT_ONCE: usize = 256;
-    out.push(b'[');
-    for from in (0..count).step_by(AT_ONCE) {
-        let range = from..count.min(from + AT_ONCE);
-        separate(from, out);
-        // hardly a label has something to escape: they are written as they are, and looked through at once
-        let (start, mut pairs) = (out.len(), 0);
-        push_sets(selection, range.clone(), out, |labels, out| {
-            pairs += labels.len();
-            push_pairs(bytes_of(labels), out, push_plain);
-        });
-        if !has_quotes_only(&out[start..], 4 * pairs) {
-            out.truncate(start);
-            push_sets(selection, range, out, |labels, out| push_pairs(bytes_of(labels), out, push_text_bytes));
-        }
-    }
-    out.push(b']');
-}
-
-fn bytes_of<'a>(labels: &'a LabelPairs<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    labels.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-}
-
-fn push_sets(
-    selection: &dyn Selection,
-    range: Range<usize>,
-    out: &mut Vec<u8>,
-    mut push: impl FnMut(&LabelPairs<'_>, &mut Vec<u8>),
-) {
-    let mut at = 0;
-    selection.each_label_set(range, &mut |labels| {
-        separate(at, out);
-        at += 1;
-        push(labels, out);
-    });
-}
-
-/// The `data` of `/api/v1/labels` and `/api/v1/label/NAME/values`.
-pub(super) fn push_texts(texts: &Texts, out: &mut Vec<u8>) {
-    let all = texts.concatenated().as_bytes();
-    if texts.is_empty() || has_escapes(all) {
-        return push_list(texts.iter(), out, push_text);
-    }
-    let mut start = 0;
-    for (at, end) in texts.ends().iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b"[\"" } else { b"\",\"" });
-        // to copy as many bytes each time, and to forget those that are too many, is faster than to copy so many
-        match all[start..].first_chunk::<32>() {
-            Some(chunk) if end - start <= chunk.len() => {
-                let len = out.len() + end - start;
-                out.extend_from_slice(chunk);
-                out.truncate(len);
-            }
-            _ => out.extend_from_slice(&all[start..*end]),
-        }
-        start = *end;
-    }
-    out.extend_from_slice(b"\"]");
-}
-
 /// The `data` of `/api/v1/query_exemplars`.
 pub(super) fn push_exemplars(found: &[(Labels, Vec<tsdb::Exemplar>)], out: &mut Vec<u8>) {
     push_list(found, out, |(labels, exemplars), out| {
@@ -327,13 +254,17 @@ pub(super) fn push_exemplars(found: &[(Labels, Vec<tsdb::Exemplar>)], out: &mut 
     });
 }
 
-fn separate(at: usize, out: &mut Vec<u8>) {
+pub(super) fn separate(at: usize, out: &mut Vec<u8>) {
     if at > 0 {
         out.push(b',');
     }
 }
 
-fn push_list<T>(items: impl IntoIterator<Item = T>, out: &mut Vec<u8>, mut push: impl FnMut(T, &mut Vec<u8>)) {
+pub(super) fn push_list<T>(
+    items: impl IntoIterator<Item = T>,
+    out: &mut Vec<u8>,
+    mut push: impl FnMut(T, &mut Vec<u8>),
+) {
     out.push(b'[');
     for (at, item) in items.into_iter().enumerate() {
         separate(at, out);
@@ -347,11 +278,11 @@ fn push_metric(labels: &Labels, out: &mut Vec<u8>) {
     push_labels(labels, out);
 }
 
-fn push_labels(labels: &Labels, out: &mut Vec<u8>) {
+pub(super) fn push_labels(labels: &Labels, out: &mut Vec<u8>) {
     push_pairs(labels.iter_bytes(), out, push_text_bytes);
 }
 
-fn push_pairs<'a>(
+pub(super) fn push_pairs<'a>(
     pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     out: &mut Vec<u8>,
     push: impl Fn(&[u8], &mut Vec<u8>),
@@ -408,10 +339,7 @@ fn push_histogram_point(time: Timestamp, histogram: &FloatHistogram, out: &mut V
 
 #[cfg(test)]
 mod tests {
-    use model::Matcher;
     use promql::result::{Points, QueryStats};
-    use promql::storage::{SelectRequest, Storage, Wanted};
-    use promql::testing::MemoryStorage;
 
     use super::*;
 
@@ -436,50 +364,13 @@ mod tests {
         ];
         let encode = |sets: &[Labels]| {
             let mut out = Vec::new();
-            push_series(sets, &mut out);
+            push_list(sets, &mut out, push_labels);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(encode(&sets), serde_json::to_string(&sets).unwrap());
         assert_eq!(encode(&[]), "[]");
     }
 
-    #[test]
-    fn texts_are_json() {
-        let mut texts = Vec::new();
-        for len in (0..70).chain((0..40).rev()) {
-            texts.push("0123456789".repeat(7)[..len].to_owned());
-            for last in ["", "é", "\n"] {
-                let texts: Vec<String> = texts.iter().cloned().chain([last.to_owned()]).collect();
-                let mut out = Vec::new();
-                push_texts(&texts.iter().map(String::as_str).collect(), &mut out);
-                assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&texts).unwrap());
-            }
-        }
-        let mut out = Vec::new();
-        push_texts(&Texts::default(), &mut out);
-        assert_eq!(out, b"[]");
-    }
-
-    /// As a storage has them: many, and here and there something to escape, which is not to be seen in the others.
-    #[test]
-    fn selected_label_sets_are_json() {
-        let text = |n: usize| if n % 700 == 5 { format!("C:\\{n}\"\n") } else { n.to_string() };
-        for count in [0, 1, 255, 256, 257, 1500] {
-            let mut storage = MemoryStorage::new();
-            let set = |n| Labels::from_pairs([("__name__", "up".to_owned()), ("n", text(n)), ("é", "ü".to_owned())]);
-            let mut sets: Vec<Labels> = (0..count).map(set).collect();
-            sets.iter().for_each(|labels| storage.add_float(labels, 1000, 1.0, 0));
-            sets.sort();
-            let matchers = [Matcher::equal("__name__", "up")];
-            let selection = storage.select(&SelectRequest::new(&matchers, (0, 2000), Wanted::Labels)).unwrap();
-            let mut out = Vec::new();
-            push_selected(&*selection, count.min(1400), &mut out);
-            sets.truncate(1400);
-            assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&sets).unwrap());
-        }
-    }
-
-    /// A series longer than a part, one that ends with it, and one without samples are the same as if made at once.
     #[test]
     fn long_answers_are_made_in_parts() {
         let points = |count: usize| Points { timestamps: (0..count as i64).collect(), values: vec![0.5; count] };

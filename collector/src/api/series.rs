@@ -3,79 +3,76 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
+use axum::response::Response;
 use model::{Matcher, Timestamp};
-use promql::storage::{KeptLabels, SelectRequest, Storage, Wanted};
+use promql::storage::{SelectRequest, StorageError, Wanted, Watch};
+use promql::{QueryError, Search};
 use tsdb::{Answer, Texts};
 
 use super::Server;
+use super::list_json::{List, ListedTexts, MergedSeries, SelectedSeries};
 use super::params::{MAX_TIME, MIN_TIME, Params};
-use super::query_json::{push_selected, push_series, push_texts};
-use super::response::{ApiError, ApiResult, success_raw};
-
-const TRUNCATED: &str = "results truncated due to limit";
-
-/// About so long is the JSON of a label set.
-const SERIES_BYTES: usize = 128;
+use super::query::Client;
+use super::response::{ApiError, ApiResult, json_parts};
+use super::search::search;
 
 struct Range {
     from: Timestamp,
     to: Timestamp,
+    /// Without a limit the largest number.
     limit: usize,
 }
 
 impl Range {
     fn read(params: &Params) -> Result<Self, ApiError> {
         let (from, to) = (params.time("start", MIN_TIME)?, params.time("end", MAX_TIME)?);
-        Ok(Self { from, to, limit: params.limit()? })
+        let limit = match params.limit()? {
+            0 => usize::MAX,
+            limit => limit,
+        };
+        Ok(Self { from, to, limit })
     }
 }
 
 /// `/api/v1/series`
-pub(super) async fn series(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+pub(super) async fn series(State(server): State<Arc<Server>>, client: Client, params: Params) -> ApiResult {
     if params.all("match[]").next().is_none() {
         return Err(ApiError::bad("no match[] parameter provided"));
     }
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
-    blocking(move || {
-        let select = |matchers: &Vec<Matcher>| {
-            let request = SelectRequest::new(matchers, (range.from, range.to), Wanted::Labels);
-            server.store.select(&request).map_err(|e| ApiError::internal(e.to_string()))
+    let store = server.store.clone();
+    search(&server, &client, move |mut search| {
+        let mut select = |matchers: &Vec<Matcher>| {
+            search.look(|watch| {
+                let request = SelectRequest::new(matchers, (range.from, range.to), Wanted::Labels);
+                store.find(&SelectRequest { watch, ..request })
+            })
         };
-        let selections = selectors.iter().map(select).collect::<Result<Vec<_>, _>>()?;
-        let mut warnings = selections.iter().flat_map(|selection| selection.warnings()).cloned().collect::<Vec<_>>();
-        let mut cut = |found: usize| {
-            if range.limit == 0 || found <= range.limit {
-                return found;
-            }
-            warnings.push(TRUNCATED.to_owned());
-            range.limit
-        };
+        let mut selections = selectors.iter().map(&mut select).collect::<Result<Vec<_>, _>>()?;
+        let warnings = selections.iter().flat_map(|selection| selection.warnings()).cloned().collect::<Vec<_>>();
         // what one selector finds is in order, each once
-        if let [selection] = &selections[..] {
-            let count = cut(selection.len());
-            return Ok(success_raw(count * SERIES_BYTES, |out| push_selected(&**selection, count, out), &warnings));
-        }
-        let all = selections.iter().flat_map(|selection| selection.labels(0..selection.len(), KeptLabels::All));
-        let mut series = all.collect::<Vec<_>>();
-        series.sort();
-        series.dedup();
-        series.truncate(cut(series.len()));
-        Ok(success_raw(series.len() * SERIES_BYTES, |out| push_series(&series, out), &warnings))
+        let one = if selections.len() == 1 { selections.pop() } else { None };
+        Ok(match one {
+            Some(selection) => json_parts(List::new(SelectedSeries::new(selection, range.limit), warnings, search)),
+            None => json_parts(List::new(MergedSeries::new(selections, range.limit), warnings, search)),
+        })
     })
     .await
 }
 
 /// `/api/v1/labels`
-pub(super) async fn labels(State(server): State<Arc<Server>>, params: Params) -> ApiResult {
+pub(super) async fn labels(State(server): State<Arc<Server>>, client: Client, params: Params) -> ApiResult {
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
-    let names = move |matchers: &[Matcher]| server.store.label_names(matchers, range.from, range.to);
-    blocking(move || gather(&selectors, range.limit, names)).await
+    let store = server.store.clone();
+    let names = move |matchers: &[Matcher], watch: Watch<'_>| store.label_names(matchers, range.from, range.to, watch);
+    search(&server, &client, move |search| gather(&selectors, range.limit, search, names)).await
 }
 
 /// `/api/v1/label/NAME/values`
 pub(super) async fn label_values(
     State(server): State<Arc<Server>>,
     Path(name): Path<String>,
+    client: Client,
     params: Params,
 ) -> ApiResult {
     let name = unescape(&name);
@@ -83,8 +80,10 @@ pub(super) async fn label_values(
         return Err(ApiError::bad("invalid label name: \"\""));
     }
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
-    let values = move |matchers: &[Matcher]| server.store.label_values(&name, matchers, range.from, range.to);
-    blocking(move || gather(&selectors, range.limit, values)).await
+    let store = server.store.clone();
+    let values =
+        move |matchers: &[Matcher], watch: Watch<'_>| store.label_values(&name, matchers, range.from, range.to, watch);
+    search(&server, &client, move |search| gather(&selectors, range.limit, search, values)).await
 }
 
 /// A name as the "values" escaping scheme puts it into a path (`U__a_2e_b` for `a.b`), or as it is.
@@ -115,32 +114,17 @@ fn unescape(name: &str) -> String {
 fn gather(
     selectors: &[Vec<Matcher>],
     limit: usize,
-    ask: impl Fn(&[Matcher]) -> Result<Answer, tsdb::ReadError>,
-) -> ApiResult {
+    mut search: Search,
+    ask: impl Fn(&[Matcher], Watch<'_>) -> Result<Answer, StorageError>,
+) -> Result<Response, QueryError> {
     let (mut values, mut warnings) = (Texts::default(), Vec::new());
     let everything = [Vec::new()];
     for matchers in if selectors.is_empty() { &everything } else { selectors } {
-        let answer = ask(matchers).map_err(|e| ApiError::internal(e.to_string()))?;
-        values.append(answer.values);
+        let answer = search.look(|watch| ask(matchers, watch))?;
+        values.merge(answer.values);
         warnings.extend(answer.warnings);
     }
-    values.sort();
-    if limit > 0 && values.len() > limit {
-        values.truncate(limit);
-        warnings.push(TRUNCATED.to_owned());
-    }
-    let bytes = values.concatenated().len() + 3 * values.len();
-    Ok(success_raw(bytes, |out| push_texts(&values, out), &warnings))
-}
-
-/// Runs work that reads the store off the threads that serve connections.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(answer) => answer,
-        Err(_) => Err(ApiError::internal("the request panicked")),
-    }
+    Ok(json_parts(List::new(ListedTexts::new(values, limit), warnings, search)))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tsdb::NamedCount;
 use super::Server;
 use super::params::Params;
 use super::response::{ApiError, ApiResult, plain, success};
-use super::series::blocking;
+use super::search::blocking;
 
 #[derive(Serialize)]
 struct ShownConfig {

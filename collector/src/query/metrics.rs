@@ -48,6 +48,11 @@ impl EngineMetrics {
         }
     }
 
+    /// A query or a search has failed, maybe by a limit.
+    pub(crate) fn failed(&self, error: &QueryError) {
+        reason(error).into_iter().for_each(|reason| self.refused(reason));
+    }
+
     /// A query was ended by a limit.
     pub(crate) fn refused(&self, reason: &str) {
         if let Some((_, counter)) = REASONS.iter().zip(&self.refusals).find(|(name, _)| **name == reason) {
@@ -57,7 +62,7 @@ impl EngineMetrics {
 }
 
 /// The limit that ended a query, if one did.
-pub(crate) fn reason(error: &QueryError) -> Option<&'static str> {
+fn reason(error: &QueryError) -> Option<&'static str> {
     Some(match error {
         QueryError::Canceled => "canceled",
         QueryError::TooMuchMemory { .. } => "memory",

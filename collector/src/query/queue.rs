@@ -85,6 +85,11 @@ impl Queue {
         Self(Arc::new(Inner { places, of_one: places - kept, waiting, state: Mutex::default() }))
     }
 
+    /// A queue of as many places, in which nobody waits.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.0.places, self.0.waiting)
+    }
+
     /// Waits for leave to run a query. Dropping the future gives up the turn.
     ///
     /// # Errors

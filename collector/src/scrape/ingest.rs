@@ -429,12 +429,18 @@ impl<'a> Reading<'a, '_> {
             let pairs = SeriesLabels::new(series).into_iter().flatten().flatten();
             pairs.into_iter().any(|(n, value)| n == name && value.is_empty())
         };
-        let mut builder = self.merge.merge(&page, is_blank);
         let names = self.config.metric_name_validation_scheme;
-        if !relabel::apply(&mut builder, &self.config.metric_relabel_configs, names) {
-            return Ok(None);
-        }
-        let labels = builder.build();
+        let rules = &self.config.metric_relabel_configs;
+        let labels = match self.merge.join(&page) {
+            Some(joined) if rules.is_empty() => joined,
+            _ => {
+                let mut builder = self.merge.merge(&page, is_blank);
+                if !relabel::apply(&mut builder, rules, names) {
+                    return Ok(None);
+                }
+                builder.build()
+            }
+        };
         if labels.is_empty() {
             return Ok(None);
         }

@@ -18,28 +18,35 @@ pub(super) fn check_names(labels: &Labels, names: NameValidation) -> Result<(), 
 /// Labels of a series that the job's limits do not allow.
 pub(super) fn check_limits(labels: &Labels, config: &ScrapeConfig) -> Result<(), String> {
     let limits = &config.limits;
-    let metric: String = labels.metric_name().chars().take(50).collect();
+    if limits.labels == 0 && limits.label_name_length == 0 && limits.label_value_length == 0 {
+        return Ok(());
+    }
+    let short = |text: &str| text.chars().take(50).collect::<String>();
+    let metric = || short(labels.metric_name());
     let count = labels.len() as u64;
     if limits.labels > 0 && count > limits.labels {
         return Err(format!(
-            "label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {})",
+            "label_limit exceeded (metric: {}, number of labels: {count}, limit: {})",
+            metric(),
             limits.labels
         ));
     }
     for (name, value) in labels {
-        let short: String = name.chars().take(50).collect();
         if limits.label_name_length > 0 && name.len() as u64 > limits.label_name_length {
             return Err(format!(
-                "label_name_length_limit exceeded (metric: {metric}, label name: {short}, length: {}, limit: {})",
+                "label_name_length_limit exceeded (metric: {}, label name: {}, length: {}, limit: {})",
+                metric(),
+                short(name),
                 name.len(),
                 limits.label_name_length
             ));
         }
         if limits.label_value_length > 0 && value.len() as u64 > limits.label_value_length {
-            let shown: String = value.chars().take(50).collect();
             return Err(format!(
-                "label_value_length_limit exceeded (metric: {metric}, label name: {short}, value: {}, length: {}, limit: {})",
-                quote(&shown),
+                "label_value_length_limit exceeded (metric: {}, label name: {}, value: {}, length: {}, limit: {})",
+                metric(),
+                short(name),
+                quote(&short(value)),
                 value.len(),
                 limits.label_value_length
             ));

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use model::MetricType;
 use tsdb::SeriesRef;
@@ -84,26 +85,24 @@ impl From<Packed> for Line {
 }
 
 /// About so many lines make a block, whose first line is written whole.
-const BLOCK: usize = 32;
+const BLOCK: usize = 16;
 
-/// Where a block of lines begins.
-#[derive(Clone, Copy, Debug)]
+/// Lines that are read without the ones before.
+#[derive(Clone, Debug)]
 struct Block {
-    /// In the text.
-    text: u32,
+    /// The next page has it too if nothing in it changes.
+    text: Arc<[u8]>,
     /// The number of its first line.
     line: u32,
 }
 
 /// The lines of a target's last page in order, without their values, so that the next page need only be compared with them.
 ///
-/// Flat buffers, since every series of every target has a line here: a line is the number of bytes it has in common with the one
-/// before (u8), the length of the rest (one byte, or 0xff and a u32) and the rest; nearly all of a page repeats from line to line.
-/// Blocks are read without the ones before, so that a page of which a little changes takes most of them from the last one as they
-/// are ([`super::page_changes`]).
+/// Every series of every target has a line here, so it is small: a line is the number of bytes it has in common with the one before
+/// (u8), the length of the rest (one byte, or 0xff and a u32) and the rest; nearly all of a page repeats from line to line. A page of
+/// which a little changes takes most blocks from the last one as they are ([`super::page_changes`]).
 #[derive(Debug)]
 pub(super) struct PageCache {
-    text: Vec<u8>,
     blocks: Vec<Block>,
     lines: Vec<Packed>,
     /// No series of the lines has a higher reference.
@@ -112,7 +111,7 @@ pub(super) struct PageCache {
 
 impl Default for PageCache {
     fn default() -> Self {
-        Self { text: Vec::new(), blocks: Vec::new(), lines: Vec::new(), newest: SeriesRef(0) }
+        Self { blocks: Vec::new(), lines: Vec::new(), newest: SeriesRef(0) }
     }
 }
 
@@ -155,34 +154,52 @@ impl PageCache {
 #[derive(Debug, Default)]
 pub(super) struct PageWriter {
     cache: PageCache,
+    /// The lines of the block that has been begun.
+    text: Vec<u8>,
+    /// The number of its first line.
+    line: u32,
     /// The text of the last line.
     last: Vec<u8>,
 }
 
 impl PageWriter {
+    /// Of a page that is about as long as another one.
+    pub(super) fn like(other: &PageCache) -> Self {
+        let mut cache = PageCache::default();
+        cache.lines.reserve_exact(other.lines.len() + other.lines.len() / SPARE);
+        cache.blocks.reserve_exact(other.blocks.len() + other.blocks.len() / SPARE);
+        Self { cache, ..Self::default() }
+    }
+
     /// Begins a block.
     pub(super) fn block(&mut self) {
-        // a page is no longer than the limit of bodies, its lines take two bytes more each at most
-        let text = u32::try_from(self.cache.text.len()).unwrap_or(u32::MAX);
-        self.cache.blocks.push(Block { text, line: self.cache.lines.len() as u32 });
+        self.end_block();
+        self.line = self.cache.lines.len() as u32;
+    }
+
+    fn end_block(&mut self) {
+        if !self.text.is_empty() {
+            self.cache.blocks.push(Block { text: self.text.as_slice().into(), line: self.line });
+        }
+        self.text.clear();
         self.last.clear();
     }
 
     /// Adds a line to the block.
     pub(super) fn push(&mut self, text: &[u8], line: Line) {
         let most = self.last.len().min(text.len()).min(usize::from(u8::MAX));
-        let shared = self.last[..most].iter().zip(text).take_while(|(a, b)| a == b).count();
-        let cache = &mut self.cache;
-        cache.text.push(shared as u8);
+        let shared = equal_at_first(&self.last[..most], text);
+        let Self { cache, text: out, .. } = self;
+        out.push(shared as u8);
         let rest = &text[shared..];
         match u8::try_from(rest.len()) {
-            Ok(short) if short < u8::MAX => cache.text.push(short),
+            Ok(short) if short < u8::MAX => out.push(short),
             _ => {
-                cache.text.push(u8::MAX);
-                cache.text.extend_from_slice(&(rest.len() as u32).to_le_bytes());
+                out.push(u8::MAX);
+                out.extend_from_slice(&(rest.len() as u32).to_le_bytes());
             }
         }
-        cache.text.extend_from_slice(rest);
+        out.extend_from_slice(rest);
         cache.lines.push(line.into());
         if let Line::Series(series) | Line::Timed(series) = line {
             cache.newest = cache.newest.max(series);
@@ -193,26 +210,34 @@ impl PageWriter {
 
     /// Adds blocks of another cache.
     pub(super) fn copy(&mut self, from: &PageCache, blocks: Range<usize>) {
-        let Some(first) = from.blocks.get(blocks.start) else { return };
-        let end = from.blocks.get(blocks.end).map_or(from.text.len(), |block| block.text as usize);
-        let (text, line) = (self.cache.text.len() as u32, self.cache.lines.len() as u32);
+        self.end_block();
+        let Some(first) = from.blocks.get(blocks.start).map(|block| block.line) else { return };
+        let line = self.cache.lines.len() as u32;
         self.cache.newest = self.cache.newest.max(from.newest);
-        self.cache.text.extend_from_slice(&from.text[first.text as usize..end]);
         self.cache.lines.extend_from_slice(&from.lines[from.lines_of(&blocks)]);
-        self.cache.blocks.extend(
-            from.blocks[blocks]
-                .iter()
-                .map(|block| Block { text: block.text - first.text + text, line: block.line - first.line + line }),
-        );
+        let moved = |block: &Block| Block { text: Arc::clone(&block.text), line: block.line - first + line };
+        self.cache.blocks.extend(from.blocks[blocks].iter().map(moved));
     }
 
     pub(super) fn finish(mut self) -> PageCache {
-        self.cache.text.shrink_to_fit();
-        self.cache.blocks.shrink_to_fit();
-        self.cache.lines.shrink_to_fit();
+        self.end_block();
+        let PageCache { blocks, lines, .. } = &mut self.cache;
+        // what is a little too long is not worth a copy
+        blocks.shrink_to(blocks.len() + blocks.len() / SPARE);
+        lines.shrink_to(lines.len() + lines.len() / SPARE);
         self.cache
     }
 }
+
+/// How many bytes two texts have in common from the first on.
+fn equal_at_first(a: &[u8], b: &[u8]) -> usize {
+    const STEP: usize = 8;
+    let whole = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(|(a, b)| a == b).count() * STEP;
+    whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
+}
+
+/// Lists may have room for one more in so many.
+const SPARE: usize = 32;
 
 /// Into how many blocks so many lines are best put.
 pub(super) fn blocks_for(lines: usize) -> usize {
@@ -223,7 +248,8 @@ pub(super) fn blocks_for(lines: usize) -> usize {
 pub(super) struct Cursor<'a> {
     cache: &'a PageCache,
     at: usize,
-    /// Where the line at `at` begins, and where the next one does.
+    /// Its block, where in that it begins, and where the next one does.
+    block: usize,
     start: usize,
     end: usize,
     /// The text of the line at `at`.
@@ -233,7 +259,7 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// At the first line.
     pub(super) fn new(cache: &'a PageCache) -> Self {
-        let mut cursor = Self { cache, at: 0, start: 0, end: 0, text: Vec::new() };
+        let mut cursor = Self { cache, at: 0, block: 0, start: 0, end: 0, text: Vec::new() };
         cursor.read();
         cursor
     }
@@ -261,8 +287,8 @@ impl<'a> Cursor<'a> {
     /// Goes to the line with this number.
     pub(super) fn seek(&mut self, line: usize) {
         let after = self.cache.blocks.partition_point(|block| block.line as usize <= line);
-        let Some(block) = after.checked_sub(1).map(|at| self.cache.blocks[at]) else { return };
-        (self.at, self.start) = (block.line as usize, block.text as usize);
+        let Some(block) = after.checked_sub(1) else { return };
+        (self.block, self.at, self.start) = (block, self.cache.blocks[block].line as usize, 0);
         self.read();
         while self.at < line.min(self.cache.len()) {
             self.advance();
@@ -271,14 +297,20 @@ impl<'a> Cursor<'a> {
 
     /// Goes where another one is.
     fn go_to(&mut self, other: &Self) {
-        (self.cache, self.at, self.start, self.end) = (other.cache, other.at, other.start, other.end);
+        (self.cache, self.at, self.block) = (other.cache, other.at, other.block);
+        (self.start, self.end) = (other.start, other.end);
         self.text.clone_from(&other.text);
     }
 
     #[inline]
     fn read(&mut self) {
-        let bytes = &self.cache.text[self.start..];
-        let [shared, short, rest @ ..] = bytes else { return };
+        let Some(mut block) = self.cache.blocks.get(self.block) else { return };
+        if self.start == block.text.len() {
+            let Some(next) = self.cache.blocks.get(self.block + 1) else { return };
+            block = next;
+            (self.block, self.start) = (self.block + 1, 0);
+        }
+        let [shared, short, rest @ ..] = &block.text[self.start..] else { return };
         let (len, rest, header) = match (*short, rest) {
             (u8::MAX, [a, b, c, d, rest @ ..]) => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, rest, 6),
             (short, rest) => (usize::from(short), rest, 2),

@@ -29,7 +29,7 @@ impl Run {
 const HELD: usize = 64 << 10;
 
 /// Blocks with fewer lines are put together with the next.
-const SMALL_BLOCK: usize = 16;
+const SMALL_BLOCK: usize = 8;
 
 /// The lines of a page that is not the last one again. What stays costs next to nothing: a bit a line while the page is read, and
 /// for most blocks of lines a copy of their bytes at the end.
@@ -71,7 +71,7 @@ impl<'a> Changes<'a> {
             runs: if same == 0 { Vec::new() } else { vec![Run::Old(0..same)] },
             new_text: Vec::new(),
             new_lines: Vec::new(),
-            writer: PageWriter::default(),
+            writer: PageWriter::like(old),
         }
     }
 

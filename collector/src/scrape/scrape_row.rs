@@ -12,8 +12,9 @@ pub(super) struct ScrapeRow {
 }
 
 impl ScrapeRow {
-    /// With room for so many samples.
+    /// With room for so many samples, and for those that come with them.
     pub(super) fn with_capacity(samples: usize) -> Self {
+        let samples = samples + samples / 16 + 16;
         Self { series: Vec::with_capacity(samples), values: Vec::with_capacity(samples) }
     }
 

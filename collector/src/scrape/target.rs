@@ -207,6 +207,25 @@ impl LabelMerge {
         Self { target: target.clone(), honor }
     }
 
+    /// What [`LabelMerge::merge`] makes, if no label is on both sides and none can be.
+    pub(super) fn join(&self, page: &Labels) -> Option<Labels> {
+        if self.honor {
+            return None;
+        }
+        let (mut ours, mut theirs) = (self.target.iter().peekable(), page.iter().peekable());
+        let mut twice = false;
+        let joined = Labels::from_sorted(std::iter::from_fn(|| match (ours.peek(), theirs.peek()) {
+            (Some(a), Some(b)) if a.0 == b.0 => {
+                twice = true;
+                None
+            }
+            (Some(a), Some(b)) if a.0 > b.0 => theirs.next(),
+            (None, _) => theirs.next(),
+            _ => ours.next(),
+        }));
+        (!twice).then_some(joined)
+    }
+
     /// Labels of a page's series with those of the target: where both have one, the target's wins and the page's gets the
     /// prefix `exported_`, or with `honor_labels` the page's wins. A label that the page gives an empty value is one of the page
     /// for `honor_labels` (the series has none then, as the pushgateway wants it); `is_blank` knows these.
@@ -319,5 +338,14 @@ mod tests {
         assert_eq!(honoured.to_string(), r#"{__name__="m", exported_job="q", instance="i", job="p"}"#);
         let blank = LabelMerge::new(&target, true).merge(&page, |name| name == "instance").build();
         assert_eq!(blank.to_string(), r#"{__name__="m", exported_job="q", job="p"}"#);
+        // what is not on both sides is joined at once
+        for honor in [false, true] {
+            assert_eq!(LabelMerge::new(&target, honor).join(&page), None);
+        }
+        for pairs in [&[][..], &[("__name__", "m")], &[("__name__", "m"), ("a", "1"), ("iz", "2"), ("z", "3")]] {
+            let (page, merge) = (Labels::from_pairs(pairs.iter().copied()), LabelMerge::new(&target, false));
+            assert_eq!(merge.join(&page), Some(merge.merge(&page, |_| false).build()));
+            assert_eq!(LabelMerge::new(&target, true).join(&page), None, "the page may say that a label is blank");
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use model::Labels;
-use promql::storage::{Progress, SelectRequest, Storage, Wanted};
+use model::{Labels, MatchOp};
+use promql::storage::{Progress, SelectRequest, Storage, StorageError, Wanted};
 use promql::{Engine, EngineOptions, Features, QueryOptions};
 use tsdb::{Db, Options};
 
@@ -142,6 +142,58 @@ fn many_series_are_in_order_wherever_they_lie() {
         for (store, threads) in [(&head, 1), (&head, 3), (&blocks, 1), (&blocks, 3)] {
             assert!(answer(store, threads) == expected, "{query} with {threads} threads");
         }
+    }
+}
+
+/// The same holds for names and values of labels, in the head and in blocks.
+#[test]
+fn a_search_for_labels_can_be_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { background: false, ..Options::default() };
+    let db = Db::open(folder.path(), options).unwrap();
+    for time in [0, 100 * MINUTE, 200 * MINUTE] {
+        let mut appender = db.appender();
+        for n in 0..30_000 {
+            let n = ("n", format!("a value that takes some memory {}", n * 7919 % 30_000));
+            let series = appender.series(&Labels::from_pairs([("__name__", "m".to_owned()), n])).unwrap();
+            appender.append(series, time, 1.0).unwrap();
+        }
+        appender.commit().unwrap();
+    }
+    db.maintain().unwrap();
+    assert!(!db.blocks().is_empty());
+    let store = Store::new(Arc::new(db));
+    let all = (i64::MIN, i64::MAX);
+    let (metric, some) = (model::Matcher::equal("__name__", "m"), model::Matcher::new(MatchOp::Regex, "n", ".*1.*"));
+    let some = [some.unwrap()];
+    type Ask<'a> = &'a dyn Fn(promql::storage::Watch<'_>) -> Result<tsdb::Answer, StorageError>;
+    let asks: [(Ask<'_>, usize); 4] = [
+        (&|watch| store.label_values("n", &[], all.0, all.1, watch), 30_000),
+        (&|watch| store.label_values("n", &some, all.0, all.1, watch), 16_000),
+        (&|watch| store.label_values("n", std::slice::from_ref(&metric), all.0, all.1, watch), 30_000),
+        (&|watch| store.label_names(&some, all.0, all.1, watch), 2),
+    ];
+    for (at, (ask, least)) in asks.into_iter().enumerate() {
+        let (looks, bytes) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        let count = |progress: Progress| {
+            looks.set(looks.get() + 1);
+            bytes.set(progress.bytes);
+            true
+        };
+        let found = ask(promql::storage::Watch(Some(&count))).unwrap();
+        assert!(found.values.len() >= least && found.warnings.is_empty(), "{at}: {}", found.values.len());
+        assert!(bytes.get() >= found.values.concatenated().len(), "{at}: {} bytes", bytes.get());
+        assert!(looks.get() >= 5, "{at}: {} looks", looks.get());
+        for stop in 0..looks.get() {
+            let left = std::cell::Cell::new(stop);
+            let watch = |_: Progress| {
+                left.set(left.get() - 1);
+                left.get() >= 0
+            };
+            assert!(ask(promql::storage::Watch(Some(&watch))).is_err(), "{at}: stopped after {stop} looks");
+            assert_eq!(left.get(), -1, "{at}: nobody is asked again");
+        }
+        assert_eq!(ask(promql::storage::Watch::default()).unwrap(), found);
     }
 }
 

@@ -41,14 +41,14 @@ mod windows;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use model::Timestamp;
 
 use crate::annotations::Annotations;
 use crate::ast::{Call, Expr, Unary};
-use crate::engine::{CancelToken, EngineOptions, QueryOptions};
+use crate::engine::{EngineOptions, QueryOptions};
 use crate::memory::{Account, Charge};
+use crate::search::Patience;
 use crate::storage::Storage;
 use crate::{Features, QueryError};
 use counting::{Budget, Mark};
@@ -69,8 +69,7 @@ pub(crate) struct Query<'q> {
     threads: usize,
     /// Ends when it turns out to be worth several threads.
     only_if_short: bool,
-    cancel: CancelToken,
-    deadline: Option<Instant>,
+    patience: &'q Patience,
     /// First time, last time and step of the whole query, for `start()` and the like; the step of an instant query is 0.
     range: (Timestamp, Timestamp, i64),
     budget: Budget,
@@ -97,7 +96,7 @@ impl<'q> Query<'q> {
         expr: &Expr,
         engine: &EngineOptions,
         options: &QueryOptions,
-        deadline: Option<Instant>,
+        patience: &'q Patience,
         range: (Timestamp, Timestamp, i64),
         steps: Steps,
     ) -> Self {
@@ -113,8 +112,7 @@ impl<'q> Query<'q> {
             default_subquery_step: engine.default_subquery_step.max(1),
             threads: engine.threads.max(1),
             only_if_short: options.only_if_short.is_some(),
-            cancel: options.cancel.clone(),
-            deadline,
+            patience,
             range,
             budget: Budget::new(engine.max_samples, per_step),
             memory: Account::new(engine.max_memory, Arc::clone(&engine.memory), options.urgency),
@@ -148,13 +146,7 @@ impl<'q> Query<'q> {
     fn check(&self) -> Result<(), QueryError> {
         #[cfg(test)]
         self.checks.fetch_add(1, Ordering::Relaxed);
-        if self.cancel.is_canceled() {
-            return Err(QueryError::Canceled);
-        }
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(QueryError::Timeout);
-        }
-        Ok(())
+        self.patience.check()
     }
 
     /// The evaluation has ended: only the result takes memory.

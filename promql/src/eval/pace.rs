@@ -44,6 +44,7 @@ mod tests {
 
     use super::*;
     use crate::eval::{Evaluator, Steps};
+    use crate::search::Patience;
     use crate::testing::MemoryStorage;
     use crate::{Engine, EngineOptions, Features, QueryOptions};
 
@@ -93,7 +94,8 @@ mod tests {
         ] {
             let expr = engine.parse(text).unwrap();
             let range = (steps.start, steps.last(), steps.interval);
-            let query = Query::new(&storage, &expr, &options, &QueryOptions::default(), None, range, steps);
+            let patience = Patience::default();
+            let query = Query::new(&storage, &expr, &options, &QueryOptions::default(), &patience, range, steps);
             Evaluator { query: &query, steps }.answer(&expr, text, false).unwrap_or_else(|e| panic!("{text}: {e}"));
             let checks = query.checks.load(std::sync::atomic::Ordering::Relaxed);
             assert!(checks * (1 << 20) > numbers, "{text}: {checks} looks for {numbers} numbers");

@@ -1,7 +1,6 @@
 //! Works on the series of a selection on several threads and hands the results on in the order of the series, so that an answer
 //! does not depend on how many threads there are.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,8 +15,9 @@ use crate::QueryError;
 use crate::annotations::Annotations;
 use crate::memory::{Charge, Footprint};
 use crate::plan::Extent;
+use crate::search::watched;
 use crate::storage::{
-    KeptLabels, Lent, Newest, NewestAt, Progress, Samples, SelectRequest, Selection, StorageError, Wanted, Watch,
+    KeptLabels, Lent, Newest, NewestAt, Progress, Samples, SelectRequest, Selection, StorageError, Wanted,
 };
 
 /// Series that are read at a time, at most and at least.
@@ -327,25 +327,15 @@ impl Evaluator<'_> {
         wanted: Wanted,
         held: &mut Charge,
     ) -> Result<Box<dyn Selection + '_>, QueryError> {
-        let stopped = RefCell::new((None, held));
-        let go_on = |progress: Progress| {
-            let (reason, held) = &mut *stopped.borrow_mut();
-            let may = self.query.check().and_then(|()| self.query.may_read_series(progress.series));
-            match may.and_then(|()| held.set(progress.bytes)) {
-                Ok(()) => true,
-                Err(error) => {
-                    *reason = Some(error);
-                    false
-                }
-            }
+        let may_go_on = |progress: Progress| {
+            self.query.check()?;
+            self.query.may_read_series(progress.series)?;
+            held.set(progress.bytes)
         };
-        let request =
-            SelectRequest { watch: Watch(Some(&go_on)), ..SelectRequest::new(matchers, (mint, maxt), wanted) };
-        let found = self.query.storage.select(&request);
-        match stopped.into_inner().0 {
-            Some(error) => Err(error),
-            None => Ok(found?),
-        }
+        watched(may_go_on, |watch| {
+            let request = SelectRequest::new(matchers, (mint, maxt), wanted);
+            self.query.storage.select(&SelectRequest { watch, ..request })
+        })
     }
 
     fn note_warnings(&self, selection: &dyn Selection) {

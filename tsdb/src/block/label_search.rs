@@ -9,6 +9,7 @@ use crate::block::symbols::same_run;
 use crate::error::{Damaged, ReadError};
 use crate::postings::{LabelIndex, SeriesSet};
 use crate::texts::Texts;
+use crate::watch::Pace;
 
 /// Posting lists that are so many bytes apart are read in one go, up to so many bytes.
 const NEAR: u64 = 4096;
@@ -16,6 +17,9 @@ const READ_AT_ONCE: u64 = 1 << 20;
 
 /// Posting lists that are read in one go.
 const LISTS_AT_ONCE: usize = 1024;
+
+/// What it counts for to look at a value.
+const VALUE_WORK: usize = 8;
 
 const WHAT: &str = "postings";
 
@@ -121,32 +125,38 @@ impl LabelIndex for Tables {
         Ok(lists)
     }
 
-    fn values_among(&self, name: &str, series: &[u32], keep: &mut dyn FnMut(&str) -> bool) -> Result<Texts, ReadError> {
+    fn values_among(
+        &self,
+        name: &str,
+        series: &[u32],
+        keep: &mut dyn FnMut(&str) -> bool,
+        pace: &Pace<'_>,
+    ) -> Result<Texts, ReadError> {
         let Some(values) = self.values_of(name)? else { return Ok(Texts::default()) };
         let series = SeriesSet::new(series);
         let mut found = Vec::new();
         self.each_of_all(values, |at, bytes| {
-            if has_posting(bytes, &series)? {
+            if pace.done(VALUE_WORK + bytes.len() / 4) && has_posting(bytes, &series)? {
                 found.push(values.symbols[at]);
             }
             Ok(())
         })?;
         self.have_texts(&found)?;
         let texts = found.iter().map(|symbol| self.symbols.text(*symbol));
-        Ok(Texts::ascending(texts.filter(|text| keep(text))))
+        Ok(Texts::ascending(texts.filter(|text| pace.done(VALUE_WORK) && keep(text))))
     }
 
     fn names(&self) -> Result<Texts, ReadError> {
         Ok(self.labels.names().clone())
     }
 
-    fn names_among(&self, series: &[u32]) -> Result<Texts, ReadError> {
+    fn names_among(&self, series: &[u32], pace: &Pace<'_>) -> Result<Texts, ReadError> {
         let mut found: Vec<u32> = Vec::new();
         self.names_of(series, |name| {
             if !found.contains(&name) {
                 found.push(name);
             }
-            found.len() < self.labels.len()
+            pace.done(1) && found.len() < self.labels.len()
         })?;
         let mut names = Texts::default();
         for symbol in found {
@@ -156,7 +166,7 @@ impl LabelIndex for Tables {
         Ok(names)
     }
 
-    fn values(&self, name: &str, matchers: &[&Matcher]) -> Result<Texts, ReadError> {
+    fn values(&self, name: &str, matchers: &[&Matcher], pace: &Pace<'_>) -> Result<Texts, ReadError> {
         let Some(values) = self.values_of(name)? else { return Ok(Texts::default()) };
         let symbols = &values.symbols;
         self.have_texts(symbols)?;
@@ -166,6 +176,7 @@ impl LabelIndex for Tables {
             return Ok(Texts::ascending_runs(runs.map(|run| self.symbols.run(run[0], run.len()))));
         }
         let texts = symbols.iter().map(|symbol| self.symbols.text(*symbol));
-        Ok(Texts::ascending(texts.filter(|text| matchers.iter().all(|m| m.matches(text)))))
+        let keep = |text: &&str| pace.done(VALUE_WORK) && matchers.iter().all(|m| m.matches(text));
+        Ok(Texts::ascending(texts.filter(keep)))
     }
 }

@@ -7,7 +7,7 @@ use crate::error::Damaged;
 use crate::head::changes::{put_change, take_change};
 use crate::head::chunk::HeadChunk;
 use crate::head::spill::{ImageFiles, SpillArea};
-use crate::head::tail::{ScatteredCell, Tail};
+use crate::head::tail::{ScatteredCell, Tail, is_sparse};
 use crate::wal::record::{put_ids, take_ids};
 
 /// Rows after which a tail is sealed; narrow groups wait longer, since each chunk has its price.
@@ -216,20 +216,38 @@ impl Group {
         values: &[f64],
         starts: Option<&[Timestamp]>,
     ) -> usize {
-        const ABSENT: u32 = u32::MAX;
         let width = columns.iter().max().map_or(0, |column| *column as usize + 1);
-        let mut samples = vec![ABSENT; width];
-        let mut count = 0;
-        for (at, column) in columns.iter().enumerate() {
-            let place = &mut samples[*column as usize];
-            if *place == ABSENT {
-                *place = at as u32;
+        // by column, and a bit for each that is there
+        let (mut row, mut present) = (vec![0f64; width], vec![0u64; width.div_ceil(64)]);
+        let (mut count, mut first_starts) = (0, Vec::new());
+        for (at, (column, value)) in columns.iter().zip(values).enumerate() {
+            let column = *column as usize;
+            let (word, bit) = (&mut present[column / 64], 1 << (column % 64));
+            if *word & bit == 0 {
+                *word |= bit;
+                row[column] = *value;
                 count += 1;
+                let start = starts.map_or(0, |starts| starts[at]);
+                if start != 0 {
+                    first_starts.push((column as u32, start));
+                }
             }
         }
-        let present = samples.iter().zip(0u32..).filter(|(at, _)| **at != ABSENT).map(|(at, c)| (c, *at as usize));
-        let cells = present.map(|(c, at)| (c, values[at], starts.map_or(0, |s| s[at])));
-        self.push_ascending(time, width, count, cells);
+        let Self { tail, last, seen, max_time, .. } = self;
+        let before = |column: usize| if is_set(seen, column) { last[column].value } else { 0.0 };
+        let tail = Arc::make_mut(tail);
+        if is_sparse(count, width) {
+            let cells = columns_of(&present).map(|column| (column as u32, row[column], before(column)));
+            tail.push_some(time, width, count, cells);
+        } else {
+            tail.push_present(time, &row, &present, before);
+        }
+        for column in columns_of(&present) {
+            last[column] = Last { time, value: row[column] };
+        }
+        seen.iter_mut().zip(&present).for_each(|(seen, present)| *seen |= present);
+        *max_time = time.max(*max_time);
+        self.push_starts(first_starts.into_iter());
         count
     }
 
@@ -393,6 +411,18 @@ fn is_set(bits: &[u64], at: usize) -> bool {
 
 fn set(bits: &mut [u64], at: usize) {
     bits[at / 64] |= 1 << (at % 64);
+}
+
+/// The places of bits that are set, ascending.
+pub(crate) fn columns_of(bits: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    bits.iter().enumerate().flat_map(|(at, word)| {
+        let mut left = *word;
+        std::iter::from_fn(move || {
+            let bit = (left != 0).then_some(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(at * 64 + bit)
+        })
+    })
 }
 
 #[cfg(test)]

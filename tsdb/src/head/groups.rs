@@ -103,6 +103,9 @@ pub(crate) struct Groups {
     pub(crate) area: Arc<SpillArea>,
 }
 
+/// Tables with room for more are not kept when they are empty: only few series are new, mostly.
+const KEPT: usize = 1 << 12;
+
 impl Groups {
     pub(crate) fn new(bounds: Bounds, area: SpillArea) -> Self {
         Self {
@@ -176,10 +179,21 @@ impl Groups {
         self.newest_pin = transaction.max(self.newest_pin);
     }
 
+    /// All series that are waiting to be logged have been.
+    pub(crate) fn forget_unlogged(&mut self) {
+        if self.unlogged.is_empty() && self.unlogged.capacity() > KEPT {
+            self.unlogged.shrink_to_fit();
+        }
+    }
+
     /// Forgets which series were pinned if none of the transactions that did so is open any more.
     pub(crate) fn forget_pins(&mut self, oldest_open: impl FnOnce() -> u64) {
-        if self.pins.capacity() > 0 && oldest_open() > self.newest_pin {
-            self.pins = HashMap::new();
+        if !self.pins.is_empty() && oldest_open() > self.newest_pin {
+            if self.pins.capacity() > KEPT {
+                self.pins = HashMap::new();
+            } else {
+                self.pins.clear();
+            }
         }
     }
 

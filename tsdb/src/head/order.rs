@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::head::labels::LabelSets;
+use crate::sorting::{RUN, merge, sort_runs};
 use crate::watch::Pace;
 
 /// Fewer series are sorted each time they are asked for.
@@ -16,9 +17,6 @@ const LARGE: usize = 4096;
 
 /// A selection of at least one in so many of the series that are in order is found by walking through all of these.
 const WALK: usize = 64;
-
-/// Series that are sorted in one go, between two looks whether to go on.
-const RUN: usize = 1 << 13;
 
 /// How often whoever waits for another's sorting looks whether to go on.
 const WAIT: Duration = Duration::from_millis(10);
@@ -231,63 +229,6 @@ fn sort_rest(
         sort_runs(spans, |a, b| compare(key(a), key(b)), pace)
     };
     positions.iter_mut().zip(sorted).for_each(|(at, span)| *at = span.2);
-}
-
-/// Sorts, looking now and then whether to go on.
-fn sort_runs<T: Copy>(mut items: Vec<T>, compare: impl Fn(&T, &T) -> Ordering, pace: &Pace<'_>) -> Vec<T> {
-    for run in items.chunks_mut(RUN) {
-        if !pace.done(run.len() * 8) {
-            return items;
-        }
-        run.sort_unstable_by(&compare);
-    }
-    let mut length = RUN;
-    while length < items.len() {
-        let mut merged = Vec::with_capacity(items.len());
-        for pair in items.chunks(length * 2) {
-            let (left, right) = pair.split_at(length.min(pair.len()));
-            merge_into(left, right, &compare, pace, &mut merged);
-        }
-        if !pace.done(0) {
-            return items;
-        }
-        items = merged;
-        length *= 2;
-    }
-    items
-}
-
-/// Merges two sorted lists. Anything if it was told to stop.
-fn merge<T: Copy>(left: &[T], right: &[T], compare: impl Fn(&T, &T) -> Ordering, pace: &Pace<'_>) -> Vec<T> {
-    let mut merged = Vec::with_capacity(left.len() + right.len());
-    merge_into(left, right, &compare, pace, &mut merged);
-    merged
-}
-
-fn merge_into<T: Copy>(
-    mut left: &[T],
-    right: &[T],
-    compare: &impl Fn(&T, &T) -> Ordering,
-    pace: &Pace<'_>,
-    out: &mut Vec<T>,
-) {
-    for item in right {
-        // what is merged is near, or far where few come among many
-        let mut step = 1;
-        while step < left.len() && compare(&left[step - 1], item).is_lt() {
-            step *= 2;
-        }
-        let from = step / 2;
-        let from = from.min(left.len());
-        let at = from + left[from..step.min(left.len())].partition_point(|known| compare(known, item).is_lt());
-        if !pace.done(8 + at / 16) {
-            return;
-        }
-        out.extend_from_slice(&left[..at]);
-        out.push(*item);
-        left = &left[at..];
-    }
-    out.extend_from_slice(left);
 }
 
 /// Ascending numbers, and the position of each.

@@ -53,7 +53,7 @@ impl SeriesIndex {
 
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
         let mut key = Vec::with_capacity(labels.as_bytes().len());
-        for (name, value) in labels {
+        for (name, value) in labels.iter_bytes() {
             varint::put(&mut key, u64::from(self.symbols.find(name)?));
             varint::put(&mut key, u64::from(self.symbols.find(value)?));
         }
@@ -62,28 +62,38 @@ impl SeriesIndex {
 
     /// The series with these labels, new if there was none; `None` when the numbers are used up.
     pub(crate) fn get_or_create(&mut self, labels: &Labels) -> Option<(u32, bool)> {
-        if let Some(id) = self.find(labels) {
-            return Some((id, false));
+        // mostly there is none, or whoever asks would have found it
+        let key = self.intern(labels);
+        let known = self.by_labels.find(xxh3_64(&key), |id| self.key(*id) == Some(&key[..])).copied();
+        let found = match known {
+            Some(id) => Some((id, false)),
+            None if self.next == u32::MAX => None,
+            None => {
+                let id = self.next;
+                self.insert_key(id, &key);
+                self.post(id);
+                Some((id, true))
+            }
+        };
+        self.scratch = key;
+        found
+    }
+
+    /// The symbols of a label set, as they are stored. To be given back as the scratch.
+    fn intern(&mut self, labels: &Labels) -> Vec<u8> {
+        let mut key = std::mem::take(&mut self.scratch);
+        key.clear();
+        for (name, value) in labels.iter_bytes() {
+            varint::put(&mut key, u64::from(self.symbols.intern(name)));
+            varint::put(&mut key, u64::from(self.symbols.intern(value)));
         }
-        let id = self.next;
-        if id == u32::MAX {
-            return None;
-        }
-        self.insert(id, labels);
-        self.post(id);
-        Some((id, true))
+        key
     }
 
     /// Adds a series under a number that no series has. It is found by labels and by number only until
     /// [`SeriesIndex::post_all`].
     pub(crate) fn insert(&mut self, id: u32, labels: &Labels) {
-        let mut key = std::mem::take(&mut self.scratch);
-        key.clear();
-        for (name, value) in labels {
-            let pair = (self.symbols.intern(name), self.symbols.intern(value));
-            varint::put(&mut key, u64::from(pair.0));
-            varint::put(&mut key, u64::from(pair.1));
-        }
+        let key = self.intern(labels);
         self.insert_key(id, &key);
         self.scratch = key;
     }
@@ -147,11 +157,12 @@ impl SeriesIndex {
 
     /// Adds a series to the lists of its labels; numbers must come ascending.
     fn post(&mut self, id: u32) {
-        let pairs: Vec<(u32, u32)> = self.pairs(id).collect();
-        for pair in pairs {
-            let list = self.postings.entry(pair).or_default();
+        let Self { label_pages, places, postings, names, .. } = self;
+        let key = place_of(places, id).and_then(|place| key_at(label_pages, place));
+        for pair in pairs_of(key.unwrap_or_default()) {
+            let list = postings.entry(pair).or_default();
             if list.len() == 0 {
-                self.names.entry(pair.0).or_default().push(pair.1);
+                names.entry(pair.0).or_default().push(pair.1);
             }
             list.push(id);
         }
@@ -171,16 +182,16 @@ impl SeriesIndex {
     }
 
     fn store_labels(&mut self, key: &[u8]) -> u32 {
-        let mut entry = Vec::with_capacity(key.len() + 3);
-        varint::put_bytes(&mut entry, key);
+        // with its length
+        let most = key.len() + 5;
         let pages = Arc::make_mut(&mut self.label_pages);
-        if pages.last().is_none_or(|p| p.len() + entry.len() > LABEL_PAGE) {
-            pages.push(Arc::new(Vec::with_capacity(LABEL_PAGE.max(entry.len()))));
+        if pages.last().is_none_or(|p| p.len() + most > LABEL_PAGE) {
+            pages.push(Arc::new(Vec::with_capacity(LABEL_PAGE.max(most))));
         }
         let page = pages.len() - 1;
         let offset = pages[page].len();
         // what a query has taken stays as it is
-        Arc::make_mut(&mut pages[page]).extend_from_slice(&entry);
+        varint::put_bytes(Arc::make_mut(&mut pages[page]), key);
         (page * LABEL_PAGE + offset + 1) as u32
     }
 
@@ -189,8 +200,7 @@ impl SeriesIndex {
     }
 
     fn pairs(&self, id: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let mut reader = varint::Reader::new(self.key(id).unwrap_or_default(), "labels");
-        std::iter::from_fn(move || Some((reader.varint().ok()? as u32, reader.varint().ok()? as u32)))
+        pairs_of(self.key(id).unwrap_or_default())
     }
 
     /// Whether some series has, or had, a label with this name or value.
@@ -320,6 +330,12 @@ fn place_of(places: &[Option<Box<[u32; PAGE]>>], id: u32) -> Option<u32> {
     Some(places.get(id as usize / PAGE)?.as_deref()?[id as usize % PAGE]).filter(|p| *p != 0)
 }
 
+/// The symbols of names and values of a label set.
+fn pairs_of(key: &[u8]) -> impl Iterator<Item = (u32, u32)> + '_ {
+    let mut reader = varint::Reader::new(key, "labels");
+    std::iter::from_fn(move || Some((reader.varint().ok()? as u32, reader.varint().ok()? as u32)))
+}
+
 /// The symbols of the label set at a place.
 pub(crate) fn key_at(pages: &[Arc<Vec<u8>>], place: u32) -> Option<&[u8]> {
     let at = (place as usize).checked_sub(1)?;
@@ -355,7 +371,7 @@ impl LabelIndex for SeriesIndex {
     }
 
     fn filter(&self, ids: &mut Vec<u32>, matcher: &Matcher, pace: &Pace<'_>) -> Result<bool, Self::Error> {
-        let name = self.symbols.find(&matcher.name);
+        let name = self.symbols.find(&*matcher.name);
         let values = name.and_then(|name| self.names.get(&name)).map_or(0, Values::len);
         if ids.len() > values && ids.len() > self.count / FILTER {
             return Ok(false);
@@ -363,7 +379,7 @@ impl LabelIndex for SeriesIndex {
         let empty = matcher.matches_empty();
         let mut known: HashMap<u32, bool> = HashMap::new();
         ids.retain(|id| {
-            pace.done(4);
+            pace.done(SERIES_WORK);
             let value = self.pairs(*id).find(|(n, _)| Some(*n) == name).map(|(_, value)| value);
             value.map_or(empty, |v| *known.entry(v).or_insert_with(|| matcher.matches(self.symbols.text(v))))
         });
@@ -374,9 +390,9 @@ impl LabelIndex for SeriesIndex {
         Ok(self.names.keys().map(|n| self.symbols.text(*n)).collect())
     }
 
-    fn names_among(&self, series: &[u32]) -> Result<Texts, Self::Error> {
+    fn names_among(&self, series: &[u32], pace: &Pace<'_>) -> Result<Texts, Self::Error> {
         let mut found: Vec<u32> = Vec::new();
-        for id in series {
+        for id in series.iter().take_while(|_| pace.done(SERIES_WORK)) {
             for (name, _) in self.pairs(*id) {
                 if !found.contains(&name) {
                     found.push(name);
@@ -389,9 +405,9 @@ impl LabelIndex for SeriesIndex {
         Ok(found.into_iter().map(|name| self.symbols.text(name)).collect())
     }
 
-    fn values(&self, name: &str, matchers: &[&Matcher]) -> Result<Texts, Self::Error> {
+    fn values(&self, name: &str, matchers: &[&Matcher], pace: &Pace<'_>) -> Result<Texts, Self::Error> {
         let mut found = Texts::default();
-        let keep = |text: &str| matchers.iter().all(|m| m.matches(text));
+        let keep = |text: &str| pace.done(VALUE_WORK) && matchers.iter().all(|m| m.matches(text));
         self.each_value(name, "", &mut |_, text, _| found.extend(keep(text).then_some(text)));
         Ok(found)
     }
@@ -401,12 +417,13 @@ impl LabelIndex for SeriesIndex {
         name: &str,
         series: &[u32],
         keep: &mut dyn FnMut(&str) -> bool,
+        pace: &Pace<'_>,
     ) -> Result<Texts, Self::Error> {
         let mut found = Texts::default();
         if series.len() < self.count / FILTER {
             let Some(name) = self.symbols.find(name) else { return Ok(found) };
             let mut known = HashSet::new();
-            for id in series {
+            for id in series.iter().take_while(|_| pace.done(SERIES_WORK)) {
                 if let Some((_, value)) = self.pairs(*id).find(|(n, _)| *n == name)
                     && known.insert(value)
                     && keep(self.symbols.text(value))
@@ -418,14 +435,18 @@ impl LabelIndex for SeriesIndex {
         }
         let set = SeriesSet::new(series);
         self.each_value(name, "", &mut |value, text, name| {
-            let has = |list: &PostingList| list.iter().any(|id| set.contains(id));
-            if keep(text) && self.postings.get(&(name, value)).is_some_and(has) {
+            let has = |list: &PostingList| list.iter().any(|id| set.contains(id) || !pace.done(1));
+            if pace.done(VALUE_WORK) && keep(text) && self.postings.get(&(name, value)).is_some_and(has) {
                 found.push(text);
             }
         });
         Ok(found)
     }
 }
+
+/// What it counts for to look for a label of a series, and to look at a value.
+const SERIES_WORK: usize = 4;
+const VALUE_WORK: usize = 8;
 
 /// Fewer than one in so many series are looked at one by one, rather than all lists of a label.
 const FILTER: usize = 16;
@@ -511,7 +532,7 @@ mod tests {
         index.remove(&[1]);
         assert_eq!((index.len(), index.contains(1), index.find(&set("b", "x"))), (1, false, None));
         assert_eq!(index.with_value("job", "x").unwrap(), [2]);
-        assert_eq!(index.values("__name__", &[]).unwrap(), ["a"]);
+        assert_eq!(index.values("__name__", &[], &Pace::unwatched()).unwrap(), ["a"]);
         assert_eq!(index.get_or_create(&set("b", "x")).unwrap(), (3, true), "numbers are not used again");
     }
 

@@ -47,7 +47,7 @@ impl SymbolTexts {
         &self.pages[page as usize][offset as usize..(offset + len) as usize]
     }
 
-    fn push(&mut self, text: &str) -> u32 {
+    fn push(&mut self, text: &[u8]) -> u32 {
         let number = self.len as u32;
         let pages = Arc::make_mut(&mut self.pages);
         if pages.last().is_none_or(|p| p.len() + text.len() > PAGE) {
@@ -61,7 +61,7 @@ impl SymbolTexts {
         if let (Some(last), Some(place)) = (pages.last_mut(), places.last_mut()) {
             let last = Arc::make_mut(last);
             let offset = last.len() as u32;
-            last.extend_from_slice(text.as_bytes());
+            last.extend_from_slice(text);
             Arc::make_mut(place).push(Place { page: page as u32, offset, len: text.len() as u32 });
         }
         self.len += 1;
@@ -79,18 +79,25 @@ impl Symbols {
         self.texts.clone()
     }
 
-    pub(crate) fn find(&self, text: &str) -> Option<u32> {
-        let hash = xxh3_64(text.as_bytes());
-        self.numbers.find(hash, |n| self.texts.bytes(*n) == text.as_bytes()).copied()
+    /// The number of a text, of which the bytes are given.
+    pub(crate) fn find(&self, text: impl AsRef<[u8]>) -> Option<u32> {
+        self.find_hashed(xxh3_64(text.as_ref()), text.as_ref())
     }
 
-    pub(crate) fn intern(&mut self, text: &str) -> u32 {
-        if let Some(number) = self.find(text) {
+    fn find_hashed(&self, hash: u64, text: &[u8]) -> Option<u32> {
+        self.numbers.find(hash, |n| self.texts.bytes(*n) == text).copied()
+    }
+
+    /// The same, a new one for a text that has none.
+    pub(crate) fn intern(&mut self, text: impl AsRef<[u8]>) -> u32 {
+        let text = text.as_ref();
+        let hash = xxh3_64(text);
+        if let Some(number) = self.find_hashed(hash, text) {
             return number;
         }
         let number = self.texts.push(text);
         let Self { numbers, texts } = self;
-        numbers.insert_unique(xxh3_64(text.as_bytes()), number, |n| xxh3_64(texts.bytes(*n)));
+        numbers.insert_unique(hash, number, |n| xxh3_64(texts.bytes(*n)));
         number
     }
 
@@ -144,12 +151,12 @@ mod tests {
             if n % 1000 == 0 {
                 shared.push(symbols.shared_texts());
             }
-            assert_eq!(symbols.intern(&text(n)), n as u32);
+            assert_eq!(symbols.intern(text(n)), n as u32);
         }
         for (at, texts) in shared.iter().enumerate() {
             assert_eq!(texts.len(), at * 1000);
             assert!((0..texts.len()).all(|n| texts.text(n as u32) == text(n)));
         }
-        assert!((0..symbols.len()).all(|n| symbols.find(&text(n)) == Some(n as u32)));
+        assert!((0..symbols.len()).all(|n| symbols.find(text(n)) == Some(n as u32)));
     }
 }

@@ -116,7 +116,7 @@ impl Tail {
         count: usize,
         cells: impl Iterator<Item = (u32, f64, f64)>,
     ) {
-        if count * 8 < width {
+        if is_sparse(count, width) {
             self.begin(time, SPARSE, count * 4 + 16);
             varint::put(&mut self.bytes, count as u64);
             let mut next = 0;
@@ -138,6 +138,35 @@ impl Tail {
             if value.to_bits() != before.to_bits() {
                 self.bytes[changed + byte] |= bit;
                 put_change(&mut self.bytes, before, value);
+            }
+        }
+    }
+
+    /// Adds a row that is not [sparse](is_sparse): a value for each column, of which those count whose bit is set in `present`. `before`
+    /// as in [`Tail::push_dense`].
+    pub(crate) fn push_present(
+        &mut self,
+        time: Timestamp,
+        values: &[f64],
+        present: &[u64],
+        before: impl Fn(usize) -> f64,
+    ) {
+        let width = values.len();
+        self.begin(time, PARTIAL, width * 3 / 4 + 16);
+        varint::put(&mut self.bytes, width as u64);
+        self.bytes.extend(present.iter().flat_map(|word| word.to_le_bytes()).take(width.div_ceil(8)));
+        let bits = self.bytes.len();
+        self.bytes.resize(bits + width.div_ceil(8), 0);
+        for (at, word) in present.iter().enumerate() {
+            let mut left = *word;
+            while left != 0 {
+                let column = at * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                let (value, last) = (values[column], before(column));
+                if value.to_bits() != last.to_bits() {
+                    self.bytes[bits + column / 8] |= 1 << (column % 8);
+                    put_change(&mut self.bytes, last, value);
+                }
             }
         }
     }
@@ -292,6 +321,11 @@ impl Tail {
         }
         Ok(columns)
     }
+}
+
+/// Whether a row with so many samples in so many columns is best written as a list.
+pub(crate) fn is_sparse(count: usize, width: usize) -> bool {
+    count * 8 < width
 }
 
 /// Applies a row's changes to the values of the columns in `mask`; the others are passed over.

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::number_hash::NumberHash;
 
-/// What has not been asked for in this time and as long again is forgotten.
+/// What has not been asked for between two looks is forgotten: a look takes place when something new is named this long after the last.
 const GENERATION: Duration = Duration::from_secs(30 * 60);
 const SHARDS: usize = 16;
 
@@ -25,15 +25,16 @@ impl std::hash::Hash for Key {
     }
 }
 
-type Map = HashMap<Key, u32, NumberHash>;
+/// Set in the number of a series that has been asked for since the last look.
+const ASKED: u32 = 1 << 31;
 
 struct Shard {
-    young: Map,
-    old: Map,
+    series: HashMap<Key, u32, NumberHash>,
+    /// The last look.
     since: Instant,
 }
 
-/// The series that remote writers have named lately: 16 bytes each, in two generations.
+/// The series that remote writers have named lately: 16 bytes each.
 pub(crate) struct KnownSeries {
     seed: u64,
     shards: [Mutex<Shard>; SHARDS],
@@ -41,7 +42,7 @@ pub(crate) struct KnownSeries {
 
 impl Default for KnownSeries {
     fn default() -> Self {
-        let shard = || Mutex::new(Shard { young: Map::default(), old: Map::default(), since: Instant::now() });
+        let shard = || Mutex::new(Shard { series: HashMap::default(), since: Instant::now() });
         Self { seed: RandomState::new().hash_one(0), shards: std::array::from_fn(|_| shard()) }
     }
 }
@@ -60,15 +61,9 @@ impl KnownSeries {
     /// The series that these labels led to. The store may have forgotten it since.
     pub(super) fn find(&self, key: Key) -> Option<SeriesRef> {
         let mut shard = self.shard(key).lock();
-        let series = match shard.young.get(&key) {
-            Some(series) => *series,
-            None => {
-                let series = shard.old.remove(&key)?;
-                shard.young.insert(key, series);
-                series
-            }
-        };
-        Some(SeriesRef(series.into()))
+        let series = shard.series.get_mut(&key)?;
+        *series |= ASKED;
+        Some(SeriesRef((*series & !ASKED).into()))
     }
 
     pub(super) fn insert(&self, key: Key, series: SeriesRef) {
@@ -76,13 +71,15 @@ impl KnownSeries {
     }
 
     fn insert_at(&self, key: Key, series: SeriesRef, now: Instant) {
-        let Ok(series) = u32::try_from(series.0) else { return };
+        // more series than that do not fit into memory
+        let Some(series) = u32::try_from(series.0).ok().filter(|series| series & ASKED == 0) else { return };
         let mut shard = self.shard(key).lock();
         if now.duration_since(shard.since) >= GENERATION {
-            shard.old = std::mem::take(&mut shard.young);
+            shard.series.retain(|_, series| std::mem::replace(series, *series & !ASKED) & ASKED != 0);
+            shard.series.shrink_to_fit();
             shard.since = now;
         }
-        shard.young.insert(key, series);
+        shard.series.insert(key, series | ASKED);
     }
 }
 

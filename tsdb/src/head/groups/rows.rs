@@ -15,6 +15,17 @@ pub(crate) struct RowOutcome {
     pub(crate) refused: usize,
 }
 
+/// Where the samples of a row lie that differs from the layout of its group.
+struct ChangedRow {
+    group: u32,
+    /// The column of each, [`NEW`] for one of a series that is in no group.
+    columns: Vec<u32>,
+    new: Vec<u32>,
+}
+
+/// The column of a series that has none yet.
+const NEW: u32 = u32::MAX;
+
 impl Groups {
     /// The group that takes a row on the fast path, if there is one. `fits` compares the row with the group's layout.
     fn next_row(
@@ -34,41 +45,63 @@ impl Groups {
             && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late))
     }
 
-    /// The group of a row that is newer than all of it and differs from its layout: series may be missing, stand elsewhere, or be
+    /// The place of a row that is newer than all of its group and differs from its layout: series may be missing, stand elsewhere, or be
     /// new. `None` if there is anything to be judged one by one.
-    fn group_of_changed_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<u32> {
+    fn changed_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<ChangedRow> {
         let number = series.iter().find_map(|series| self.group_of(*series))?;
         let group = self.group(number)?;
-        let newest = time > group.max_time() && !group.careful && self.is_behind_all_late(time, limits);
-        let fits = |series: &u32| match self.home(*series) {
-            Home::At(group, _) => group == number,
-            Home::None => self.histograms.is_empty() || self.histograms.get(*series).is_none(),
-            Home::Gone => false,
-        };
         // a few samples are judged as quickly
-        (newest && series.len() > 1 && series.iter().all(fits)).then_some(number)
+        if time <= group.max_time() || group.careful || series.len() < 2 || !self.is_behind_all_late(time, limits) {
+            return None;
+        }
+        let mut row = ChangedRow { group: number, columns: Vec::with_capacity(series.len()), new: Vec::new() };
+        for series in series {
+            row.columns.push(match self.home(*series) {
+                Home::At(group, column) if group == number => column,
+                Home::None if self.histograms.is_empty() || self.histograms.get(*series).is_none() => {
+                    row.new.push(*series);
+                    NEW
+                }
+                Home::At(..) | Home::None | Home::Gone => return None,
+            });
+        }
+        Some(row)
     }
 
-    /// Takes a row of a [`Groups::group_of_changed_row`].
+    /// Pins what the row has that could be removed before the transaction commits.
+    fn pin_changed_row(&mut self, row: &ChangedRow, series: &[u32], transaction: u64) {
+        let (recent, group) = (self.recent(), self.group(row.group));
+        // of a series that is in the group and has no histograms the column knows the last sample
+        let is_idle = |column: u32| column == NEW || group.is_none_or(|g| g.last(column).time < recent);
+        let idle = row.columns.iter().zip(series).filter(|(column, _)| is_idle(**column));
+        let idle: Vec<u32> = idle.map(|(_, series)| *series).collect();
+        idle.into_iter().for_each(|series| self.pin(series, transaction));
+    }
+
+    /// Takes a row of a [`Groups::changed_row`].
     fn push_changed_row(
         &mut self,
-        group: u32,
+        row: ChangedRow,
         time: Timestamp,
         series: &[u32],
         values: &[f64],
         starts: Option<&[Timestamp]>,
     ) -> RowOutcome {
-        for series in series {
-            if self.home(*series) == Home::None {
-                self.add_column(group, *series, Last::NEVER);
+        let ChangedRow { group, mut columns, new } = row;
+        if !new.is_empty() {
+            for series in new {
+                // it may be in the row twice
+                if self.home(series) == Home::None {
+                    self.add_column(group, series, Last::NEVER);
+                }
+            }
+            // only now: a new column may have moved another one
+            for (series, column) in series.iter().zip(&mut columns) {
+                if let Home::At(_, there) = self.home(*series) {
+                    *column = there;
+                }
             }
         }
-        // only now: a new column may have moved another one
-        let column = |series: &u32| match self.home(*series) {
-            Home::At(_, column) => column,
-            Home::None | Home::Gone => unreachable!("every series of the row has got a column"),
-        };
-        let columns: Vec<u32> = series.iter().map(column).collect();
         let Some(Some(g)) = self.groups.get_mut(group as usize) else { return RowOutcome::default() };
         let in_order = g.push_columns(time, &columns, values, starts);
         if g.is_full() {
@@ -97,8 +130,8 @@ impl Groups {
             }
             return;
         }
-        if self.group_of_changed_row(time, series, limits).is_some() {
-            series.iter().for_each(|s| self.pin_if_idle(*s, transaction));
+        if let Some(row) = self.changed_row(time, series, limits) {
+            self.pin_changed_row(&row, series, transaction);
             return;
         }
         for (at, (series, value)) in series.iter().zip(values).enumerate() {
@@ -126,8 +159,8 @@ impl Groups {
             self.seal_if_full(group);
             return RowOutcome { in_order: series.len(), ..RowOutcome::default() };
         }
-        if let Some(group) = self.group_of_changed_row(time, series, limits) {
-            return self.push_changed_row(group, time, series, values, starts);
+        if let Some(row) = self.changed_row(time, series, limits) {
+            return self.push_changed_row(row, time, series, values, starts);
         }
         let mut outcome = RowOutcome::default();
         let mut homeless = Vec::new();
