@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use model::Timestamp;
 
 use crate::encoding::varint::Reader;
@@ -90,56 +91,100 @@ impl<'a> SetWriter<'a> {
     }
 }
 
-impl HeadChunk {
-    /// Seals the columns of a tail; `series` names those of the decoded columns, `last` is the series list of the chunk before.
-    pub(crate) fn seal(
-        columns: &mut TailColumns,
-        series: &[u32],
-        last: Option<&Arc<[u32]>>,
-        area: &SpillArea,
-    ) -> Option<Self> {
-        let mut bytes = Vec::new();
-        let mut sets = Vec::new();
-        let mut own: Vec<(usize, Vec<Timestamp>)> = Vec::new();
+/// The columns of a tail while they are sealed, some after the other: of those that are done only the encoded bytes are held.
+#[derive(Default)]
+pub(crate) struct Sealing {
+    sets: Vec<SealingSet>,
+    /// The number of the set that has these timestamps and is [`RowSet::scattered`] or not.
+    numbers: HashMap<(Vec<Timestamp>, bool), usize>,
+    columns: usize,
+}
+
+#[derive(Default)]
+struct SealingSet {
+    /// Place among all columns, series, and end in `bytes`.
+    columns: Vec<(usize, u32, usize)>,
+    bytes: Vec<u8>,
+}
+
+impl SealingSet {
+    /// Place, series and bytes of each column.
+    fn columns(&self) -> impl Iterator<Item = (usize, u32, &[u8])> {
+        let mut from = 0;
+        self.columns.iter().map(move |(place, series, end)| {
+            let bytes = &self.bytes[from..*end];
+            from = *end;
+            (*place, *series, bytes)
+        })
+    }
+}
+
+impl Sealing {
+    /// Adds the next columns; `series` names theirs.
+    pub(crate) fn add(&mut self, columns: &mut TailColumns, series: &[u32]) {
         for RowSet { times, members, scattered } in columns.share_rows() {
-            if scattered && members.len() < FEW {
-                own.extend(members.into_iter().map(|at| (at, times.clone())));
-                continue;
+            let fresh = self.sets.len();
+            let number = *self.numbers.entry((times, scattered)).or_insert(fresh);
+            if number == fresh {
+                self.sets.push(SealingSet::default());
             }
-            let mut set = SetWriter::new(&mut bytes, members.len());
-            timestamps::encode(&times, set.bytes);
-            set.end_column();
-            for at in &members {
-                let column = &columns.columns[*at];
-                put_value_column(&column.values, &starts_of(column), set.bytes);
-                set.end_column();
+            let set = &mut self.sets[number];
+            for at in members {
+                let column = &columns.columns[at];
+                put_value_column(&column.values, &starts_of(column), &mut set.bytes);
+                set.columns.push((self.columns + at, series[at], set.bytes.len()));
             }
-            let span = (times[0], times[times.len() - 1]);
-            let ids = members.iter().map(|at| series[*at]).collect();
-            sets.push(ChunkSet::new(span, times.len(), set.offset, ids, last));
         }
-        own.sort_unstable_by_key(|(at, _)| *at);
-        let first = own.iter().map(|(_, times)| times[0]).min();
-        let newest = own.iter().map(|(_, times)| times[times.len() - 1]).max();
-        if let (Some(first), Some(newest)) = (first, newest) {
-            let mut set = SetWriter::new(&mut bytes, own.len());
-            set.end_column();
-            let mut encoded = Vec::new();
-            for (at, times) in &own {
-                let column = &columns.columns[*at];
-                encoded.clear();
-                timestamps::encode(times, &mut encoded);
-                varint::put(set.bytes, times.len() as u64);
-                varint::put_bytes(set.bytes, &encoded);
-                put_value_column(&column.values, &starts_of(column), set.bytes);
-                set.end_column();
-            }
-            let ids = own.iter().map(|(at, _)| series[*at]).collect();
-            sets.push(ChunkSet::new((first, newest), 0, set.offset, ids, last));
-        }
-        (!sets.is_empty()).then(|| Self { sets: sets.into(), stored: area.store(&bytes) })
+        self.columns += series.len();
     }
 
+    /// The chunk, if there is a sample in it; `last` is the series list of the chunk before.
+    pub(crate) fn finish(self, last: Option<&Arc<[u32]>>, area: &SpillArea) -> Option<HeadChunk> {
+        let mut bytes =
+            Vec::with_capacity(self.sets.iter().map(|set| set.bytes.len() + set.columns.len() * 4 + 64).sum());
+        let mut sets = Vec::new();
+        let mut times_of: Vec<(Vec<Timestamp>, bool)> = vec![Default::default(); self.sets.len()];
+        self.numbers.into_iter().for_each(|(key, number)| times_of[number] = key);
+        let mut own = Vec::new();
+        for (set, (times, scattered)) in self.sets.iter().zip(&times_of) {
+            if *scattered && set.columns.len() < FEW {
+                own.extend(set.columns().map(|(place, series, column)| (place, series, times, column)));
+                continue;
+            }
+            let mut writer = SetWriter::new(&mut bytes, set.columns.len());
+            timestamps::encode(times, writer.bytes);
+            writer.end_column();
+            for (_, _, column) in set.columns() {
+                writer.bytes.extend_from_slice(column);
+                writer.end_column();
+            }
+            let span = (times[0], times[times.len() - 1]);
+            let ids = set.columns.iter().map(|(_, series, _)| *series).collect();
+            sets.push(ChunkSet::new(span, times.len(), writer.offset, ids, last));
+        }
+        own.sort_unstable_by_key(|(place, ..)| *place);
+        let first = own.iter().map(|(_, _, times, _)| times[0]).min();
+        let newest = own.iter().map(|(_, _, times, _)| times[times.len() - 1]).max();
+        if let (Some(first), Some(newest)) = (first, newest) {
+            let mut writer = SetWriter::new(&mut bytes, own.len());
+            writer.end_column();
+            let mut encoded = Vec::new();
+            for (_, _, times, column) in &own {
+                encoded.clear();
+                timestamps::encode(times, &mut encoded);
+                varint::put(writer.bytes, times.len() as u64);
+                varint::put_bytes(writer.bytes, &encoded);
+                writer.bytes.extend_from_slice(column);
+                writer.end_column();
+            }
+            let ids = own.iter().map(|(_, series, ..)| *series).collect();
+            sets.push(ChunkSet::new((first, newest), 0, writer.offset, ids, last));
+        }
+        (!sets.is_empty()).then(|| HeadChunk { sets: sets.into(), stored: area.store(&bytes) })
+    }
+}
+
+impl HeadChunk {
     /// Appends what is known of the chunk, for an image of the head; `last` is the series list of the set before.
     ///
     /// ```text

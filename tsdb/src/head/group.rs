@@ -5,7 +5,7 @@ use model::Timestamp;
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
 use crate::head::changes::{put_change, take_change};
-use crate::head::chunk::HeadChunk;
+use crate::head::chunk::{HeadChunk, Sealing};
 use crate::head::spill::{ImageFiles, SpillArea};
 use crate::head::tail::{ScatteredCell, Tail, is_sparse};
 use crate::wal::record::{put_ids, take_ids};
@@ -14,6 +14,13 @@ use crate::wal::record::{put_ids, take_ids};
 const ROWS: u32 = 64;
 const ROWS_NARROW: u32 = 120;
 const NARROW: usize = 32;
+
+/// So many columns of a tail are decoded at a time to be sealed: each takes half a kilobyte then, and what is decoded fits into caches.
+#[cfg(not(test))]
+const DECODED_AT_ONCE: usize = 1 << 14;
+/// So that there are parts in tests too.
+#[cfg(test)]
+const DECODED_AT_ONCE: usize = 3;
 
 /// Series that are sampled together for a while. It says where samples lie, not what belongs together: ordering is
 /// checked per column, and a row may come from anywhere and have any of the columns. A series stays in its group until it
@@ -271,17 +278,19 @@ impl Group {
     /// have changed their numbers.
     pub(crate) fn seal(&mut self, area: &SpillArea) -> bool {
         let tail = std::mem::take(&mut self.tail);
-        let wanted: Vec<u32> = (0..self.series.len() as u32).collect();
-        let last = self.chunks.last().and_then(|c| c.sets.first()).map(|s| &s.series);
-        match tail.decode(self.series.len(), &wanted) {
-            Ok(mut columns) => {
-                if let Some(chunk) = HeadChunk::seal(&mut columns, &self.series, last, area) {
-                    self.chunks.push(Arc::new(chunk));
-                }
+        let width = self.series.len();
+        let mut sealing = Sealing::default();
+        for from in (0..width).step_by(DECODED_AT_ONCE) {
+            let columns = from..width.min(from + DECODED_AT_ONCE);
+            let wanted: Vec<u32> = columns.clone().map(|column| column as u32).collect();
+            match tail.decode(width, &wanted) {
+                Ok(mut decoded) => sealing.add(&mut decoded, &self.series[columns]),
+                // cannot be: these are our own bytes, never out of memory
+                Err(error) => tracing::error!(?error, "rows of the head are lost until the next start"),
             }
-            // cannot be: these are our own bytes, never out of memory
-            Err(error) => tracing::error!(?error, "rows of the head are lost until the next start"),
         }
+        let last = self.chunks.last().and_then(|c| c.sets.first()).map(|s| &s.series);
+        self.chunks.extend(sealing.finish(last, area).map(Arc::new));
         let used = |c: &usize| is_set(&self.seen, *c);
         let (mut order, live) = match self.wish.take() {
             Some(wish) => {
