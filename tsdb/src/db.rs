@@ -95,9 +95,7 @@ impl Db {
         max_time: Timestamp,
         watch: Watch<'_>,
     ) -> Result<Selection, Stopped> {
-        let pace = Pace::new(watch);
-        let selection = self.engine.select_paced(matchers, min_time, max_time, &pace);
-        pace.finish().map(|()| selection)
+        Pace::watched(watch, |pace| self.engine.select_paced(matchers, min_time, max_time, pace))
     }
 
     /// Whether series in the range may have a label: none does if this says no.
@@ -133,9 +131,7 @@ impl Db {
         max_time: Timestamp,
         watch: Watch<'_>,
     ) -> Result<Answer, Stopped> {
-        let pace = Pace::new(watch);
-        let answer = self.engine.ask_indexes(Ask::Names(matchers), min_time, max_time, None, &pace);
-        pace.finish().map(|()| answer)
+        Pace::watched(watch, |pace| self.engine.ask_indexes(Ask::Names(matchers), min_time, max_time, None, pace))
     }
 
     /// Values of a label that series have, and that satisfy all matchers if there are any. As upstream's, it looks at blocks and the
@@ -166,9 +162,9 @@ impl Db {
         max_time: Timestamp,
         watch: Watch<'_>,
     ) -> Result<Answer, Stopped> {
-        let pace = Pace::new(watch);
-        let answer = self.engine.ask_indexes(Ask::Values(name, matchers), min_time, max_time, None, &pace);
-        pace.finish().map(|()| answer)
+        Pace::watched(watch, |pace| {
+            self.engine.ask_indexes(Ask::Values(name, matchers), min_time, max_time, None, pace)
+        })
     }
 
     /// Exemplars in the range of series that satisfy one of the sets of matchers, series in label order.

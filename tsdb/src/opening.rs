@@ -209,9 +209,7 @@ impl BlocksView {
         max_time: Timestamp,
         watch: Watch<'_>,
     ) -> Result<Selection, Stopped> {
-        let pace = Pace::new(watch);
-        let selection = self.select_paced(matchers, min_time, max_time, &pace);
-        pace.finish().map(|()| selection)
+        Pace::watched(watch, |pace| self.select_paced(matchers, min_time, max_time, pace))
     }
 
     /// As [`Db::may_have_label`].
@@ -253,9 +251,7 @@ impl BlocksView {
         max_time: Timestamp,
         watch: Watch<'_>,
     ) -> Result<Answer, Stopped> {
-        let pace = Pace::new(watch);
-        let answer = self.ask(Ask::Names(matchers), min_time, max_time, None, &pace);
-        pace.finish().map(|()| answer)
+        Pace::watched(watch, |pace| self.ask(Ask::Names(matchers), min_time, max_time, None, pace))
     }
 
     /// As [`Db::label_values`], with a warning where values may be missing.
@@ -282,9 +278,7 @@ impl BlocksView {
         max_time: Timestamp,
         watch: Watch<'_>,
     ) -> Result<Answer, Stopped> {
-        let pace = Pace::new(watch);
-        let answer = self.ask(Ask::Values(name, matchers), min_time, max_time, None, &pace);
-        pace.finish().map(|()| answer)
+        Pace::watched(watch, |pace| self.ask(Ask::Values(name, matchers), min_time, max_time, None, pace))
     }
 
     /// How far the reading of the log is.

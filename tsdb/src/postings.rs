@@ -6,8 +6,8 @@ use model::{LabelRegex, METRIC_NAME, MatchOp, Matcher};
 use crate::texts::Texts;
 use crate::watch::Pace;
 
-/// What it counts for to match a value with a regular expression.
-const VALUE_WORK: usize = 8;
+/// What it counts for to look at a value, or to match it with a regular expression.
+pub(crate) const VALUE_WORK: usize = 8;
 
 /// An index from labels to ascending series numbers: the head's or a block's.
 pub(crate) trait LabelIndex {

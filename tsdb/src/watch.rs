@@ -36,6 +36,13 @@ impl<'a> Pace<'a> {
         Self { watch: Some(watch), ..Self::unwatched() }
     }
 
+    /// Does a search that `watch` may end.
+    pub(crate) fn watched<T>(watch: Watch<'a>, search: impl FnOnce(&Self) -> T) -> Result<T, Stopped> {
+        let pace = Self::new(watch);
+        let found = search(&pace);
+        pace.finish().map(|()| found)
+    }
+
     /// Of a search that nobody ends.
     pub(crate) fn unwatched() -> Self {
         let (left, progress, stopped) = (Cell::new(WORK), Cell::default(), Cell::new(false));

@@ -72,13 +72,13 @@ fn newest(
     search: &mut Search,
     out: &mut Vec<(Labels, Timestamp, Newest)>,
 ) -> Result<(), QueryError> {
-    let (mint, maxt) = (request.mint, request.maxt);
     let selection = search.look(|watch| server.store.find(&SelectRequest { watch, ..request.clone() }))?;
     server.metrics.federation_warnings.add(selection.warnings().len() as u64);
     let count = selection.len();
     for start in (0..count).step_by(CHUNK) {
         let range = start..count.min(start + CHUNK);
-        let samples = selection.read(range.clone(), mint, maxt)?;
+        let mut bytes = 0;
+        let samples = selection.read(range.clone(), request.mint, request.maxt)?;
         for (labels, samples) in selection.labels(range, KeptLabels::All).into_iter().zip(samples) {
             let (floats, histograms) = (&samples.floats, &samples.histograms);
             let float = floats.timestamps.last().copied().zip(floats.values.last().copied());
@@ -96,10 +96,11 @@ fn newest(
                 Newest::Histogram(histogram) => histogram.is_stale(),
             };
             if !ended && !labels.metric_name().is_empty() {
-                search.hold(size_of::<(Labels, Timestamp, Newest)>() + 2 * labels.as_bytes().len() + LINE)?;
+                bytes += size_of::<(Labels, Timestamp, Newest)>() + 2 * labels.as_bytes().len() + LINE;
                 out.push((labels, newest.0, newest.1));
             }
         }
+        search.hold(bytes)?;
     }
     Ok(())
 }

@@ -207,7 +207,7 @@ pub(super) async fn exemplars(State(server): State<Arc<Server>>, params: Params)
     let selectors: Vec<_> = expr.selectors().into_iter().map(|selector| selector.matchers.clone()).collect();
     super::search::blocking(move || {
         let found = server.store.db()?.exemplars(&selectors, from, to);
-        Ok(success_raw(0, |out| super::query_json::push_exemplars(&found, out), &[]))
+        Ok(success_raw(|out| super::query_json::push_exemplars(&found, out)))
     })
     .await
 }

@@ -135,15 +135,10 @@ pub(super) fn success_with<T: Serialize>(data: T, warnings: &[String]) -> Respon
     json(&Envelope { status: "success", data: Some(data), error_type: None, error: None, warnings, infos: &[] })
 }
 
-/// A good answer with warnings, whose data is written as JSON of about so many bytes.
-pub(super) fn success_raw(bytes: usize, write: impl FnOnce(&mut Vec<u8>), warnings: &[String]) -> Response {
-    let mut body = Vec::with_capacity(bytes + 64);
-    body.extend_from_slice(b"{\"status\":\"success\",\"data\":");
+/// A good answer, whose data is written as JSON.
+pub(super) fn success_raw(write: impl FnOnce(&mut Vec<u8>)) -> Response {
+    let mut body = b"{\"status\":\"success\",\"data\":".to_vec();
     write(&mut body);
-    if !warnings.is_empty() {
-        body.extend_from_slice(b",\"warnings\":");
-        body.extend_from_slice(&serde_json::to_vec(warnings).unwrap_or_default());
-    }
     body.push(b'}');
     json_bytes(body)
 }

@@ -431,9 +431,10 @@ impl<'a> Reading<'a, '_> {
         };
         let names = self.config.metric_name_validation_scheme;
         let rules = &self.config.metric_relabel_configs;
-        let labels = match self.merge.join(&page) {
-            Some(joined) if rules.is_empty() => joined,
-            _ => {
+        let joined = if rules.is_empty() { self.merge.join(&page) } else { None };
+        let labels = match joined {
+            Some(joined) => joined,
+            None => {
                 let mut builder = self.merge.merge(&page, is_blank);
                 if !relabel::apply(&mut builder, rules, names) {
                     return Ok(None);

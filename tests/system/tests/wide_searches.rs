@@ -2,19 +2,16 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use harness::{Daemon, Series, binary, encode, eventually, free_port, get, send};
+use model::now_millis;
 
 /// Series in the store, each with a label value of its own of a hundred bytes.
 const SERIES: usize = 100_000;
 
 /// How many clients search at once.
 const CLIENTS: usize = 8;
-
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
-}
 
 fn load(base: &str, time: i64) {
     let label = |name: &str, value: String| (name.to_owned(), value);
@@ -60,7 +57,7 @@ fn searches_take_no_more_memory_than_queries() {
     let folder = tempfile::tempdir().unwrap();
     let (daemon, address) = start(folder.path(), &["--query.max-memory=4MB", "--query.max-memory-total=16MB"]);
     let base = format!("http://{address}");
-    load(&base, now());
+    load(&base, now_millis());
     let series = |selector: &str| format!("{base}/api/v1/series?match[]={}", encode(selector));
     let federate = |selector: &str| format!("{base}/federate?match[]={}", encode(selector));
     let values = format!("{base}/api/v1/label/many/values");
@@ -110,7 +107,7 @@ fn searches_end_when_the_client_goes_away() {
     let folder = tempfile::tempdir().unwrap();
     let (daemon, address) = start(folder.path(), &[]);
     let base = format!("http://{address}");
-    load(&base, now());
+    load(&base, now_millis());
     // each of the patterns is asked of a hundred thousand values
     let path = "/api/v1/label/many/values";
     let patterns = (0..200).map(|n| format!("match[]={}&", encode(&format!("wide{{many=~\".*{n}(x|y)+.*z{n}\"}}"))));

@@ -4,9 +4,10 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use harness::{Daemon, Reply, Series, Target, binary, encode, eventually, free_port, get, send, value};
+use model::now_millis;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 /// Memory of the whole server, and what of it queries may have.
@@ -20,10 +21,6 @@ const FLOOD: usize = 6;
 const SERIES: usize = 3000;
 const LENGTH: i64 = 6 * 3_600_000;
 const STEP: i64 = 60_000;
-
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
-}
 
 /// A counter, as buckets of histograms, oldest samples first.
 fn load(base: &str, end: i64) {
@@ -158,7 +155,7 @@ fn the_worst_queries_do_not_take_the_server_down() {
     let empty: Vec<String> = arguments.iter().map(|a| a.replace("prometheus.yml", "empty.yml")).collect();
     let mut daemon = Daemon::start(&binary("collector"), &empty, folder.path());
     daemon.wait_for(&format!("{base}/-/ready"));
-    let end = now() / STEP * STEP;
+    let end = now_millis() / STEP * STEP;
     load(&base, end);
     daemon.stop();
     let mut daemon = Daemon::start(&binary("collector"), &arguments, folder.path());
@@ -206,7 +203,7 @@ fn the_worst_queries_do_not_take_the_server_down() {
             while !over.load(Ordering::Relaxed) {
                 let number = sent.load(Ordering::Relaxed);
                 let labels = vec![("__name__".to_owned(), "sent".to_owned())];
-                let series = Series { labels, samples: vec![(now(), number as f64)], histograms: Vec::new() };
+                let series = Series { labels, samples: vec![(now_millis(), number as f64)], histograms: Vec::new() };
                 let answer = send(&base, &[series]);
                 assert_eq!(answer.status, 204, "{}", answer.body);
                 sent.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use crate::block::label_table::LabelValues;
 use crate::block::posting_lists::{has_posting, take_postings};
 use crate::block::symbols::same_run;
 use crate::error::{Damaged, ReadError};
-use crate::postings::{LabelIndex, SeriesSet};
+use crate::postings::{LabelIndex, SeriesSet, VALUE_WORK};
 use crate::texts::Texts;
 use crate::watch::Pace;
 
@@ -17,9 +17,6 @@ const READ_AT_ONCE: u64 = 1 << 20;
 
 /// Posting lists that are read in one go.
 const LISTS_AT_ONCE: usize = 1024;
-
-/// What it counts for to look at a value.
-const VALUE_WORK: usize = 8;
 
 const WHAT: &str = "postings";
 

@@ -7,7 +7,7 @@ use crate::error::Damaged;
 use crate::head::changes::{put_change, take_change};
 use crate::head::chunk::{HeadChunk, Sealing};
 use crate::head::spill::{ImageFiles, SpillArea};
-use crate::head::tail::{ScatteredCell, Tail, is_sparse};
+use crate::head::tail::{ScatteredCell, Tail, columns_of, is_sparse};
 use crate::wal::record::{put_ids, take_ids};
 
 /// Rows after which a tail is sealed; narrow groups wait longer, since each chunk has its price.
@@ -166,26 +166,15 @@ impl Group {
     /// Adds a row of some columns, ascending by column: number, value, start timestamp or 0.
     pub(crate) fn push_cells(&mut self, time: Timestamp, cells: &[(u32, f64, Timestamp)]) {
         let width = cells.last().map_or(0, |cell| cell.0 as usize + 1);
-        self.push_ascending(time, width, cells.len(), cells.iter().copied());
-    }
-
-    /// The same for `count` cells of columns below `width`.
-    fn push_ascending(
-        &mut self,
-        time: Timestamp,
-        width: usize,
-        count: usize,
-        cells: impl Iterator<Item = (u32, f64, Timestamp)> + Clone,
-    ) {
         let before = |c: u32| if is_set(&self.seen, c as usize) { self.last[c as usize].value } else { 0.0 };
-        let changes = cells.clone().map(|(c, v, _)| (c, v, before(c)));
-        Arc::make_mut(&mut self.tail).push_some(time, width, count, changes);
-        for (column, value, _) in cells.clone() {
-            self.last[column as usize] = Last { time, value };
-            set(&mut self.seen, column as usize);
+        let changes = cells.iter().map(|(c, v, _)| (*c, *v, before(*c)));
+        Arc::make_mut(&mut self.tail).push_some(time, width, cells.len(), changes);
+        for (column, value, _) in cells {
+            self.last[*column as usize] = Last { time, value: *value };
+            set(&mut self.seen, *column as usize);
         }
         self.max_time = self.max_time.max(time);
-        self.push_starts(cells.map(|(c, _, s)| (c, s)));
+        self.push_starts(cells.iter().map(|(c, _, s)| (*c, *s)));
     }
 
     /// Whether samples of these series at these times are the layout, each newer than the last one of its series.
@@ -420,18 +409,6 @@ fn is_set(bits: &[u64], at: usize) -> bool {
 
 fn set(bits: &mut [u64], at: usize) {
     bits[at / 64] |= 1 << (at % 64);
-}
-
-/// The places of bits that are set, ascending.
-pub(crate) fn columns_of(bits: &[u64]) -> impl Iterator<Item = usize> + '_ {
-    bits.iter().enumerate().flat_map(|(at, word)| {
-        let mut left = *word;
-        std::iter::from_fn(move || {
-            let bit = (left != 0).then_some(left.trailing_zeros() as usize)?;
-            left &= left - 1;
-            Some(at * 64 + bit)
-        })
-    })
 }
 
 #[cfg(test)]

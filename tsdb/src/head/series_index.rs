@@ -10,7 +10,7 @@ use crate::error::Damaged;
 use crate::head::labels::LabelSets;
 use crate::head::posting_list::PostingList;
 use crate::head::symbols::Symbols;
-use crate::postings::{LabelIndex, SeriesSet};
+use crate::postings::{LabelIndex, SeriesSet, VALUE_WORK};
 use crate::texts::Texts;
 use crate::watch::Pace;
 
@@ -444,9 +444,8 @@ impl LabelIndex for SeriesIndex {
     }
 }
 
-/// What it counts for to look for a label of a series, and to look at a value.
+/// What it counts for to look for a label of a series.
 const SERIES_WORK: usize = 4;
-const VALUE_WORK: usize = 8;
 
 /// Fewer than one in so many series are looked at one by one, rather than all lists of a label.
 const FILTER: usize = 16;

@@ -157,16 +157,11 @@ impl Tail {
         self.bytes.extend(present.iter().flat_map(|word| word.to_le_bytes()).take(width.div_ceil(8)));
         let bits = self.bytes.len();
         self.bytes.resize(bits + width.div_ceil(8), 0);
-        for (at, word) in present.iter().enumerate() {
-            let mut left = *word;
-            while left != 0 {
-                let column = at * 64 + left.trailing_zeros() as usize;
-                left &= left - 1;
-                let (value, last) = (values[column], before(column));
-                if value.to_bits() != last.to_bits() {
-                    self.bytes[bits + column / 8] |= 1 << (column % 8);
-                    put_change(&mut self.bytes, last, value);
-                }
+        for column in columns_of(present) {
+            let (value, last) = (values[column], before(column));
+            if value.to_bits() != last.to_bits() {
+                self.bytes[bits + column / 8] |= 1 << (column % 8);
+                put_change(&mut self.bytes, last, value);
             }
         }
     }
@@ -321,6 +316,18 @@ impl Tail {
         }
         Ok(columns)
     }
+}
+
+/// The places of bits that are set, ascending.
+pub(crate) fn columns_of(bits: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    bits.iter().enumerate().flat_map(|(at, word)| {
+        let mut left = *word;
+        std::iter::from_fn(move || {
+            let bit = (left != 0).then_some(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(at * 64 + bit)
+        })
+    })
 }
 
 /// Whether a row with so many samples in so many columns is best written as a list.
