@@ -323,7 +323,7 @@ impl Appender {
         let mut groups = db.groups.lock();
         drop(wal);
         groups.forget_unlogged();
-        groups.forget_pins(|| db.oldest_transaction());
+        groups.pins.forget(|| db.oldest_transaction());
         let mut floats = RowOutcome::default();
         for part in self.parts() {
             let outcome = match part {
@@ -441,7 +441,7 @@ mod tests {
             appender
         };
         let engine = std::sync::Arc::clone(&db.appender().db);
-        let pinned = || engine.groups.lock().pinned();
+        let pinned = || engine.groups.lock().pins.len();
         let open = append(0..1, 0);
         append(1..1000, 0).commit().unwrap();
         append(1000..1001, 0).commit().unwrap();

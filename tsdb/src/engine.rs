@@ -155,7 +155,7 @@ impl Engine {
             groups.unlogged.insert(id, labels.clone());
             self.counters.series_created.add(1);
         }
-        groups.pin(id, transaction);
+        groups.pins.pin(id, transaction);
         Ok(id)
     }
 

@@ -8,6 +8,7 @@ mod histograms;
 mod labels;
 mod order;
 mod out_of_order;
+mod pins;
 mod posting_list;
 mod series;
 mod series_index;

@@ -169,8 +169,8 @@ impl LabelIndex for Tables {
         self.have_texts(symbols)?;
         if matchers.is_empty() {
             // they are mostly next to each other
-            let runs = symbols.chunk_by(|a, b| same_run(*a, *b));
-            return Ok(Texts::ascending_runs(runs.map(|run| self.symbols.run(run[0], run.len()))));
+            let runs = || symbols.chunk_by(|a, b| same_run(*a, *b)).map(|run| self.symbols.run(run[0], run.len()));
+            return Ok(Texts::ascending_runs(runs));
         }
         let texts = symbols.iter().map(|symbol| self.symbols.text(*symbol));
         let keep = |text: &&str| pace.done(VALUE_WORK) && matchers.iter().all(|m| m.matches(text));

@@ -126,6 +126,12 @@ impl Group {
         self.last[column as usize]
     }
 
+    /// Whether the series of a column has had a sample at `time` or since then.
+    pub(crate) fn is_since(&self, column: u32, time: Timestamp) -> bool {
+        // in most tails all samples are that new
+        (self.tail.min_time >= time && is_set(&self.seen, column as usize)) || self.last(column).time >= time
+    }
+
     pub(crate) fn max_time(&self) -> Timestamp {
         self.max_time
     }
@@ -230,16 +236,19 @@ impl Group {
             }
         }
         let Self { tail, last, seen, max_time, .. } = self;
-        let before = |column: usize| if is_set(seen, column) { last[column].value } else { 0.0 };
         let tail = Arc::make_mut(tail);
         if is_sparse(count, width) {
+            let before = |column: usize| if is_set(seen, column) { last[column].value } else { 0.0 };
             let cells = columns_of(&present).map(|column| (column as u32, row[column], before(column)));
             tail.push_some(time, width, count, cells);
+            for column in columns_of(&present) {
+                last[column] = Last { time, value: row[column] };
+            }
         } else {
-            tail.push_present(time, &row, &present, before);
-        }
-        for column in columns_of(&present) {
-            last[column] = Last { time, value: row[column] };
+            tail.push_present(time, &row, &present, |column, value| {
+                let before = std::mem::replace(&mut last[column], Last { time, value });
+                if is_set(seen, column) { before.value } else { 0.0 }
+            });
         }
         seen.iter_mut().zip(&present).for_each(|(seen, present)| *seen |= present);
         *max_time = time.max(*max_time);

@@ -7,6 +7,7 @@ use crate::error::{AppendError, Conflict};
 use crate::head::group::Group;
 use crate::head::histograms::{Entry, Histograms};
 use crate::head::out_of_order::OutOfOrder;
+use crate::head::pins::Pins;
 use crate::head::spill::SpillArea;
 use crate::{HistogramSample, SeriesRef};
 
@@ -94,10 +95,8 @@ pub(crate) struct Groups {
     pub(crate) bounds: Bounds,
     /// Series that no record of the log names yet.
     pub(crate) unlogged: HashMap<u32, Labels>,
-    /// Series that must not be removed while a transaction not younger than this number is open.
-    pins: HashMap<u32, u64>,
-    /// The greatest of these numbers.
-    newest_pin: u64,
+    /// Series that open transactions may be about to write.
+    pub(crate) pins: Pins,
     /// Deleted ranges, by series.
     pub(crate) tombstones: crate::tombstones::Tombstones,
     pub(crate) area: Arc<SpillArea>,
@@ -117,8 +116,7 @@ impl Groups {
             late_came_before: true,
             bounds,
             unlogged: HashMap::new(),
-            pins: HashMap::new(),
-            newest_pin: 0,
+            pins: Pins::default(),
             tombstones: crate::tombstones::Tombstones::default(),
             area: Arc::new(area),
         }
@@ -172,13 +170,6 @@ impl Groups {
         true
     }
 
-    /// Keeps a series from being removed while the transaction is open.
-    pub(crate) fn pin(&mut self, series: u32, transaction: u64) {
-        let pin = self.pins.entry(series).or_default();
-        *pin = transaction.max(*pin);
-        self.newest_pin = transaction.max(self.newest_pin);
-    }
-
     /// All series that are waiting to be logged have been.
     pub(crate) fn forget_unlogged(&mut self) {
         if self.unlogged.is_empty() && self.unlogged.capacity() > KEPT {
@@ -186,27 +177,10 @@ impl Groups {
         }
     }
 
-    /// Forgets which series were pinned if none of the transactions that did so is open any more.
-    pub(crate) fn forget_pins(&mut self, oldest_open: impl FnOnce() -> u64) {
-        if !self.pins.is_empty() && oldest_open() > self.newest_pin {
-            if self.pins.capacity() > KEPT {
-                self.pins = HashMap::new();
-            } else {
-                self.pins.clear();
-            }
-        }
-    }
-
-    /// How many series are pinned.
-    #[cfg(test)]
-    pub(crate) fn pinned(&self) -> usize {
-        self.pins.len()
-    }
-
-    /// As [`Groups::pin`], if the series has had no sample for a while.
+    /// As [`Pins::pin`], if the series has had no sample for a while.
     pub(crate) fn pin_if_idle(&mut self, series: u32, transaction: u64) {
         if self.last(series, self.home(series)).is_none_or(|l| l.0 < self.recent()) {
-            self.pin(series, transaction);
+            self.pins.pin(series, transaction);
         }
     }
 
@@ -324,7 +298,7 @@ impl Groups {
         transaction: u64,
     ) -> Result<(), AppendError> {
         self.judge_histogram(series, time, sample, limits)?;
-        self.pin(series, transaction);
+        self.pins.pin(series, transaction);
         Ok(())
     }
 
@@ -384,7 +358,7 @@ impl Groups {
     pub(crate) fn truncate(&mut self, min_time: Timestamp, oldest_open: u64) -> Vec<u32> {
         self.bounds.min_valid = self.bounds.min_valid.max(min_time);
         self.bounds.min_time = self.bounds.min_time.max(min_time);
-        self.pins.retain(|_, transaction| *transaction >= oldest_open);
+        self.pins.retain_since(oldest_open);
         self.histograms.truncate(min_time);
         self.tombstones.truncate(min_time);
         let mut gone = Vec::new();
@@ -429,7 +403,7 @@ impl Groups {
     }
 
     fn is_needed(&self, series: u32) -> bool {
-        self.pins.contains_key(&series) || self.histograms.get(series).is_some() || self.out_of_order.contains(series)
+        self.pins.contains(series) || self.histograms.get(series).is_some() || self.out_of_order.contains(series)
     }
 
     /// Number of sealed and open chunks, as upstream counts them: one for each series.

@@ -142,14 +142,14 @@ impl Tail {
         }
     }
 
-    /// Adds a row that is not [sparse](is_sparse): a value for each column, of which those count whose bit is set in `present`. `before`
-    /// as in [`Tail::push_dense`].
+    /// Adds a row that is not [sparse](is_sparse): a value for each column, of which those count whose bit is set in `present`. `replace`
+    /// is called once for each of these with its value, ascending, and gives the value the column had before as in [`Tail::push_dense`].
     pub(crate) fn push_present(
         &mut self,
         time: Timestamp,
         values: &[f64],
         present: &[u64],
-        before: impl Fn(usize) -> f64,
+        mut replace: impl FnMut(usize, f64) -> f64,
     ) {
         let width = values.len();
         self.begin(time, PARTIAL, width * 3 / 4 + 16);
@@ -158,7 +158,8 @@ impl Tail {
         let bits = self.bytes.len();
         self.bytes.resize(bits + width.div_ceil(8), 0);
         for column in columns_of(present) {
-            let (value, last) = (values[column], before(column));
+            let value = values[column];
+            let last = replace(column, value);
             if value.to_bits() != last.to_bits() {
                 self.bytes[bits + column / 8] |= 1 << (column % 8);
                 put_change(&mut self.bytes, last, value);

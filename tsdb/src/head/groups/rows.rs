@@ -45,37 +45,71 @@ impl Groups {
             && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late))
     }
 
-    /// The place of a row that is newer than all of its group and differs from its layout: series may be missing, stand elsewhere, or be
-    /// new. `None` if there is anything to be judged one by one.
-    fn changed_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<ChangedRow> {
+    /// Finds the place of a row that is newer than all of its group and differs from its layout: series may be missing, stand elsewhere, or
+    /// be new. Calls `each` with every series and its column, [`NEW`] for one that is in no group. Returns the group; `None` if there is
+    /// anything to be judged one by one.
+    fn place_row(
+        &self,
+        time: Timestamp,
+        series: &[u32],
+        limits: Limits,
+        mut each: impl FnMut(&Group, u32, u32),
+    ) -> Option<u32> {
         let number = series.iter().find_map(|series| self.group_of(*series))?;
         let group = self.group(number)?;
         // a few samples are judged as quickly
         if time <= group.max_time() || group.careful || series.len() < 2 || !self.is_behind_all_late(time, limits) {
             return None;
         }
-        let mut row = ChangedRow { group: number, columns: Vec::with_capacity(series.len()), new: Vec::new() };
+        let layout = &group.series[..group.live];
+        // mostly a series stands behind the one that was before it in the layout too, or has taken the place of one
+        let mut next = 0;
         for series in series {
-            row.columns.push(match self.home(*series) {
-                Home::At(group, column) if group == number => column,
+            if layout.get(next) == Some(series) {
+                each(group, *series, next as u32);
+                next += 1;
+                continue;
+            }
+            match self.home(*series) {
+                Home::At(home, column) if home == number => {
+                    let in_layout = (column as usize) < layout.len();
+                    next = if in_layout { column as usize + 1 } else { next + 1 };
+                    each(group, *series, column);
+                }
                 Home::None if self.histograms.is_empty() || self.histograms.get(*series).is_none() => {
-                    row.new.push(*series);
-                    NEW
+                    next += 1;
+                    each(group, *series, NEW);
                 }
                 Home::At(..) | Home::None | Home::Gone => return None,
-            });
+            }
         }
-        Some(row)
+        Some(number)
     }
 
-    /// Pins what the row has that could be removed before the transaction commits.
-    fn pin_changed_row(&mut self, row: &ChangedRow, series: &[u32], transaction: u64) {
-        let (recent, group) = (self.recent(), self.group(row.group));
-        // of a series that is in the group and has no histograms the column knows the last sample
-        let is_idle = |column: u32| column == NEW || group.is_none_or(|g| g.last(column).time < recent);
-        let idle = row.columns.iter().zip(series).filter(|(column, _)| is_idle(**column));
-        let idle: Vec<u32> = idle.map(|(_, series)| *series).collect();
-        idle.into_iter().for_each(|series| self.pin(series, transaction));
+    /// The series of a row that [`Groups::place_row`] finds a place for that could be removed before its transaction commits; `None` if it
+    /// finds none.
+    fn idle_in_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<Vec<u32>> {
+        let recent = self.recent();
+        let mut idle = Vec::new();
+        self.place_row(time, series, limits, |group, series, column| {
+            // of a series that is in the group and has no histograms the column knows the last sample
+            if column == NEW || !group.is_since(column, recent) {
+                idle.push(series);
+            }
+        })?;
+        Some(idle)
+    }
+
+    /// The place of a row, if [`Groups::place_row`] finds one.
+    fn changed_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<ChangedRow> {
+        let (mut columns, mut new) = (Vec::with_capacity(series.len()), Vec::new());
+        let group = self.place_row(time, series, limits, |_, series, column| {
+            columns.push(column);
+            if column == NEW {
+                new.push(series);
+            }
+        })?;
+        Some(ChangedRow { group, columns, new })
     }
 
     /// Takes a row of a [`Groups::changed_row`].
@@ -89,14 +123,18 @@ impl Groups {
     ) -> RowOutcome {
         let ChangedRow { group, mut columns, new } = row;
         if !new.is_empty() {
+            let (mut first, mut last) = (NEW, 0);
             for series in new {
                 // it may be in the row twice
-                if self.home(series) == Home::None {
-                    self.add_column(group, series, Last::NEVER);
+                if self.home(series) == Home::None
+                    && let Some(column) = self.add_column(group, series, Last::NEVER)
+                {
+                    (first, last) = (first.min(column), last.max(column));
                 }
             }
-            // only now: a new column may have moved another one
-            for (series, column) in series.iter().zip(&mut columns) {
+            // only now: what was in the place of a new column has moved
+            let moved = |column: u32| column == NEW || (first..=last).contains(&column);
+            for (series, column) in series.iter().zip(&mut columns).filter(|(_, column)| moved(**column)) {
                 if let Home::At(_, there) = self.home(*series) {
                     *column = there;
                 }
@@ -126,12 +164,12 @@ impl Groups {
         if let Some(group) = self.next_row(time, series, limits, Group::may_begin_row) {
             let recent = self.group(group).is_some_and(|g| g.max_time() >= self.recent());
             if !recent {
-                series.iter().for_each(|s| self.pin(*s, transaction));
+                series.iter().for_each(|s| self.pins.pin(*s, transaction));
             }
             return;
         }
-        if let Some(row) = self.changed_row(time, series, limits) {
-            self.pin_changed_row(&row, series, transaction);
+        if let Some(idle) = self.idle_in_row(time, series, limits) {
+            idle.into_iter().for_each(|series| self.pins.pin(series, transaction));
             return;
         }
         for (at, (series, value)) in series.iter().zip(values).enumerate() {
@@ -257,15 +295,16 @@ impl Groups {
         self.groups.len() as u32 - 1
     }
 
-    /// Gives a series a column of a group.
-    pub(super) fn add_column(&mut self, group: u32, series: u32, last: Last) {
-        let Some(Some(g)) = self.groups.get_mut(group as usize) else { return };
+    /// Gives a series a column of a group, and the series that was in its place another one.
+    pub(super) fn add_column(&mut self, group: u32, series: u32, last: Last) -> Option<u32> {
+        let g = self.groups.get_mut(group as usize)?.as_mut()?;
         let (column, moved) = g.add(series, last);
         // the last sample was a histogram
         g.careful |= last.time != Timestamp::MIN;
         self.set_home(series, Home::At(group, column));
-        if let Some((other, column)) = moved {
-            self.set_home(other, Home::At(group, column));
+        if let Some((other, there)) = moved {
+            self.set_home(other, Home::At(group, there));
         }
+        Some(column)
     }
 }
