@@ -7,6 +7,7 @@ mod ingest;
 mod label_rules;
 mod metadata_labels;
 mod metrics;
+mod page_buffer;
 mod page_cache;
 mod page_changes;
 mod page_parser;

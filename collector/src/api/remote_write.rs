@@ -3,6 +3,7 @@
 mod histogram;
 mod known_series;
 mod message;
+mod series_table;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,3 @@
-use std::cell::Cell;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +9,7 @@ use common::http::client::{Client, ClientError, go_body_words, go_words, status_
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Url};
 
+use super::page_buffer::PageBuffer;
 use crate::config::{ScrapeConfig, ScrapeProtocol};
 
 /// A page larger than this is refused even where no limit is configured: a target must not fill the memory.
@@ -156,47 +156,6 @@ fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<For
 /// So many bytes of a body are expected because the answer says so; more are believed when they come.
 const MOST_EXPECTED: u64 = 1 << 20;
 
-/// A decompressed page. Each thread keeps one such buffer for the next page.
-struct Buffer {
-    bytes: Vec<u8>,
-    /// Of the page; behind it may be what is left of others.
-    len: usize,
-}
-
-/// Larger buffers are not kept.
-const MOST_KEPT: usize = 1 << 20;
-
-thread_local! {
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-impl Buffer {
-    /// One with this much room.
-    fn new(room: usize) -> Self {
-        let mut bytes = SPARE.take();
-        if bytes.len() < room {
-            bytes.resize(room, 0);
-        }
-        Self { bytes, len: room }
-    }
-}
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        if self.bytes.len() <= MOST_KEPT {
-            let bytes = std::mem::take(&mut self.bytes);
-            // none is kept by a thread that ends
-            let _ = SPARE.try_with(|spare| spare.set(bytes));
-        }
-    }
-}
-
 /// The first bytes of a member of a gzip file.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 8];
 
@@ -226,13 +185,9 @@ fn gunzip(compressed: &[u8], limit: u64) -> Result<Bytes, FetchError> {
     }
     let mut decompressor = libdeflater::Decompressor::new();
     loop {
-        let mut out = Buffer::new(size as usize);
-        let room = out.len;
-        match decompressor.gzip_decompress(compressed, &mut out.bytes[..room]) {
-            Ok(len) => {
-                out.len = len;
-                return Ok(Bytes::from_owner(out));
-            }
+        let mut out = PageBuffer::new(size as usize);
+        match decompressor.gzip_decompress(compressed, out.room()) {
+            Ok(len) => return Ok(out.page(len)),
             Err(libdeflater::DecompressionError::InsufficientSpace) if size < limit => size = (size * 2).min(limit),
             Err(libdeflater::DecompressionError::InsufficientSpace) => return Err(FetchError::TooLarge),
             Err(libdeflater::DecompressionError::BadData) => {
@@ -268,19 +223,6 @@ mod tests {
         assert_eq!(gunzip(&gzip(&page), 1 << 20).unwrap(), page);
         assert_eq!(gunzip(&gzip(&page), 1000), Err(FetchError::TooLarge));
         assert_eq!(gunzip(&gzip(b""), 1000).unwrap(), &b""[..]);
-    }
-
-    #[test]
-    fn buffers_are_used_again_and_show_nothing_of_another_page() {
-        let long = gunzip(&gzip(&b"long 1\n".repeat(1000)), 1 << 20).unwrap();
-        drop(long);
-        let room = SPARE.take();
-        assert!(room.len() >= 7000);
-        let at = room.as_ptr();
-        SPARE.set(room);
-        // as long as two pages are there at once, they do not share one
-        let (one, two) = (gunzip(&gzip(b"a 1\n"), 1 << 20).unwrap(), gunzip(&gzip(b"b 22\n"), 1 << 20).unwrap());
-        assert_eq!((one.as_ptr(), &one[..], &two[..]), (at, &b"a 1\n"[..], &b"b 22\n"[..]));
     }
 
     #[test]

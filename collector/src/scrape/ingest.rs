@@ -198,7 +198,7 @@ impl Ingest {
             self.cache = cache;
             return Err((error, counts));
         }
-        let changed = changes.map(|changes| {
+        let changed = changes.map(|mut changes| {
             if !self.ended {
                 row.end(changes.ended());
             }
@@ -340,16 +340,21 @@ impl<'a> Reading<'a, '_> {
     /// the lines of a series the first counts.
     #[inline]
     fn pass(&mut self, known: Line, line: Line) -> Line {
-        if line != known {
-            self.differs();
-        }
-        let line = match (&mut self.changes, self.cursor.line()) {
+        let at = self.cursor.at();
+        let goes_on = line == known && self.changes.as_mut().is_none_or(|changes| changes.goes_on(at));
+        let line = if goes_on { line } else { self.pass_changed(known, line) };
+        self.cursor.advance();
+        line
+    }
+
+    #[inline(never)]
+    fn pass_changed(&mut self, known: Line, line: Line) -> Line {
+        self.differs();
+        match (&mut self.changes, self.cursor.line()) {
             (Some(changes), Some((text, _))) if line == known => changes.keep(self.cursor.at(), text, line),
             (Some(changes), Some((text, _))) => changes.add(text, line),
             _ => line,
-        };
-        self.cursor.advance();
-        line
+        }
     }
 
     /// Whether a line that comes again leads to what it led to, whatever has changed before it: the first of two lines of a series

@@ -124,6 +124,13 @@ impl PageCache {
         self.lines.iter().map(|line| Line::from(*line))
     }
 
+    fn push(&mut self, line: Line) {
+        self.lines.push(line.into());
+        if let Line::Series(series) | Line::Timed(series) = line {
+            self.newest = self.newest.max(series);
+        }
+    }
+
     /// No series of the lines is newer than this one.
     pub(super) fn newest(&self) -> SeriesRef {
         self.newest
@@ -200,12 +207,17 @@ impl PageWriter {
             }
         }
         out.extend_from_slice(rest);
-        cache.lines.push(line.into());
-        if let Line::Series(series) | Line::Timed(series) = line {
-            cache.newest = cache.newest.max(series);
-        }
+        cache.push(line);
         self.last.truncate(shared);
         self.last.extend_from_slice(rest);
+    }
+
+    /// The same for a line of which is known what it is behind the line that was added before it ([`Cursor::packed`]).
+    pub(super) fn push_packed(&mut self, packed: &[u8], text: &[u8], line: Line) {
+        self.text.extend_from_slice(packed);
+        self.cache.push(line);
+        self.last.clear();
+        self.last.extend_from_slice(text);
     }
 
     /// Adds blocks of another cache.
@@ -274,6 +286,12 @@ impl<'a> Cursor<'a> {
     pub(super) fn line(&self) -> Option<(&[u8], Line)> {
         let line = *self.cache.lines.get(self.at)?;
         Some((&self.text, line.into()))
+    }
+
+    /// The line as it is written behind the one before it; `None` for the first of a block.
+    pub(super) fn packed(&self) -> Option<&'a [u8]> {
+        let block = self.cache.blocks.get(self.block).filter(|_| self.start > 0)?;
+        block.text.get(self.start..self.end)
     }
 
     /// Goes to the next line.

@@ -31,12 +31,16 @@ const HELD: usize = 64 << 10;
 /// Blocks with fewer lines are put together with the next.
 const SMALL_BLOCK: usize = 8;
 
-/// The lines of a page that is not the last one again. What stays costs next to nothing: a bit a line while the page is read, and
-/// for most blocks of lines a copy of their bytes at the end.
+/// The lines of a page that is not the last one again. What stays costs next to nothing: neighbours are counted while the page is read,
+/// and most blocks of lines are taken over as they are at the end.
 pub(super) struct Changes<'a> {
     old: &'a PageCache,
     /// Whether series of lines with timestamps of their own get markers when they end.
     track_timed: bool,
+    /// Lines of the last page that have come last and in order. They are in neither `stays` nor `runs` yet.
+    coming: Range<usize>,
+    /// None of the lines of the last page from this one on has come before `coming`, or is among the `taken`.
+    untouched: usize,
     /// A bit for each line of the last page that is there.
     stays: Vec<u64>,
     /// The series of new lines.
@@ -56,44 +60,66 @@ pub(super) struct Changes<'a> {
 impl<'a> Changes<'a> {
     /// A page that begins with this many lines of the last one.
     pub(super) fn new(old: &'a PageCache, same: usize, track_timed: bool) -> Self {
-        let mut stays = vec![0; old.len().div_ceil(64)];
-        stays[..same / 64].fill(u64::MAX);
-        if !same.is_multiple_of(64) {
-            stays[same / 64] = (1 << (same % 64)) - 1;
-        }
         Self {
             old,
             track_timed,
-            stays,
+            coming: 0..same,
+            untouched: 0,
+            stays: vec![0; old.len().div_ceil(64)],
             added: HashSet::default(),
             taken: HashSet::new(),
             by_series: None,
-            runs: if same == 0 { Vec::new() } else { vec![Run::Old(0..same)] },
+            runs: Vec::new(),
             new_text: Vec::new(),
             new_lines: Vec::new(),
             writer: PageWriter::like(old),
         }
     }
 
-    /// A line of the last page comes again, with this text. What it is now: of lines of a series the first counts.
+    /// Whether a line of the last page comes again behind the one that was before it, and leads to what it led to. Then it is noted, and
+    /// otherwise [`Changes::keep`] is to be asked.
     #[inline]
+    pub(super) fn goes_on(&mut self, at: usize) -> bool {
+        let goes_on = at == self.coming.end && at >= self.untouched;
+        self.coming.end += usize::from(goes_on);
+        goes_on
+    }
+
+    /// A line of the last page comes again, with this text. What it is now: of lines of a series the first counts.
     pub(super) fn keep(&mut self, at: usize, text: &[u8], line: Line) -> Line {
-        let (word, bit) = (at / 64, 1 << (at % 64));
-        if self.stays[word] & bit != 0 || (!self.taken.is_empty() && self.taken.contains(&at)) {
+        self.settle();
+        if self.has(at) || self.taken.contains(&at) {
             let line = if matches!(line, Line::Series(_)) { Line::Repeated } else { line };
             return self.push(text, line);
         }
-        self.stays[word] |= bit;
-        match self.runs.last_mut() {
-            Some(Run::Old(lines)) if lines.end == at => lines.end += 1,
-            _ => self.runs.push(Run::Old(at..at + 1)),
-        }
+        self.coming = at..at + 1;
         line
+    }
+
+    /// Puts the lines that are coming where the others are.
+    fn settle(&mut self) {
+        let lines = self.coming.clone();
+        self.coming.start = lines.end;
+        if lines.is_empty() {
+            return;
+        }
+        self.untouched = self.untouched.max(lines.end);
+        let (first, last) = (lines.start / 64, (lines.end - 1) / 64);
+        for (word, stays) in self.stays[first..=last].iter_mut().enumerate() {
+            let from = lines.start.saturating_sub((first + word) * 64);
+            let upto = (lines.end - (first + word) * 64).min(64);
+            *stays |= u64::MAX << from & u64::MAX >> (64 - upto);
+        }
+        match self.runs.last_mut() {
+            Some(Run::Old(before)) if before.end == lines.start => before.end = lines.end,
+            _ => self.runs.push(Run::Old(lines)),
+        }
     }
 
     /// A line comes that was not on the last page. What it is: of lines of a series the first counts, but for those with times of
     /// their own, of which there may be several.
     pub(super) fn add(&mut self, text: &[u8], line: Line) -> Line {
+        self.settle();
         let repeated = match line {
             Line::Series(series) => !self.first(series),
             Line::Timed(series) if self.track_timed => {
@@ -126,6 +152,7 @@ impl<'a> Changes<'a> {
                 return false;
             }
             self.taken.insert(at);
+            self.untouched = self.untouched.max(at + 1);
         }
         self.added.insert(series)
     }
@@ -149,7 +176,8 @@ impl<'a> Changes<'a> {
     }
 
     /// The series of the last page that are not on this one.
-    pub(super) fn ended(&self) -> Vec<SeriesRef> {
+    pub(super) fn ended(&mut self) -> Vec<SeriesRef> {
+        self.settle();
         let mut ended = Vec::new();
         // of lines with timestamps a series may have several
         let mut timed = false;
@@ -188,6 +216,7 @@ impl<'a> Changes<'a> {
 
     /// Writes the lines so far: whole blocks that stay are copied, what lies between them goes into blocks of its own.
     fn write(&mut self) {
+        self.settle();
         let (mut between, mut count) = (Vec::new(), 0);
         let put = |between: &mut Vec<Run>, count: &mut usize, run: Run| {
             *count += run.lines().len();
@@ -226,12 +255,17 @@ impl<'a> Changes<'a> {
         let size = count.div_ceil(blocks_for(count));
         let mut written = 0;
         let writer = &mut self.writer;
-        let mut push = |text: &[u8], line| {
-            if written % size == 0 {
+        // with the bytes it has behind the line that was pushed before it, if they are known
+        let mut push = |text: &[u8], line, packed: Option<&[u8]>| {
+            let begins = written % size == 0;
+            written += 1;
+            if begins {
                 writer.block();
             }
-            written += 1;
-            writer.push(text, line);
+            match packed {
+                Some(packed) if !begins => writer.push_packed(packed, text, line),
+                _ => writer.push(text, line),
+            }
         };
         let mut cursor = Cursor::new(self.old);
         for run in runs {
@@ -241,7 +275,8 @@ impl<'a> Changes<'a> {
                     while cursor.at() < lines.end
                         && let Some((text, line)) = cursor.line()
                     {
-                        push(text, line);
+                        let packed = cursor.packed().filter(|_| cursor.at() > lines.start);
+                        push(text, line, packed);
                         cursor.advance();
                     }
                 }
@@ -249,7 +284,7 @@ impl<'a> Changes<'a> {
                     for at in lines.clone() {
                         let from = at.checked_sub(1).map_or(0, |before| self.new_lines[before].0);
                         let (end, line) = self.new_lines[at];
-                        push(&self.new_text[from..end], line);
+                        push(&self.new_text[from..end], line, None);
                     }
                 }
             }
