@@ -10,7 +10,7 @@ const MOST_KEPT: usize = 1 << 20;
 
 /// What the processor maps as one page if the system has it.
 const HUGE_PAGE: usize = 2 << 20;
-/// Buffers of this size on consist of such: of what the last one is for nothing it is a fifth at most.
+/// Buffers are made of such from this size on: then no more than a fifth is there for nothing.
 const LARGE: usize = 4 * HUGE_PAGE;
 
 thread_local! {

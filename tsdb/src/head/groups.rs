@@ -7,7 +7,7 @@ use crate::error::{AppendError, Conflict};
 use crate::head::group::Group;
 use crate::head::histograms::{Entry, Histograms};
 use crate::head::out_of_order::OutOfOrder;
-use crate::head::pins::Pins;
+use crate::head::pins::{KEPT, Pins};
 use crate::head::spill::SpillArea;
 use crate::{HistogramSample, SeriesRef};
 
@@ -101,9 +101,6 @@ pub(crate) struct Groups {
     pub(crate) tombstones: crate::tombstones::Tombstones,
     pub(crate) area: Arc<SpillArea>,
 }
-
-/// Tables with room for more are not kept when they are empty: only few series are new, mostly.
-const KEPT: usize = 1 << 12;
 
 impl Groups {
     pub(crate) fn new(bounds: Bounds, area: SpillArea) -> Self {

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 /// Tables with room for more are not kept when they are empty: only few series are new, mostly.
-const KEPT: usize = 1 << 12;
+pub(crate) const KEPT: usize = 1 << 12;
 
 /// The pinned series, in two generations: where every transaction pins some, those of earlier ones are forgotten all the same.
 #[derive(Default)]

@@ -295,7 +295,8 @@ impl Groups {
         self.groups.len() as u32 - 1
     }
 
-    /// Gives a series a column of a group, and the series that was in its place another one.
+    /// Gives a series a column of a group, which is returned, and the series that was in its place another one. `None` if there is no
+    /// such group.
     pub(super) fn add_column(&mut self, group: u32, series: u32, last: Last) -> Option<u32> {
         let g = self.groups.get_mut(group as usize)?.as_mut()?;
         let (column, moved) = g.add(series, last);
