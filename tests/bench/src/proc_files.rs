@@ -1,7 +1,11 @@
-//! What `/proc` says of a process: its memory, processor time and written bytes.
+//! What the kernel says of a process: its memory and processor time.
 
 use std::fs;
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 
 use crate::benchmark::BenchError;
 
@@ -29,21 +33,12 @@ pub(crate) fn forget_peak(pid: u32) -> Result<(), BenchError> {
     fs::write(&path, "5").map_err(|e| BenchError::io(&path, e))
 }
 
-/// Time on the processors that a process has had, in user and system mode, its ended threads included.
+/// Time on the processors that a process has had, in user and system mode, its ended threads included, to the nanosecond.
 pub(crate) fn processor_time(pid: u32) -> Result<Duration, BenchError> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).map_err(|e| BenchError::io(&path, e))?;
-    let ticks = parse_stat(&text).ok_or(BenchError::Process { path })?;
-    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
-}
-
-/// Time on the processors of the threads that are alive, to the nanosecond: for what is too short for the clock ticks that
-/// [`processor_time`] counts in. 0 where the kernel does not keep it.
-pub(crate) fn short_processor_time(pid: u32) -> Result<Duration, BenchError> {
-    let path = format!("/proc/{pid}/task");
-    let threads = fs::read_dir(&path).map_err(|e| BenchError::io(path, e))?;
-    let texts = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
-    Ok(Duration::from_nanos(texts.filter_map(|text| parse_schedstat(&text)).sum()))
+    let time = i32::try_from(pid).map_err(|_| Errno::ESRCH);
+    let time = time.and_then(|pid| clock_getcpuclockid(Pid::from_raw(pid))).and_then(ClockId::now);
+    let time = time.map_err(|e| BenchError::io(format!("the processor time of process {pid}"), e.into()))?;
+    Ok(Duration::from(time))
 }
 
 /// Time that all processors of the machine have worked, in any mode, since it started.
@@ -87,18 +82,6 @@ fn parse_status(text: &str) -> Option<Memory> {
     Some(Memory { resident: field("VmRSS")?, peak: field("VmHWM")?, anonymous: field("RssAnon")? })
 }
 
-/// `utime` + `stime` in clock ticks. The name of the program, in parentheses, may hold spaces and parentheses itself.
-fn parse_stat(text: &str) -> Option<u64> {
-    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
-    let field = |number: usize| fields.get(number)?.parse::<u64>().ok();
-    Some(field(11)? + field(12)?)
-}
-
-/// Nanoseconds on a processor.
-fn parse_schedstat(text: &str) -> Option<u64> {
-    text.split_whitespace().next()?.parse().ok()
-}
-
 /// Everything but `idle`, `iowait`, and the guests, whose time is part of the others.
 fn parse_machine_stat(text: &str) -> Option<u64> {
     let line = text.lines().next()?.strip_prefix("cpu ")?;
@@ -122,25 +105,9 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_is_found_behind_any_name() {
-        for name in ["prometheus", "a b) S 1 (c", "tokio-runtime-w"] {
-            let text = format!("42 ({name}) S 1 42 42 0 -1 4194560 100 0 3 0 250 75 0 0 20 0 9 0 1234 1000 200\n");
-            assert_eq!(parse_stat(&text), Some(325), "{name}");
-        }
-        assert_eq!(parse_stat("42 (x) S 1"), None);
-        assert_eq!(parse_stat(""), None);
-    }
-
-    #[test]
     fn idle_and_guests_are_no_work_of_the_machine() {
         assert_eq!(parse_machine_stat("cpu  1 2 4 1000 2000 8 16 32 99 99\ncpu0 1 1 1\n"), Some(63));
         assert_eq!(parse_machine_stat("cpu0 1 2 3 4 5 6 7 8\n"), None);
-    }
-
-    #[test]
-    fn the_time_of_a_thread_is_the_first_number() {
-        assert_eq!(parse_schedstat("123456789 555 7\n"), Some(123_456_789));
-        assert_eq!(parse_schedstat(""), None);
     }
 
     #[test]
@@ -155,7 +122,11 @@ mod tests {
         let without = self::memory(pid).expect("our own memory");
         assert!(without.peak + (32 << 20) < with_block.peak, "{with_block:?}, then {without:?}");
         let before = processor_time(pid).expect("our own time");
-        assert!(processor_time(pid).expect("our own time") >= before);
+        let thread =
+            std::thread::spawn(|| (0..1u32 << 22).fold(0u32, |sum, i| std::hint::black_box(sum.wrapping_add(i))));
+        thread.join().expect("a sum");
+        let after = processor_time(pid).expect("our own time");
+        assert!(after > before + Duration::from_micros(100), "a thread that has ended counts: {before:?}, {after:?}");
         assert!(machine_time().expect("the machine's time") >= before);
     }
 }

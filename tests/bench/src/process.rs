@@ -84,11 +84,6 @@ impl Running {
         proc_files::processor_time(self.child.id())
     }
 
-    /// Time on the processors so far, exact but for threads that have ended.
-    pub(crate) fn short_processor_time(&self) -> Result<Duration, BenchError> {
-        proc_files::short_processor_time(self.child.id())
-    }
-
     /// Time since its start.
     pub(crate) fn age(&self) -> Duration {
         self.started.elapsed()

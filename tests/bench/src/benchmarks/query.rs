@@ -168,17 +168,17 @@ impl Program<'_> {
             (_, true) => 5,
         };
         let mut connection = self.connect(store)?;
-        let before = Spent::read(store)?;
+        let before = store.running.processor_time()?;
         let (first, body) = once(store, &mut connection, path)?;
-        let first = (first, Spent::read(store)?.since(&before));
+        let first = (first, (store.running.processor_time()? - before).as_secs_f64());
         let mut asked = Asked { body, cold: cold.then_some(first), ..Asked::default() };
         store.running.forget_peak()?;
-        let before = Spent::read(store)?;
+        let before = store.running.processor_time()?;
         let began = Instant::now();
         while asked.times.len() < runs && (began.elapsed() < REPEAT_LIMIT || asked.times.len() < 3) {
             asked.times.push(once(store, &mut connection, path)?.0);
         }
-        asked.cpu = Spent::read(store)?.since(&before) / asked.times.len() as f64;
+        asked.cpu = (store.running.processor_time()? - before).as_secs_f64() / asked.times.len() as f64;
         asked.peak = store.running.memory()?.peak;
         asked.times.sort_by(f64::total_cmp);
         Ok(asked)
@@ -196,8 +196,7 @@ impl Program<'_> {
                 for (asked, query) in all.iter_mut().zip(queries) {
                     let cpu = store.running.processor_time()?;
                     let (time, body) = once(&store, &mut connection, &(query.path(self.window) + more))?;
-                    // in clock ticks, which are exact in the sum over all queries
-                    let cpu = store.running.processor_time()?.saturating_sub(cpu);
+                    let cpu = store.running.processor_time()? - cpu;
                     asked.times.push(time);
                     asked.cpu += cpu.as_secs_f64() / PASSES as f64;
                     asked.body = body;
@@ -216,25 +215,6 @@ impl Program<'_> {
 
     fn connect(&self, store: &RunningStore) -> Result<Connection, BenchError> {
         Connection::open(store.address, ANSWER_LIMIT).map_err(|e| BenchError::io(self.found.name, e))
-    }
-}
-
-/// Processor time of a store so far, by both clocks: one is exact and forgets threads that have ended, the other knows all and
-/// counts in ticks.
-struct Spent {
-    exact: Duration,
-    whole: Duration,
-}
-
-impl Spent {
-    fn read(store: &RunningStore) -> Result<Self, BenchError> {
-        Ok(Self { exact: store.running.short_processor_time()?, whole: store.running.processor_time()? })
-    }
-
-    /// Seconds.
-    fn since(&self, before: &Self) -> f64 {
-        let (exact, whole) = (self.exact.saturating_sub(before.exact), self.whole.saturating_sub(before.whole));
-        exact.max(whole).as_secs_f64()
     }
 }
 

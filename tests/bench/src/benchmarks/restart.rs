@@ -66,6 +66,9 @@ fn measure(settings: &Settings, plan: &Restart, found: &Found) -> Result<Vec<Opt
         return Err(store.running.failure(&format!("it took {taken} samples of {}", sent.samples)));
     }
     store.wait_idle()?;
+    // what the questions take is not the fill's
+    let filled = store.running.memory()?;
+    let taking = store.running.processor_time()?;
     // a range of all series at once would drop their names and find them equal
     let counted = format!("sum(count_over_time(node_cpu_seconds_total[{}s]))", (window.end - window.start) / 1000);
     let questions = [counted, "count({job=\"farm\"})".to_owned()].map(|expr| {
@@ -76,8 +79,6 @@ fn measure(settings: &Settings, plan: &Restart, found: &Found) -> Result<Vec<Opt
     if complete[1] != (plan.series_count()) as f64 {
         return Err(store.running.failure(&format!("it has {} series of {}", complete[1], plan.series_count())));
     }
-    let before = store.running.memory()?;
-    let taking = store.running.processor_time()?;
     store.running.kill()?;
     let folder_bytes = file_bytes(&folder.path().join("data"));
 
@@ -104,10 +105,10 @@ fn measure(settings: &Settings, plan: &Restart, found: &Found) -> Result<Vec<Opt
         ready.as_secs_f64(),
         first_answer.as_secs_f64(),
         ready_cpu.as_secs_f64(),
-        before.resident as f64,
-        before.anonymous as f64,
+        filled.resident as f64,
+        filled.anonymous as f64,
         peak as f64,
-        peak as f64 / before.resident as f64,
+        peak as f64 / filled.resident as f64,
         folder_bytes as f64,
         taking.as_secs_f64() / (sent.samples as f64 / 1e6),
         sent.samples as f64,

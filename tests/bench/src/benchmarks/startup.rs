@@ -186,7 +186,7 @@ fn measure(
             running.stop()?;
             continue;
         }
-        let spent = running.short_processor_time()?;
+        let spent = running.processor_time()?;
         std::thread::sleep(rest);
         running.check()?;
         let memory = running.memory()?;
