@@ -4,14 +4,20 @@
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::Advice;
 
 use crate::error::FileError;
 
 /// Bytes that are copied or written again at a time.
 const PART: usize = 1 << 20;
+
+/// What the system reads ahead at a time where nobody has set it otherwise.
+const READ_AHEAD: usize = 128 << 10;
 
 /// The file system, as it is or watched.
 #[derive(Clone, Debug, Default)]
@@ -263,6 +269,16 @@ impl StoreFile {
 
     pub(crate) fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    /// Has the system begin to read the file into its cache. It is no operation that can fail: who reads the file waits for less, or
+    /// for as long as before.
+    pub(crate) fn read_ahead(&self) {
+        let len = self.len().unwrap_or(0);
+        // of more at a time it may read a part
+        for from in (0..len).step_by(READ_AHEAD) {
+            let _ = rustix::fs::fadvise(&self.file, from, NonZeroU64::new(READ_AHEAD as u64), Advice::WillNeed);
+        }
     }
 
     pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {

@@ -84,6 +84,22 @@ impl ReplayProgress {
     }
 }
 
+/// Bytes of indexes that the system is told to read when a database is opened.
+const READ_AHEAD: u64 = 32 << 20;
+
+/// Has the system read the indexes of the newest blocks while the log is being read: the first questions after a start are about them,
+/// and would wait for the disk part by part. They go to the system's cache, which has them only while it has room.
+fn read_indexes_ahead(blocks: &[Arc<Block>]) {
+    let mut left = READ_AHEAD;
+    for block in blocks.iter().rev() {
+        match left.checked_sub(block.index_file_bytes()) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+        block.read_index_ahead();
+    }
+}
+
 impl Opening {
     /// Takes hold of the database in `dir`, which is created if need be, and opens its blocks.
     ///
@@ -108,6 +124,7 @@ impl Opening {
         files.create_dir(&blocks_dir)?;
         let (blocks, damaged) = maintain::open_blocks(&files, &blocks_dir)?;
         counters.damaged_blocks.add(damaged.len() as u64);
+        read_indexes_ahead(&blocks);
         let end = cut_ranges(&blocks).map(|(_, end)| end).max().unwrap_or(Timestamp::MIN);
         let view = BlocksView {
             blocks: blocks.into(),

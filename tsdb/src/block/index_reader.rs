@@ -129,6 +129,16 @@ impl IndexReader {
         Ok(fresh)
     }
 
+    /// Bytes of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file.len()
+    }
+
+    /// Has the system begin to read the file.
+    pub(crate) fn read_ahead(&self) {
+        self.file.read_ahead();
+    }
+
     /// Frees what is in memory until it is needed again.
     pub(crate) fn unload(&self) {
         *self.tables.lock() = None;

@@ -120,6 +120,11 @@ impl PageReader {
         self.len
     }
 
+    /// Has the system begin to read the file.
+    pub(crate) fn read_ahead(&self) {
+        self.file.read_ahead();
+    }
+
     /// Reads `len` bytes at `offset`, out of what has been read before if they are there. Who goes through a file gets more than
     /// was asked for into the buffer; damage there does not matter yet.
     pub(crate) fn read_on<'b>(

@@ -147,6 +147,16 @@ impl Block {
         !self.tombstones.lock().is_empty()
     }
 
+    /// Bytes of the index's file.
+    pub(crate) fn index_file_bytes(&self) -> u64 {
+        self.index.file_bytes()
+    }
+
+    /// Has the system begin to read the index, for who will soon be asked for the block.
+    pub(crate) fn read_index_ahead(&self) {
+        self.index.read_ahead();
+    }
+
     pub(crate) fn index_bytes(&self) -> usize {
         self.index.loaded_bytes()
     }
