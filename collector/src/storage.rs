@@ -279,6 +279,10 @@ impl Storage for Store {
     }
 }
 
+fn as_of_promql(series: tsdb::SeriesSamples) -> Samples {
+    Samples { floats: series.floats, histograms: series.histograms }
+}
+
 struct Selected(tsdb::Selection);
 
 impl Selection for Selected {
@@ -296,7 +300,18 @@ impl Selection for Selected {
 
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError> {
         let samples = self.0.read(range, mint, maxt).map_err(|e| StorageError(e.to_string()))?;
-        Ok(samples.into_iter().map(|series| Samples { floats: series.floats, histograms: series.histograms }).collect())
+        Ok(samples.into_iter().map(as_of_promql).collect())
+    }
+
+    fn read_each(
+        &self,
+        range: Range<usize>,
+        mint: Timestamp,
+        maxt: Timestamp,
+        each: &mut dyn FnMut(Samples) -> bool,
+    ) -> Result<(), StorageError> {
+        let mut each = |series| each(as_of_promql(series));
+        self.0.read_each(range, mint, maxt, &mut each).map_err(|e| StorageError(e.to_string()))
     }
 
     fn newest_at(

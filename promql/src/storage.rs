@@ -110,6 +110,21 @@ pub trait Selection: Send + Sync {
     /// When samples cannot be read.
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError>;
 
+    /// As [`Selection::read`], one series after the other until `each` says no.
+    ///
+    /// # Errors
+    /// As [`Selection::read`].
+    fn read_each(
+        &self,
+        range: Range<usize>,
+        mint: Timestamp,
+        maxt: Timestamp,
+        each: &mut dyn FnMut(Samples) -> bool,
+    ) -> Result<(), StorageError> {
+        self.read(range, mint, maxt)?.into_iter().all(each);
+        Ok(())
+    }
+
     /// The newest samples of each series at some times within the requested time, or all samples that count at any of them, lent series by
     /// series until `each` says no. Start timestamps may be left out.
     ///

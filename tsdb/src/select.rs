@@ -312,8 +312,28 @@ impl Selection {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Result<Vec<SeriesSamples>, ReadError> {
-        let convert = |raw: RawSamples| SeriesSamples { floats: raw.floats, histograms: to_float(raw.histograms) };
-        Ok(self.read_raw(range, min_time, max_time)?.into_iter().map(convert).collect())
+        Ok(self.read_raw(range, min_time, max_time)?.into_iter().map(converted).collect())
+    }
+
+    /// As [`Selection::read`], series by series until `each` says no: who needs one at a time has the memory of one.
+    ///
+    /// # Errors
+    /// As [`Selection::read`].
+    pub fn read_each(
+        &self,
+        range: Range<usize>,
+        min_time: Timestamp,
+        max_time: Timestamp,
+        each: &mut dyn FnMut(SeriesSamples) -> bool,
+    ) -> Result<(), ReadError> {
+        let mut scratch = self.scratch();
+        for at in range {
+            let raw = self.read_series(at, min_time, max_time, &mut scratch);
+            if !each(converted(raw.inspect_err(|error| self.note_failure(error))?)) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// As [`Selection::read`], with histograms as they were sent.
@@ -344,6 +364,10 @@ impl Selection {
             nothing: Arc::from([]),
         }
     }
+}
+
+fn converted(raw: RawSamples) -> SeriesSamples {
+    SeriesSamples { floats: raw.floats, histograms: to_float(raw.histograms) }
 }
 
 /// The label sets of several lists, each ascending, each once and in order, and where each is.

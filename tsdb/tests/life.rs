@@ -43,11 +43,25 @@ fn append(db: &Db, name: &str, instance: &str, samples: &[(i64, f64)]) {
     appender.commit().unwrap();
 }
 
+/// Series are the same one after the other, until they are not wanted any more.
+fn check_each(selection: &Selection, samples: &[SeriesSamples], (min, max): (i64, i64)) {
+    for wanted in [samples.len(), 1] {
+        let mut each = Vec::new();
+        let mut take = |series| {
+            each.push(series);
+            each.len() < wanted
+        };
+        selection.read_each(0..samples.len(), min, max, &mut take).unwrap();
+        assert_eq!(format!("{each:?}"), format!("{:?}", &samples[..wanted.min(samples.len())]));
+    }
+}
+
 /// All samples of all series as text, one line each.
 fn dump(db: &Db, matchers: &[Matcher], min: i64, max: i64) -> Vec<String> {
     let selection = db.select(matchers, min, max).unwrap();
     assert_eq!(selection.warnings(), &[] as &[String]);
     let samples = selection.read(0..selection.labels().len(), min, max).unwrap();
+    check_each(&selection, &samples, (min, max));
     check_newest(&selection, &samples, (min, max));
     check_newest_at(&selection, (min, max));
     selection

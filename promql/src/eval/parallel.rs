@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use model::{Labels, Matcher, Timestamp};
 
@@ -32,9 +32,6 @@ const SERIES_WORK: usize = 128;
 
 /// From one sample to the next, where nothing is known: seconds.
 const USUAL_INTERVAL: usize = 15;
-
-/// Samples are read at a time into so many bytes, where that is more than one series.
-const READ_BYTES: usize = 4 << 20;
 
 /// What is wanted of series.
 #[derive(Clone, Copy)]
@@ -71,39 +68,18 @@ impl<T: Footprint> Chunk<'_, T> {
     }
 }
 
-/// How much memory the samples of a series take, as far as is known.
-struct Density(AtomicUsize);
-
-impl Density {
-    /// Before anything is read: as of a sample each second, which is seldom too little.
-    fn guess((mint, maxt): (Timestamp, Timestamp)) -> Self {
-        let seconds = maxt.saturating_sub(mint).max(0).unsigned_abs() / 1000;
-        Self(AtomicUsize::new(usize::try_from(seconds).unwrap_or(usize::MAX).saturating_mul(16)))
-    }
-
-    /// How many series are to be read at a time.
-    fn series(&self) -> usize {
-        (READ_BYTES / self.0.load(Ordering::Relaxed).max(1)).max(1)
-    }
-
-    fn note(&self, bytes: usize, series: usize) {
-        self.0.store(bytes / series.max(1), Ordering::Relaxed);
-    }
-}
-
 /// What is read of a series.
 pub(super) trait Loaded: Sized {
+    /// Reads some series, one after the other until `each` says no.
     fn read(
         selection: &dyn Selection,
         range: Range<usize>,
         span: (Timestamp, Timestamp),
-    ) -> Result<Vec<Self>, StorageError>;
+        each: &mut dyn FnMut(Self) -> bool,
+    ) -> Result<(), StorageError>;
 
-    /// Memory of what was read of several series.
-    fn bytes_read(read: &[Self]) -> usize;
-
-    /// Samples of one series.
-    fn count(&self) -> usize;
+    /// How many samples there are, and their memory.
+    fn size(&self) -> (usize, usize);
 
     /// About as many samples there are in so much time.
     fn usual_count(span: (Timestamp, Timestamp)) -> usize;
@@ -114,28 +90,14 @@ impl Loaded for Samples {
         selection: &dyn Selection,
         range: Range<usize>,
         (mint, maxt): (Timestamp, Timestamp),
-    ) -> Result<Vec<Self>, StorageError> {
-        selection.read(range, mint, maxt)
+        each: &mut dyn FnMut(Self) -> bool,
+    ) -> Result<(), StorageError> {
+        selection.read_each(range, mint, maxt, each)
     }
 
-    /// Series with equal timestamps share them.
-    fn bytes_read(read: &[Self]) -> usize {
-        let mut last: [Option<&Arc<[Timestamp]>>; 2] = [None; 2];
-        let mut bytes = 0;
-        for series in read {
-            for (last, times) in last.iter_mut().zip([&series.floats.timestamps, &series.histograms.timestamps]) {
-                if !last.is_some_and(|last| Arc::ptr_eq(last, times)) {
-                    bytes += 8 * times.len();
-                }
-                *last = Some(times);
-            }
-            bytes += series.bytes();
-        }
-        bytes
-    }
-
-    fn count(&self) -> usize {
-        self.floats.len() + self.histograms.len()
+    fn size(&self) -> (usize, usize) {
+        let count = self.floats.len() + self.histograms.len();
+        (count, 8 * count + self.bytes())
     }
 
     fn usual_count((mint, maxt): (Timestamp, Timestamp)) -> usize {
@@ -149,20 +111,19 @@ impl Loaded for Newest<Hist> {
         selection: &dyn Selection,
         range: Range<usize>,
         (mint, maxt): (Timestamp, Timestamp),
-    ) -> Result<Vec<Self>, StorageError> {
-        selection.newest(range, mint, maxt)
+        each: &mut dyn FnMut(Self) -> bool,
+    ) -> Result<(), StorageError> {
+        selection.newest(range, mint, maxt)?.into_iter().all(each);
+        Ok(())
     }
 
-    fn bytes_read(read: &[Self]) -> usize {
-        let bytes = |newest: &Self| match newest {
-            Self::Histogram(histogram) => histogram.bytes(),
-            Self::None | Self::Float(_) => 0,
+    fn size(&self) -> (usize, usize) {
+        let (count, bytes) = match self {
+            Self::Histogram(histogram) => (1, histogram.bytes()),
+            Self::Float(_) => (1, 0),
+            Self::None => (0, 0),
         };
-        size_of_val(read) + read.iter().map(bytes).sum::<usize>()
-    }
-
-    fn count(&self) -> usize {
-        usize::from(!matches!(self, Self::None))
+        (count, size_of::<Self>() + bytes)
     }
 
     fn usual_count(_: (Timestamp, Timestamp)) -> usize {
@@ -206,29 +167,23 @@ impl Evaluator<'_> {
         work: impl Fn(&mut S, &Labels, I, &mut Annotations) -> Result<Option<T>, QueryError> + Sync,
         each: &mut dyn FnMut(T) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let density = Density::guess(span);
         let read = |state: &mut S, selection: &dyn Selection, range: Range<usize>, chunk: &mut Chunk<'_, T>| {
-            let mut next = range.start;
-            while next < range.end {
-                self.query.check()?;
-                let part = next..range.end.min(next.saturating_add(density.series()));
-                next = part.end;
-                let samples = I::read(selection, part.clone(), span)?;
-                let bytes = I::bytes_read(&samples);
-                chunk.read.set(bytes)?;
-                density.note(bytes, part.len());
-                self.query.note_read(|| Extent {
-                    series: part.len(),
-                    samples: samples.iter().map(Loaded::count).sum(),
-                    bytes,
-                });
-                for (labels, samples) in selection.labels(part, wants.labels).iter().zip(samples) {
-                    chunk.pace.done(LABELS_WORK + self.steps.count)?;
-                    let item = work(state, labels, samples, &mut chunk.notes)?;
-                    chunk.take(item)?;
-                }
-            }
-            Ok(())
+            let mut result = Ok(());
+            let mut extent = Extent::default();
+            let all_labels = selection.labels(range.clone(), wants.labels);
+            let mut labels = all_labels.iter();
+            I::read(selection, range, span, &mut |loaded| {
+                let Some(labels) = labels.next() else { return false };
+                let (samples, bytes) = loaded.size();
+                extent.add(Extent { series: 1, samples, bytes });
+                result = chunk
+                    .begin(bytes, self.steps.count)
+                    .and_then(|()| work(state, labels, loaded, &mut chunk.notes))
+                    .and_then(|item| chunk.take(item));
+                result.is_ok()
+            })?;
+            self.query.note_read(|| extent);
+            result
         };
         self.work_on_chunks(matchers, span, (wants.samples, I::usual_count(span)), state, read, each)
     }
