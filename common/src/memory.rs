@@ -1,6 +1,6 @@
 //! How much memory a process holds on to. It concerns the process as a whole, so a binary's `main` alone calls it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -32,13 +32,32 @@ const KEPT_FREE: i32 = 8 << 20;
 const ALONE: i32 = 4 << 20;
 /// So much is taken at once where a heap has to grow.
 const GROWTH: i32 = 1 << 20;
+/// A heap of threads can be written so far from the start on. Where it cannot the C library asks the system for each piece of memory, of
+/// which the first answers of a new process need thousands, and other threads wait for that. Address space alone is taken by it.
+const WRITABLE: usize = 32 << 20;
 
 /// Sets the C library's allocator up for a process that works in bursts: threads share as many heaps as there are processors to run them (by
 /// itself it makes eight times as many, and what one thread has freed in its heap is of no use to the others), and what a burst has
 /// freed is there for the next. To be called before there are threads.
 pub fn set_up_heaps() {
-    set_heaps(std::thread::available_parallelism().map_or(1, usize::from));
+    let heaps = std::thread::available_parallelism().map_or(1, usize::from);
+    set_heaps(heaps);
     keep_free_memory();
+    // one is that of the first thread, which grows otherwise
+    make_writable(heaps - 1);
+}
+
+/// Has heaps of threads come to be, and grow and shrink once: the system's pages are given back then, the right to write them stays. The
+/// threads are there at the same time, so that each gets a heap.
+fn make_writable(heaps: usize) {
+    let all_there = Barrier::new(heaps);
+    let grow_and_shrink = || {
+        let part = ALONE as usize / 2;
+        let parts: Vec<Vec<u8>> = (0..WRITABLE / part).map(|_| Vec::with_capacity(part)).collect();
+        drop(std::hint::black_box(parts));
+        all_there.wait();
+    };
+    std::thread::scope(|scope| (0..heaps).for_each(|_| _ = scope.spawn(grow_and_shrink)));
 }
 
 #[expect(
