@@ -1,5 +1,6 @@
 //! The samples of the last hours, in memory and in files of the process' own, backed by the write-ahead log.
 
+mod bits;
 mod changes;
 mod chunk;
 mod group;

@@ -1,13 +1,15 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::Timestamp;
 
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
+use crate::head::bits::{self, is_set, set};
 use crate::head::changes::{put_change, take_change};
 use crate::head::chunk::{HeadChunk, Sealing};
 use crate::head::spill::{ImageFiles, SpillArea};
-use crate::head::tail::{ScatteredCell, Tail, columns_of, is_sparse};
+use crate::head::tail::{ScatteredCell, Tail, is_sparse};
 use crate::wal::record::{put_ids, take_ids};
 
 /// Rows after which a tail is sealed; narrow groups wait longer, since each chunk has its price.
@@ -109,7 +111,7 @@ impl Group {
     pub(crate) fn reserve(&mut self, columns: usize) {
         self.series.reserve_exact(columns);
         self.last.reserve_exact(columns);
-        self.seen.reserve_exact(columns.div_ceil(64));
+        self.seen.reserve_exact(bits::words(columns));
     }
 
     /// Whether a row of these series at this time is one the fast path takes: exactly the layout, and newer than all.
@@ -126,10 +128,13 @@ impl Group {
         self.last[column as usize]
     }
 
-    /// Whether the series of a column has had a sample at `time` or since then.
-    pub(crate) fn is_since(&self, column: u32, time: Timestamp) -> bool {
+    /// Those of these columns whose series have had no sample at `time` or since then.
+    pub(crate) fn idle_since(&self, time: Timestamp, columns: Range<u32>) -> impl Iterator<Item = u32> {
         // in most tails all samples are that new
-        (self.tail.min_time >= time && is_set(&self.seen, column as usize)) || self.last(column).time >= time
+        let seen =
+            self.tail.min_time >= time && bits::are_all_set(&self.seen, columns.start as usize..columns.end as usize);
+        let columns = if seen { 0..0 } else { columns };
+        columns.filter(move |column| self.last(*column).time < time)
     }
 
     pub(crate) fn max_time(&self) -> Timestamp {
@@ -156,7 +161,7 @@ impl Group {
             last.value = values[column];
         }
         if !*all_seen {
-            (0..*live).for_each(|c| set(seen, c));
+            bits::set_all(seen, 0..*live);
             *all_seen = true;
         }
         self.max_time = time;
@@ -209,29 +214,38 @@ impl Group {
         self.push_starts(cells.map(|(column, .., start)| (column, start)));
     }
 
-    /// Adds a row that is newer than all and has these columns in any order. Of samples of one column the first counts; how many
-    /// samples there are then.
+    /// Adds a row that is newer than all and has these columns in any order, given as neighbours. Of samples of one column the first
+    /// counts; how many samples there are then.
     pub(crate) fn push_columns(
         &mut self,
         time: Timestamp,
-        columns: &[u32],
+        columns: &[Range<u32>],
         values: &[f64],
         starts: Option<&[Timestamp]>,
     ) -> usize {
-        let width = columns.iter().max().map_or(0, |column| *column as usize + 1);
+        let width = columns.iter().map(|columns| columns.end as usize).max().unwrap_or(0);
         // by column, and a bit for each that is there
-        let (mut row, mut present) = (vec![0f64; width], vec![0u64; width.div_ceil(64)]);
+        let (mut row, mut present) = (vec![0f64; width], vec![0u64; bits::words(width)]);
         let (mut count, mut first_starts) = (0, Vec::new());
-        for (at, (column, value)) in columns.iter().zip(values).enumerate() {
-            let column = *column as usize;
-            let (word, bit) = (&mut present[column / 64], 1 << (column % 64));
-            if *word & bit == 0 {
-                *word |= bit;
-                row[column] = *value;
-                count += 1;
-                let start = starts.map_or(0, |starts| starts[at]);
-                if start != 0 {
-                    first_starts.push((column as u32, start));
+        let mut rest = 0..0;
+        for columns in columns {
+            let columns = columns.start as usize..columns.end as usize;
+            rest = rest.end..rest.end + columns.len();
+            if starts.is_none() && !bits::is_any_set(&present, columns.clone()) {
+                bits::set_all(&mut present, columns.clone());
+                count += columns.len();
+                row[columns].copy_from_slice(&values[rest.clone()]);
+                continue;
+            }
+            for (column, at) in columns.zip(rest.clone()) {
+                if !is_set(&present, column) {
+                    set(&mut present, column);
+                    count += 1;
+                    row[column] = values[at];
+                    let start = starts.map_or(0, |starts| starts[at]);
+                    if start != 0 {
+                        first_starts.push((column as u32, start));
+                    }
                 }
             }
         }
@@ -239,9 +253,9 @@ impl Group {
         let tail = Arc::make_mut(tail);
         if is_sparse(count, width) {
             let before = |column: usize| if is_set(seen, column) { last[column].value } else { 0.0 };
-            let cells = columns_of(&present).map(|column| (column as u32, row[column], before(column)));
+            let cells = bits::places(&present).map(|column| (column as u32, row[column], before(column)));
             tail.push_some(time, width, count, cells);
-            for column in columns_of(&present) {
+            for column in bits::places(&present) {
                 last[column] = Last { time, value: row[column] };
             }
         } else {
@@ -341,7 +355,7 @@ impl Group {
         self.extent = self.live;
         self.series = keep.iter().map(|c| self.series[*c]).collect();
         self.last = keep.iter().map(|c| self.last[*c]).collect();
-        self.seen = vec![0; keep.len().div_ceil(64)];
+        self.seen = vec![0; bits::words(keep.len())];
         self.max_time = self.last.iter().map(|l| l.time).max().unwrap_or(Timestamp::MIN);
         true
     }
@@ -361,8 +375,8 @@ impl Group {
             varint::put_signed(out, self.max_time.wrapping_sub(last.time));
             put_change(out, 0.0, last.value);
         }
-        let bits = self.seen.iter().flat_map(|s| s.to_le_bytes());
-        out.extend(bits.take(self.series.len().div_ceil(8)));
+        let seen = self.seen.iter().flat_map(|s| s.to_le_bytes());
+        out.extend(seen.take(self.series.len().div_ceil(8)));
         self.tail.put(out);
         varint::put(out, self.chunks.len() as u64);
         let mut last = None;
@@ -380,9 +394,9 @@ impl Group {
             let time = max_time.wrapping_sub(reader.signed()?);
             last.push(Last { time, value: take_change(reader, 0.0)? });
         }
-        let bits = reader.take(series.len().div_ceil(8))?;
-        let mut seen = vec![0; series.len().div_ceil(64)];
-        (0..series.len()).filter(|c| bits[c / 8] & 1 << (c % 8) != 0).for_each(|c| set(&mut seen, c));
+        let in_rows = reader.take(series.len().div_ceil(8))?;
+        let mut seen = vec![0; bits::words(series.len())];
+        (0..series.len()).filter(|c| in_rows[c / 8] & 1 << (c % 8) != 0).for_each(|c| set(&mut seen, c));
         let tail = Arc::new(Tail::take(reader)?);
         // a layout that is made later has not been seen
         let all_seen = tail.rows() > 0 && (0..live).all(|c| is_set(&seen, c));
@@ -410,14 +424,6 @@ impl Group {
 fn first_rows(series: u32) -> u32 {
     let spread = series.wrapping_mul(0x9e37_79b1) >> 16;
     ROWS / 4 + spread % (ROWS - ROWS / 4 + 1)
-}
-
-fn is_set(bits: &[u64], at: usize) -> bool {
-    bits[at / 64] & 1 << (at % 64) != 0
-}
-
-fn set(bits: &mut [u64], at: usize) {
-    bits[at / 64] |= 1 << (at % 64);
 }
 
 #[cfg(test)]
@@ -513,17 +519,16 @@ mod tests {
         group.lay_out();
         group.push_row(1000, &[1.0; 40], None);
         group.seal(&area);
-        let columns: Vec<u32> = (0..30).collect();
-        assert_eq!(group.push_columns(2000, &columns, &[2.0; 30], None), 30);
+        assert_eq!(group.push_columns(2000, &[0..10, 10..30], &[2.0; 30], None), 30);
         // all of them had a value a tail ago
         assert_eq!(group.add(100, Last::NEVER), (40, None));
         group.seal(&area);
         assert_eq!((group.live, &group.series[28..32]), (30, [28, 29, 30, 31].as_slice()));
         assert_eq!(group.add(101, Last::NEVER), (30, Some((30, 41))));
         // a series comes back: its column must stay
-        group.push_columns(3000, &[0, 30, 31], &[3.0, 4.0, 5.0], None);
+        group.push_columns(3000, &[0..1, 30..32], &[3.0, 4.0, 5.0], None);
         assert_eq!(group.add(102, Last::NEVER), (32, Some((32, 42))));
-        assert_eq!(group.push_columns(4000, &[32, 31, 32], &[6.0, 7.0, 8.0], None), 2);
+        assert_eq!(group.push_columns(4000, &[32..33, 31..33], &[6.0, 7.0, 8.0], None), 2);
         let tail = group.tail.decode(group.series.len(), &[0, 30, 31, 32]).unwrap();
         let values: Vec<&[f64]> = tail.columns.iter().map(|c| c.values.as_slice()).collect();
         assert_eq!(values, [[3.0].as_slice(), &[4.0], &[5.0, 7.0], &[6.0]]);

@@ -5,6 +5,7 @@ use model::Timestamp;
 use crate::encoding::frame_of_reference;
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
+use crate::head::bits;
 use crate::head::changes::{put_change, skip_change, take_change};
 
 /// All live columns, each with a bit that says whether the value differs from the one before.
@@ -17,11 +18,24 @@ const SPARSE: u8 = 2;
 /// on from the column's last one as the row's time has.
 const SCATTERED: u8 = 3;
 
+/// So many bytes of rows make a piece, at least and at most; in between a quarter of what there is.
+const SMALLEST: usize = 256;
+const LARGEST: usize = 16 << 10;
+
 /// The newest rows of a group, row by row as differences to the value before: appending costs in proportion to what
 /// changed, and reading walks the changes. Values before the first row count as 0.
+///
+/// Most of the head's memory lies here, so rows go from a small buffer to pieces as long as what is in them: nothing grows and moves, which
+/// would leave as much free memory between the rows of many groups as they take. Who looks at the rows shares the pieces.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tail {
+    pieces: Vec<Arc<[u8]>>,
+    /// Bytes of all pieces.
+    in_pieces: usize,
+    /// The rows behind the pieces.
     bytes: Vec<u8>,
+    /// Where in these the last row begins.
+    last_row: usize,
     rows: u32,
     last_row_time: Timestamp,
     pub(crate) min_time: Timestamp,
@@ -43,7 +57,8 @@ impl Tail {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.bytes.capacity() + self.starts.capacity() * size_of::<Start>()
+        let pieces = self.in_pieces + self.pieces.capacity() * size_of::<Arc<[u8]>>();
+        pieces + self.bytes.capacity() + self.starts.capacity() * size_of::<Start>()
     }
 
     /// Appends the rows as they are, for an image of the head:
@@ -55,7 +70,8 @@ impl Tail {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         varint::put(out, u64::from(self.rows));
         [self.last_row_time, self.min_time, self.max_time].iter().for_each(|t| varint::put_signed(out, *t));
-        varint::put_bytes(out, &self.bytes);
+        varint::put(out, (self.in_pieces + self.bytes.len()) as u64);
+        self.pieces().for_each(|piece| out.extend_from_slice(piece));
         varint::put(out, self.starts.len() as u64);
         for start in &self.starts {
             varint::put(out, u64::from(start.row));
@@ -68,18 +84,32 @@ impl Tail {
     pub(crate) fn take(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
         let rows = reader.u32()?;
         let (last_row_time, min_time, max_time) = (reader.signed()?, reader.signed()?, reader.signed()?);
-        let bytes = reader.bytes()?.to_vec();
+        let piece: Arc<[u8]> = reader.bytes()?.into();
         let count = reader.count(reader.rest.len())?;
         let start = |_| Ok(Start { row: reader.u32()?, column: reader.u32()?, time: reader.signed()? });
         let starts = (0..count).map(start).collect::<Result<_, Damaged>>()?;
-        Ok(Self { bytes, rows, last_row_time, min_time, max_time, starts })
+        let (in_pieces, pieces) = (piece.len(), vec![piece]);
+        Ok(Self { pieces, in_pieces, rows, last_row_time, min_time, max_time, starts, ..Self::default() })
+    }
+
+    /// All bytes in parts, none of which ends within a row.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(|piece| &**piece).chain([self.bytes.as_slice()])
     }
 
     fn begin(&mut self, time: Timestamp, kind: u8, about: usize) {
+        // rows are mostly about as long as the one before
+        let last = self.bytes.len() - self.last_row;
+        if self.bytes.len() >= (self.in_pieces / 4).clamp(SMALLEST, LARGEST) {
+            self.in_pieces += self.bytes.len();
+            self.pieces.push(self.bytes.as_slice().into());
+            self.bytes.clear();
+        }
+        let about = about.max(last + last / 8);
         if self.bytes.capacity() - self.bytes.len() < about {
-            // never twice as much as is needed: most of the head's memory lies here
             self.bytes.reserve_exact(about.max(self.bytes.len() / 4));
         }
+        self.last_row = self.bytes.len();
         self.bytes.push(kind);
         varint::put_signed(&mut self.bytes, time.wrapping_sub(self.last_row_time));
         self.last_row_time = time;
@@ -155,13 +185,13 @@ impl Tail {
         self.begin(time, PARTIAL, width * 3 / 4 + 16);
         varint::put(&mut self.bytes, width as u64);
         self.bytes.extend(present.iter().flat_map(|word| word.to_le_bytes()).take(width.div_ceil(8)));
-        let bits = self.bytes.len();
-        self.bytes.resize(bits + width.div_ceil(8), 0);
-        for column in columns_of(present) {
+        let changed = self.bytes.len();
+        self.bytes.resize(changed + width.div_ceil(8), 0);
+        for column in bits::places(present) {
             let value = values[column];
             let last = replace(column, value);
             if value.to_bits() != last.to_bits() {
-                self.bytes[bits + column / 8] |= 1 << (column % 8);
+                self.bytes[changed + column / 8] |= 1 << (column % 8);
                 put_change(&mut self.bytes, last, value);
             }
         }
@@ -211,8 +241,12 @@ impl Tail {
             }
         }
         let mut time = 0i64;
-        let mut reader = Reader::new(&self.bytes, "head rows");
+        let mut pieces = self.pieces();
+        let mut reader = Reader::new(&[], "head rows");
         for row in 0..self.rows {
+            while reader.is_empty() {
+                reader = Reader::new(pieces.next().ok_or(reader.damaged())?, "head rows");
+            }
             let kind = reader.byte()?;
             let step = reader.signed()?;
             time = time.wrapping_add(step);
@@ -317,18 +351,6 @@ impl Tail {
         }
         Ok(columns)
     }
-}
-
-/// The places of bits that are set, ascending.
-pub(crate) fn columns_of(bits: &[u64]) -> impl Iterator<Item = usize> + '_ {
-    bits.iter().enumerate().flat_map(|(at, word)| {
-        let mut left = *word;
-        std::iter::from_fn(move || {
-            let bit = (left != 0).then_some(left.trailing_zeros() as usize)?;
-            left &= left - 1;
-            Some(at * 64 + bit)
-        })
-    })
 }
 
 /// Whether a row with so many samples in so many columns is best written as a list.
@@ -548,6 +570,11 @@ mod tests {
                 }
                 for (c, v, _) in &cells {
                     (before[*c as usize], last[*c as usize]) = (*v, Some(own(*c)));
+                }
+                if at == rows.len() / 2 {
+                    let mut image = Vec::new();
+                    tail.put(&mut image);
+                    tail = Tail::take(&mut Reader::new(&image, "test")).unwrap();
                 }
             }
             let wanted: Vec<u32> = wanted.into_iter().collect();

@@ -5,6 +5,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::io::Cursor;
 
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
@@ -70,10 +71,12 @@ impl Packer {
         scratch.push(COMPRESSED);
         varint::put(scratch, payload.len() as u64);
         let start = scratch.len();
-        // a result that has no room is of no use
-        scratch.resize(payload.len(), 0);
-        let len = self.compressor.as_mut()?.compress_to_buffer(payload, scratch.get_mut(start..)?);
-        let len = len.ok().map(|len| start + len);
+        // a result that has no room is of no use; memory that it does not need is not touched
+        scratch.reserve(payload.len().saturating_sub(start));
+        let mut room = Cursor::new(&mut *scratch);
+        room.set_position(start as u64);
+        let len = self.compressor.as_mut()?.compress_to_buffer(payload, &mut room);
+        let len = len.ok().map(|len| start + len).filter(|len| *len <= payload.len());
         scratch.truncate(len.unwrap_or(0));
         *self.left(payload) = if len.is_some_and(|len| len <= payload.len() / 4 * 3) { 0 } else { PASSED };
         len.map(|_| ())

@@ -1,6 +1,8 @@
 //! How rows of float samples get into their groups: the row that is expected at once, one that differs a little in one go, and any other
 //! sample by sample.
 
+use std::ops::Range;
+
 use model::Timestamp;
 
 use super::{Groups, Home, Limits, Verdict};
@@ -18,13 +20,40 @@ pub(crate) struct RowOutcome {
 /// Where the samples of a row lie that differs from the layout of its group.
 struct ChangedRow {
     group: u32,
-    /// The column of each, [`NEW`] for one of a series that is in no group.
-    columns: Vec<u32>,
+    runs: Runs,
     new: Vec<u32>,
 }
 
-/// The column of a series that has none yet.
+/// Stands for the column of a series that has none yet.
 const NEW: u32 = u32::MAX;
+
+/// Columns of a row one after the other, as neighbours; `NEW..NEW` for each that is to come.
+#[derive(Default)]
+struct Runs(Vec<Range<u32>>);
+
+impl Runs {
+    fn push(&mut self, columns: Range<u32>) {
+        match self.0.last_mut() {
+            Some(last) if last.end == columns.start => last.end = columns.end,
+            _ => self.0.push(columns),
+        }
+    }
+}
+
+/// Where neighbours of a row lie.
+enum Place {
+    /// In these columns.
+    Columns(Range<u32>),
+    /// In no group yet: they get columns.
+    New,
+}
+
+/// How many numbers two lists have in common from the first on.
+fn equal_at_first(a: &[u32], b: &[u32]) -> usize {
+    const STEP: usize = 16;
+    let whole = a.as_chunks::<STEP>().0.iter().zip(b.as_chunks::<STEP>().0).take_while(|(a, b)| a == b).count() * STEP;
+    whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
+}
 
 impl Groups {
     /// The group that takes a row on the fast path, if there is one. `fits` compares the row with the group's layout.
@@ -46,14 +75,14 @@ impl Groups {
     }
 
     /// Finds the place of a row that is newer than all of its group and differs from its layout: series may be missing, stand elsewhere, or
-    /// be new. Calls `each` with every series and its column, [`NEW`] for one that is in no group. Returns the group; `None` if there is
-    /// anything to be judged one by one.
+    /// be new. Calls `each` with neighbours of the row and where they lie. Returns the group; `None` if there is anything to be judged one
+    /// by one.
     fn place_row(
         &self,
         time: Timestamp,
         series: &[u32],
         limits: Limits,
-        mut each: impl FnMut(&Group, u32, u32),
+        mut each: impl FnMut(&Group, &[u32], Place),
     ) -> Option<u32> {
         let number = series.iter().find_map(|series| self.group_of(*series))?;
         let group = self.group(number)?;
@@ -63,25 +92,29 @@ impl Groups {
         }
         let layout = &group.series[..group.live];
         // mostly a series stands behind the one that was before it in the layout too, or has taken the place of one
-        let mut next = 0;
-        for series in series {
-            if layout.get(next) == Some(series) {
-                each(group, *series, next as u32);
-                next += 1;
+        let (mut at, mut next) = (0, 0);
+        while at < series.len() {
+            let alike = equal_at_first(&series[at..], layout.get(next..).unwrap_or_default());
+            if alike > 0 {
+                let columns = next as u32..(next + alike) as u32;
+                each(group, &series[at..at + alike], Place::Columns(columns));
+                (at, next) = (at + alike, next + alike);
                 continue;
             }
-            match self.home(*series) {
+            let one = &series[at..=at];
+            match self.home(series[at]) {
                 Home::At(home, column) if home == number => {
                     let in_layout = (column as usize) < layout.len();
                     next = if in_layout { column as usize + 1 } else { next + 1 };
-                    each(group, *series, column);
+                    each(group, one, Place::Columns(column..column + 1));
                 }
-                Home::None if self.histograms.is_empty() || self.histograms.get(*series).is_none() => {
+                Home::None if self.histograms.is_empty() || self.histograms.get(series[at]).is_none() => {
                     next += 1;
-                    each(group, *series, NEW);
+                    each(group, one, Place::New);
                 }
                 Home::At(..) | Home::None | Home::Gone => return None,
             }
+            at += 1;
         }
         Some(number)
     }
@@ -91,25 +124,27 @@ impl Groups {
     fn idle_in_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<Vec<u32>> {
         let recent = self.recent();
         let mut idle = Vec::new();
-        self.place_row(time, series, limits, |group, series, column| {
+        self.place_row(time, series, limits, |group, series, place| match place {
             // of a series that is in the group and has no histograms the column knows the last sample
-            if column == NEW || !group.is_since(column, recent) {
-                idle.push(series);
+            Place::Columns(columns) => {
+                idle.extend(group.idle_since(recent, columns).map(|column| group.series[column as usize]));
             }
+            Place::New => idle.extend_from_slice(series),
         })?;
         Some(idle)
     }
 
     /// The place of a row, if [`Groups::place_row`] finds one.
     fn changed_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<ChangedRow> {
-        let (mut columns, mut new) = (Vec::with_capacity(series.len()), Vec::new());
-        let group = self.place_row(time, series, limits, |_, series, column| {
-            columns.push(column);
-            if column == NEW {
-                new.push(series);
+        let (mut runs, mut new) = (Runs::default(), Vec::new());
+        let group = self.place_row(time, series, limits, |_, series, place| match place {
+            Place::Columns(columns) => runs.push(columns),
+            Place::New => {
+                series.iter().for_each(|_| runs.0.push(NEW..NEW));
+                new.extend_from_slice(series);
             }
         })?;
-        Some(ChangedRow { group, columns, new })
+        Some(ChangedRow { group, runs, new })
     }
 
     /// Takes a row of a [`Groups::changed_row`].
@@ -121,7 +156,7 @@ impl Groups {
         values: &[f64],
         starts: Option<&[Timestamp]>,
     ) -> RowOutcome {
-        let ChangedRow { group, mut columns, new } = row;
+        let ChangedRow { group, mut runs, new } = row;
         if !new.is_empty() {
             let (mut first, mut last) = (NEW, 0);
             for series in new {
@@ -133,15 +168,25 @@ impl Groups {
                 }
             }
             // only now: what was in the place of a new column has moved
-            let moved = |column: u32| column == NEW || (first..=last).contains(&column);
-            for (series, column) in series.iter().zip(&mut columns).filter(|(_, column)| moved(**column)) {
-                if let Home::At(_, there) = self.home(*series) {
-                    *column = there;
+            let mut at = 0;
+            for columns in std::mem::take(&mut runs.0) {
+                let is_new = columns.start == NEW;
+                let end = at + if is_new { 1 } else { columns.len() };
+                if !is_new && (columns.end <= first || columns.start > last) {
+                    runs.push(columns);
+                } else {
+                    for id in &series[at..end] {
+                        let Home::At(_, column) = self.home(*id) else {
+                            return RowOutcome { refused: series.len(), ..RowOutcome::default() };
+                        };
+                        runs.push(column..column + 1);
+                    }
                 }
+                at = end;
             }
         }
         let Some(Some(g)) = self.groups.get_mut(group as usize) else { return RowOutcome::default() };
-        let in_order = g.push_columns(time, &columns, values, starts);
+        let in_order = g.push_columns(time, &runs.0, values, starts);
         if g.is_full() {
             g.wish_order(series);
         }
