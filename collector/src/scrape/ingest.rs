@@ -17,7 +17,7 @@ use super::fetch::{FetchError, Page};
 use super::label_rules::{check_limits, check_names};
 use super::metadata_labels::MetadataLabels;
 use super::page_cache::{Cursor, Finder, Line, PageCache};
-use super::page_changes::Changes;
+use super::page_changes::{Changes, NextCache};
 use super::page_parser::PageParser;
 use super::pool::ScrapeOptions;
 use super::report::{Report, ReportSeries};
@@ -158,7 +158,7 @@ impl Ingest {
         page: &Page,
     ) -> Result<Refusals, (IngestError, Counts)> {
         let mut batch = store.batch().map_err(|e| (e.into(), Counts::default()))?;
-        let cache = std::mem::take(&mut self.cache);
+        let mut cache = std::mem::take(&mut self.cache);
         let options = ParseOptions {
             classic_histograms: self.config.always_scrape_classic_histograms,
             ignore_native_histograms: !self.config.scrape_native_histograms,
@@ -202,9 +202,16 @@ impl Ingest {
             if !self.ended {
                 row.end(changes.ended());
             }
-            changes.into_cache()
+            changes.finish()
         });
-        self.cache = changed.unwrap_or(cache);
+        self.cache = match changed {
+            Some(NextCache::New(cache)) => cache,
+            Some(NextCache::Changed(edits)) => {
+                cache.edit(&edits);
+                cache
+            }
+            None => cache,
+        };
         let report = Report {
             up: true,
             duration: started.elapsed(),

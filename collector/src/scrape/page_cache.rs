@@ -1,11 +1,13 @@
+mod edits;
+
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use model::MetricType;
 use tsdb::SeriesRef;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub(super) use self::edits::{Edits, NewLines, SMALL_BLOCK};
 use crate::number_hash::NumberHash;
 
 /// What a line of the last page led to.
@@ -87,22 +89,34 @@ impl From<Packed> for Line {
 /// About so many lines make a block, whose first line is written whole.
 const BLOCK: usize = 16;
 
-/// Lines that are read without the ones before.
-#[derive(Clone, Debug)]
+/// Lines that are read without the ones before: a part of the text.
+#[derive(Clone, Copy, Debug)]
 struct Block {
-    /// The next page has it too if nothing in it changes.
-    text: Arc<[u8]>,
+    start: usize,
+    len: u32,
+    /// How much text there is room for.
+    room: u32,
     /// The number of its first line.
     line: u32,
+}
+
+impl Block {
+    fn end(self) -> usize {
+        self.start + self.len as usize
+    }
 }
 
 /// The lines of a target's last page in order, without their values, so that the next page need only be compared with them.
 ///
 /// Every series of every target has a line here, so it is small: a line is the number of bytes it has in common with the one before
-/// (u8), the length of the rest (one byte, or 0xff and a u32) and the rest; nearly all of a page repeats from line to line. A page of
-/// which a little changes takes most blocks from the last one as they are ([`super::page_changes`]).
+/// (u8), the length of the rest (one byte, or 0xff and a u32) and the rest; nearly all of a page repeats from line to line. Of a page of
+/// which a little changes only the blocks with a change are written again, in their places ([`Edits`]): so the text stays in the order in
+/// which it is read.
 #[derive(Debug)]
 pub(super) struct PageCache {
+    text: Vec<u8>,
+    /// How much of the text is no block's.
+    unused: usize,
     blocks: Vec<Block>,
     lines: Vec<Packed>,
     /// No series of the lines has a higher reference.
@@ -111,7 +125,7 @@ pub(super) struct PageCache {
 
 impl Default for PageCache {
     fn default() -> Self {
-        Self { blocks: Vec::new(), lines: Vec::new(), newest: SeriesRef(0) }
+        Self { text: Vec::new(), unused: 0, blocks: Vec::new(), lines: Vec::new(), newest: SeriesRef(0) }
     }
 }
 
@@ -120,12 +134,21 @@ impl PageCache {
         self.lines.len()
     }
 
+    /// Bytes of text of all lines as they are written here.
+    pub(super) fn text_len(&self) -> usize {
+        self.text.len() - self.unused
+    }
+
     pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
         self.lines.iter().map(|line| Line::from(*line))
     }
 
     fn push(&mut self, line: Line) {
         self.lines.push(line.into());
+        self.meet(line);
+    }
+
+    fn meet(&mut self, line: Line) {
         if let Line::Series(series) | Line::Timed(series) = line {
             self.newest = self.newest.max(series);
         }
@@ -144,59 +167,42 @@ impl PageCache {
     /// Which of the lines are whole blocks.
     pub(super) fn whole_blocks(&self, lines: &Range<usize>) -> Range<usize> {
         let from = self.blocks.partition_point(|block| (block.line as usize) < lines.start);
-        // the last block ends with the lines
-        let end = |block: usize| self.blocks.get(block + 1).map_or(self.len(), |next| next.line as usize);
-        let count = self.blocks[from..].iter().enumerate().take_while(|(at, _)| end(from + at) <= lines.end).count();
-        from..from + count
+        let whole = |block: &usize| self.first_line(block + 1) <= lines.end;
+        from..from + (from..self.blocks.len()).take_while(whole).count()
     }
 
     /// The lines of these blocks.
     pub(super) fn lines_of(&self, blocks: &Range<usize>) -> Range<usize> {
-        let first = |block: usize| self.blocks.get(block).map_or(self.len(), |block| block.line as usize);
-        first(blocks.start)..first(blocks.end)
+        self.first_line(blocks.start)..self.first_line(blocks.end)
+    }
+
+    /// The number of the first line of a block; the last block ends with the lines.
+    fn first_line(&self, block: usize) -> usize {
+        self.blocks.get(block).map_or(self.len(), |block| block.line as usize)
+    }
+
+    /// The block that has a line, if there is any; of lines behind the last one that is the last.
+    fn block_of(&self, line: usize) -> Option<usize> {
+        self.blocks.partition_point(|block| block.line as usize <= line).checked_sub(1)
     }
 }
 
-/// Writes the lines of a cache.
+/// Writes lines behind each other.
 #[derive(Debug, Default)]
-pub(super) struct PageWriter {
-    cache: PageCache,
-    /// The lines of the block that has been begun.
-    text: Vec<u8>,
-    /// The number of its first line.
-    line: u32,
-    /// The text of the last line.
+struct Packer {
+    /// The line that was written last.
     last: Vec<u8>,
 }
 
-impl PageWriter {
-    /// Of a page that is about as long as another one.
-    pub(super) fn like(other: &PageCache) -> Self {
-        let mut cache = PageCache::default();
-        cache.lines.reserve_exact(other.lines.len() + other.lines.len() / SPARE);
-        cache.blocks.reserve_exact(other.blocks.len() + other.blocks.len() / SPARE);
-        Self { cache, ..Self::default() }
-    }
-
-    /// Begins a block.
-    pub(super) fn block(&mut self) {
-        self.end_block();
-        self.line = self.cache.lines.len() as u32;
-    }
-
-    fn end_block(&mut self) {
-        if !self.text.is_empty() {
-            self.cache.blocks.push(Block { text: self.text.as_slice().into(), line: self.line });
-        }
-        self.text.clear();
+impl Packer {
+    /// The next line is written whole.
+    fn begin(&mut self) {
         self.last.clear();
     }
 
-    /// Adds a line to the block.
-    pub(super) fn push(&mut self, text: &[u8], line: Line) {
+    fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
         let most = self.last.len().min(text.len()).min(usize::from(u8::MAX));
         let shared = equal_at_first(&self.last[..most], text);
-        let Self { cache, text: out, .. } = self;
         out.push(shared as u8);
         let rest = &text[shared..];
         match u8::try_from(rest.len()) {
@@ -207,36 +213,89 @@ impl PageWriter {
             }
         }
         out.extend_from_slice(rest);
-        cache.push(line);
         self.last.truncate(shared);
         self.last.extend_from_slice(rest);
     }
 
-    /// The same for a line of which is known what it is behind the line that was added before it ([`Cursor::packed`]).
-    pub(super) fn push_packed(&mut self, packed: &[u8], text: &[u8], line: Line) {
-        self.text.extend_from_slice(packed);
-        self.cache.push(line);
+    /// The same for a line of which is known what it is behind the line that was written before it ([`Cursor::packed`]).
+    fn push_packed(&mut self, packed: &[u8], text: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(packed);
         self.last.clear();
         self.last.extend_from_slice(text);
+    }
+}
+
+/// Writes the lines of a cache.
+#[derive(Debug, Default)]
+pub(super) struct PageWriter {
+    cache: PageCache,
+    packer: Packer,
+    /// Where the block that has been begun begins in the text.
+    start: usize,
+    /// The number of its first line.
+    line: u32,
+}
+
+impl PageWriter {
+    /// Of a page that is about as long as another one.
+    pub(super) fn like(other: &PageCache) -> Self {
+        let mut cache = PageCache::default();
+        cache.text.reserve_exact(with_spare(other.text_len()));
+        cache.lines.reserve_exact(with_spare(other.lines.len()));
+        cache.blocks.reserve_exact(with_spare(other.blocks.len()));
+        Self { cache, ..Self::default() }
+    }
+
+    /// Begins a block.
+    pub(super) fn block(&mut self) {
+        self.end_block();
+        self.line = self.cache.lines.len() as u32;
+        self.packer.begin();
+    }
+
+    fn end_block(&mut self) {
+        let PageCache { text, blocks, .. } = &mut self.cache;
+        let len = (text.len() - self.start) as u32;
+        if len > 0 {
+            blocks.push(Block { start: self.start, len, room: len, line: self.line });
+        }
+        self.start = text.len();
+    }
+
+    /// Adds a line to the block.
+    pub(super) fn push(&mut self, text: &[u8], line: Line) {
+        self.packer.push(text, &mut self.cache.text);
+        self.cache.push(line);
+    }
+
+    /// The same for a line of which is known what it is behind the line that was added before it ([`Cursor::packed`]).
+    pub(super) fn push_packed(&mut self, packed: &[u8], text: &[u8], line: Line) {
+        self.packer.push_packed(packed, text, &mut self.cache.text);
+        self.cache.push(line);
     }
 
     /// Adds blocks of another cache.
     pub(super) fn copy(&mut self, from: &PageCache, blocks: Range<usize>) {
         self.end_block();
         let Some(first) = from.blocks.get(blocks.start).map(|block| block.line) else { return };
-        let line = self.cache.lines.len() as u32;
-        self.cache.newest = self.cache.newest.max(from.newest);
-        self.cache.lines.extend_from_slice(&from.lines[from.lines_of(&blocks)]);
-        let moved = |block: &Block| Block { text: Arc::clone(&block.text), line: block.line - first + line };
-        self.cache.blocks.extend(from.blocks[blocks].iter().map(moved));
+        let PageCache { text, blocks: to, lines, newest, .. } = &mut self.cache;
+        let line = lines.len() as u32;
+        *newest = (*newest).max(from.newest);
+        lines.extend_from_slice(&from.lines[from.lines_of(&blocks)]);
+        for block in &from.blocks[blocks] {
+            to.push(Block { start: text.len(), len: block.len, room: block.len, line: block.line - first + line });
+            text.extend_from_slice(&from.text[block.start..block.end()]);
+        }
+        self.start = text.len();
     }
 
     pub(super) fn finish(mut self) -> PageCache {
         self.end_block();
-        let PageCache { blocks, lines, .. } = &mut self.cache;
+        let PageCache { text, blocks, lines, .. } = &mut self.cache;
         // what is a little too long is not worth a copy
-        blocks.shrink_to(blocks.len() + blocks.len() / SPARE);
-        lines.shrink_to(lines.len() + lines.len() / SPARE);
+        text.shrink_to(with_spare(text.len()));
+        blocks.shrink_to(with_spare(blocks.len()));
+        lines.shrink_to(with_spare(lines.len()));
         self.cache
     }
 }
@@ -251,6 +310,10 @@ fn equal_at_first(a: &[u8], b: &[u8]) -> usize {
 /// Lists may have room for one more in so many.
 const SPARE: usize = 32;
 
+fn with_spare(len: usize) -> usize {
+    len + len / SPARE
+}
+
 /// Into how many blocks so many lines are best put.
 pub(super) fn blocks_for(lines: usize) -> usize {
     ((lines + BLOCK / 2) / BLOCK).max(1)
@@ -260,8 +323,11 @@ pub(super) fn blocks_for(lines: usize) -> usize {
 pub(super) struct Cursor<'a> {
     cache: &'a PageCache,
     at: usize,
-    /// Its block, where in that it begins, and where the next one does.
+    /// Its block, and where that begins and ends in the text.
     block: usize,
+    first: usize,
+    last: usize,
+    /// Where it begins itself, and where the next one does.
     start: usize,
     end: usize,
     /// The text of the line at `at`.
@@ -271,8 +337,8 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// At the first line.
     pub(super) fn new(cache: &'a PageCache) -> Self {
-        let mut cursor = Self { cache, at: 0, block: 0, start: 0, end: 0, text: Vec::new() };
-        cursor.read();
+        let mut cursor = Self { cache, at: 0, block: 0, first: 0, last: 0, start: 0, end: 0, text: Vec::new() };
+        cursor.enter(0);
         cursor
     }
 
@@ -290,8 +356,7 @@ impl<'a> Cursor<'a> {
 
     /// The line as it is written behind the one before it; `None` for the first of a block.
     pub(super) fn packed(&self) -> Option<&'a [u8]> {
-        let block = self.cache.blocks.get(self.block).filter(|_| self.start > 0)?;
-        block.text.get(self.start..self.end)
+        if self.start > self.first { self.cache.text.get(self.start..self.end) } else { None }
     }
 
     /// Goes to the next line.
@@ -299,15 +364,13 @@ impl<'a> Cursor<'a> {
     pub(super) fn advance(&mut self) {
         self.at += 1;
         self.start = self.end;
-        self.read();
+        if self.start == self.last { self.enter(self.block + 1) } else { self.read() }
     }
 
     /// Goes to the line with this number.
     pub(super) fn seek(&mut self, line: usize) {
-        let after = self.cache.blocks.partition_point(|block| block.line as usize <= line);
-        let Some(block) = after.checked_sub(1) else { return };
-        (self.block, self.at, self.start) = (block, self.cache.blocks[block].line as usize, 0);
-        self.read();
+        let Some(block) = self.cache.block_of(line) else { return };
+        self.enter(block);
         while self.at < line.min(self.cache.len()) {
             self.advance();
         }
@@ -316,19 +379,23 @@ impl<'a> Cursor<'a> {
     /// Goes where another one is.
     fn go_to(&mut self, other: &Self) {
         (self.cache, self.at, self.block) = (other.cache, other.at, other.block);
+        (self.first, self.last) = (other.first, other.last);
         (self.start, self.end) = (other.start, other.end);
         self.text.clone_from(&other.text);
     }
 
+    /// Goes to the first line of a block, if there is such a block.
+    fn enter(&mut self, block: usize) {
+        let Some(found) = self.cache.blocks.get(block) else { return };
+        (self.block, self.at) = (block, found.line as usize);
+        (self.first, self.last) = (found.start, found.end());
+        self.start = found.start;
+        self.read();
+    }
+
     #[inline]
     fn read(&mut self) {
-        let Some(mut block) = self.cache.blocks.get(self.block) else { return };
-        if self.start == block.text.len() {
-            let Some(next) = self.cache.blocks.get(self.block + 1) else { return };
-            block = next;
-            (self.block, self.start) = (self.block + 1, 0);
-        }
-        let [shared, short, rest @ ..] = &block.text[self.start..] else { return };
+        let Some([shared, short, rest @ ..]) = self.cache.text.get(self.start..self.last) else { return };
         let (len, rest, header) = match (*short, rest) {
             (u8::MAX, [a, b, c, d, rest @ ..]) => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, rest, 6),
             (short, rest) => (usize::from(short), rest, 2),

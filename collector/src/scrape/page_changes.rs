@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tsdb::SeriesRef;
 
-use super::page_cache::{Cursor, Line, PageCache, PageWriter, blocks_for};
+use super::page_cache::{Cursor, Edits, Line, NewLines, PageCache, PageWriter, SMALL_BLOCK, blocks_for};
 use crate::number_hash::NumberHash;
 
 /// Neighbouring lines of the page.
@@ -13,7 +13,7 @@ use crate::number_hash::NumberHash;
 enum Run {
     /// These lines of the last page.
     Old(Range<usize>),
-    /// These of [`Changes::new_lines`].
+    /// These of [`Changes::new`].
     New(Range<usize>),
 }
 
@@ -25,14 +25,23 @@ impl Run {
     }
 }
 
-/// As much text of new lines is held before it goes into the new cache, so that a first page is not in memory as a whole.
+/// As much text of new lines is held before it goes into a new cache, so that a first page is not in memory as a whole.
 const HELD: usize = 64 << 10;
 
-/// Blocks with fewer lines are put together with the next.
-const SMALL_BLOCK: usize = 8;
+/// If the text of the lines of the last page is not more than this many times as long as what is held, a new cache is written: else the
+/// last one is changed in the end.
+const STAYS: usize = 4;
+
+/// What the next page is compared with.
+pub(super) enum NextCache {
+    /// Another cache.
+    New(PageCache),
+    /// The one there is, with these changes.
+    Changed(Edits),
+}
 
 /// The lines of a page that is not the last one again. What stays costs next to nothing: neighbours are counted while the page is read,
-/// and most blocks of lines are taken over as they are at the end.
+/// and in the end only blocks of lines with a change are written again. Where much changes, or lines come in another order, all are.
 pub(super) struct Changes<'a> {
     old: &'a PageCache,
     /// Whether series of lines with timestamps of their own get markers when they end.
@@ -51,10 +60,9 @@ pub(super) struct Changes<'a> {
     by_series: Option<HashMap<SeriesRef, u32, NumberHash>>,
     /// Lines that are not written yet.
     runs: Vec<Run>,
-    new_text: Vec<u8>,
-    /// The ends of the new lines in the text.
-    new_lines: Vec<(usize, Line)>,
-    writer: PageWriter,
+    new: NewLines,
+    /// Writes a new cache, if need be.
+    writer: Option<PageWriter>,
 }
 
 impl<'a> Changes<'a> {
@@ -70,9 +78,8 @@ impl<'a> Changes<'a> {
             taken: HashSet::new(),
             by_series: None,
             runs: Vec::new(),
-            new_text: Vec::new(),
-            new_lines: Vec::new(),
-            writer: PageWriter::like(old),
+            new: NewLines::default(),
+            writer: None,
         }
     }
 
@@ -162,14 +169,14 @@ impl<'a> Changes<'a> {
     }
 
     fn push(&mut self, text: &[u8], line: Line) -> Line {
-        let at = self.new_lines.len();
-        self.new_text.extend_from_slice(text);
-        self.new_lines.push((self.new_text.len(), line));
+        let at = self.new.len();
+        self.new.push(text, line);
         match self.runs.last_mut() {
             Some(Run::New(lines)) => lines.end += 1,
             _ => self.runs.push(Run::New(at..at + 1)),
         }
-        if self.new_text.len() > HELD {
+        let held = self.new.text_len();
+        if held > HELD && (self.writer.is_some() || held > self.old.text_len() / STAYS) {
             self.write();
         }
         line
@@ -209,14 +216,37 @@ impl<'a> Changes<'a> {
     }
 
     /// The page as it is now.
-    pub(super) fn into_cache(mut self) -> PageCache {
-        self.write();
-        self.writer.finish()
+    pub(super) fn finish(mut self) -> NextCache {
+        self.settle();
+        if self.writer.is_some() || !self.keeps_order() {
+            self.write();
+            return NextCache::New(self.writer.unwrap_or_default().finish());
+        }
+        let mut edits = Edits::of(self.new);
+        let (mut from, mut new) = (0, 0..0);
+        for run in self.runs {
+            match run {
+                Run::New(lines) => new.end = lines.end,
+                Run::Old(lines) => {
+                    edits.put(from..lines.start, new.clone());
+                    (from, new.start) = (lines.end, new.end);
+                }
+            }
+        }
+        edits.put(from..self.old.len(), new);
+        NextCache::Changed(edits)
+    }
+
+    /// Whether there are lines that stay, and they stand in the order they had.
+    fn keeps_order(&self) -> bool {
+        let old = || self.runs.iter().filter(|run| matches!(run, Run::Old(_))).map(Run::lines);
+        old().next().is_some() && old().zip(old().skip(1)).all(|(a, b)| a.end <= b.start)
     }
 
     /// Writes the lines so far: whole blocks that stay are copied, what lies between them goes into blocks of its own.
     fn write(&mut self) {
         self.settle();
+        let mut writer = self.writer.take().unwrap_or_else(|| PageWriter::like(self.old));
         let (mut between, mut count) = (Vec::new(), 0);
         let put = |between: &mut Vec<Run>, count: &mut usize, run: Run| {
             *count += run.lines().len();
@@ -240,21 +270,20 @@ impl<'a> Changes<'a> {
                 put(&mut between, &mut count, Run::Old(self.old.lines_of(&first)));
                 blocks.start += 1;
             }
-            self.write_lines(&between, count);
+            self.write_lines(&between, count, &mut writer);
             (between, count) = (Vec::new(), 0);
             let after = self.old.lines_of(&blocks).end;
-            self.writer.copy(self.old, blocks);
+            writer.copy(self.old, blocks);
             put(&mut between, &mut count, Run::Old(after..lines.end));
         }
-        self.write_lines(&between, count);
-        self.new_text.clear();
-        self.new_lines.clear();
+        self.write_lines(&between, count, &mut writer);
+        self.new.clear();
+        self.writer = Some(writer);
     }
 
-    fn write_lines(&mut self, runs: &[Run], count: usize) {
+    fn write_lines(&self, runs: &[Run], count: usize, writer: &mut PageWriter) {
         let size = count.div_ceil(blocks_for(count));
         let mut written = 0;
-        let writer = &mut self.writer;
         // with the bytes it has behind the line that was pushed before it, if they are known
         let mut push = |text: &[u8], line, packed: Option<&[u8]>| {
             let begins = written % size == 0;
@@ -280,13 +309,7 @@ impl<'a> Changes<'a> {
                         cursor.advance();
                     }
                 }
-                Run::New(lines) => {
-                    for at in lines.clone() {
-                        let from = at.checked_sub(1).map_or(0, |before| self.new_lines[before].0);
-                        let (end, line) = self.new_lines[at];
-                        push(&self.new_text[from..end], line, None);
-                    }
-                }
+                Run::New(lines) => self.new.range(lines.clone()).for_each(|(text, line)| push(text, line, None)),
             }
         }
     }
