@@ -104,6 +104,11 @@ impl Block {
     fn end(self) -> usize {
         self.start + self.len as usize
     }
+
+    /// The same where there are so many more lines before it.
+    fn moved(self, lines: i64) -> Self {
+        Self { line: (i64::from(self.line) + lines) as u32, ..self }
+    }
 }
 
 /// The lines of a target's last page in order, without their values, so that the next page need only be compared with them.

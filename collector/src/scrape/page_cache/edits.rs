@@ -95,41 +95,37 @@ impl PageCache {
     /// Takes lines out and puts others in their places. There must be lines.
     pub(in crate::scrape) fn edit(&mut self, edits: &Edits) {
         let Edits { edits, new } = edits;
-        let mut blocks = Vec::with_capacity(self.blocks.len() + self.blocks.len() / super::SPARE);
+        let mut blocks = Vec::with_capacity(super::with_spare(self.blocks.len()));
         let mut rewritten = Rewritten::default();
         // blocks so far, and by how much the numbers of lines behind them have changed
         let (mut done, mut moved) = (0, 0i64);
         let mut left = edits.as_slice();
         while let Some(first) = left.first() {
             let Some(mut touched) = self.touched(first) else { break };
-            let mut count = 1;
+            let (mut count, mut taken, mut put) = (1, first.old.len(), first.new.len());
             loop {
-                let lines = self.lines_of(&touched);
-                let taken: usize = left[..count].iter().map(|e| e.old.len()).sum();
-                let put: usize = left[..count].iter().map(|e| e.new.len()).sum();
-                match left.get(count).and_then(|next| self.touched(next)) {
-                    Some(next) if next.start < touched.end => {
-                        touched.end = touched.end.max(next.end);
-                        count += 1;
-                    }
-                    _ if (1..SMALL_BLOCK).contains(&(lines.len() - taken + put)) && touched.end < self.blocks.len() => {
-                        touched.end += 1;
-                    }
-                    _ => break,
+                let next = left.get(count).and_then(|next| Some((next, self.touched(next)?)));
+                if let Some((next, blocks)) = next.filter(|(_, blocks)| blocks.start < touched.end) {
+                    touched.end = touched.end.max(blocks.end);
+                    (count, taken, put) = (count + 1, taken + next.old.len(), put + next.new.len());
+                    continue;
                 }
+                let lines = self.lines_of(&touched).len() - taken + put;
+                if !(1..SMALL_BLOCK).contains(&lines) || touched.end == self.blocks.len() {
+                    break;
+                }
+                touched.end += 1;
             }
             let (now, later) = left.split_at(count);
             left = later;
-            let shifted = |block: &Block| Block { line: (i64::from(block.line) + moved) as u32, ..*block };
-            blocks.extend(self.blocks[done..touched.start].iter().map(shifted));
+            blocks.extend(self.blocks[done..touched.start].iter().map(|block| block.moved(moved)));
             self.rewrite(&touched, now, new, &mut rewritten);
-            let line = (self.first_line(touched.start) as i64 + moved) as u32;
+            let line = self.blocks[touched.start].moved(moved).line;
             done = touched.end;
             self.place(touched, line, &rewritten, &mut blocks);
-            moved += now.iter().map(|e| e.new.len() as i64 - e.old.len() as i64).sum::<i64>();
+            moved += put as i64 - taken as i64;
         }
-        let shifted = |block: &Block| Block { line: (i64::from(block.line) + moved) as u32, ..*block };
-        blocks.extend(self.blocks[done..].iter().map(shifted));
+        blocks.extend(self.blocks[done..].iter().map(|block| block.moved(moved)));
         self.blocks = blocks;
         self.replace_lines(edits, new);
         if self.unused > self.text.len() / UNUSED {
