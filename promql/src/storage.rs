@@ -110,7 +110,7 @@ pub trait Selection: Send + Sync {
     /// When samples cannot be read.
     fn read(&self, range: Range<usize>, mint: Timestamp, maxt: Timestamp) -> Result<Vec<Samples>, StorageError>;
 
-    /// As [`Selection::read`], one series after the other until `each` says no.
+    /// As [`Selection::read`], one series after the other until `each` says no, with the memory of one.
     ///
     /// # Errors
     /// As [`Selection::read`].
@@ -121,7 +121,11 @@ pub trait Selection: Send + Sync {
         maxt: Timestamp,
         each: &mut dyn FnMut(Samples) -> bool,
     ) -> Result<(), StorageError> {
-        self.read(range, mint, maxt)?.into_iter().all(each);
+        for at in range {
+            if !self.read(at..at + 1, mint, maxt)?.into_iter().all(&mut *each) {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -137,13 +141,10 @@ pub trait Selection: Send + Sync {
         each: &mut dyn FnMut(Lent<'_, Arc<FloatHistogram>>) -> bool,
     ) -> Result<(), StorageError> {
         let (mint, maxt) = at.span();
-        for Samples { floats, histograms } in self.read(range, mint, maxt)? {
+        self.read_each(range, mint, maxt, &mut |Samples { floats, histograms }| {
             let histograms = (!histograms.is_empty()).then_some(histograms);
-            if !each(Lent::Samples((&floats).into(), histograms)) {
-                break;
-            }
-        }
-        Ok(())
+            each(Lent::Samples((&floats).into(), histograms))
+        })
     }
 
     /// The newest of the samples that [`Selection::read`] gives of each series.
