@@ -279,6 +279,17 @@ impl Selection for CancelingSelection<'_> {
         self.storage.note();
         self.inner.read(range, mint, maxt)
     }
+
+    fn read_each(
+        &self,
+        range: std::ops::Range<usize>,
+        mint: i64,
+        maxt: i64,
+        each: &mut dyn FnMut(Samples) -> bool,
+    ) -> Result<(), StorageError> {
+        self.storage.note();
+        self.inner.read_each(range, mint, maxt, each)
+    }
 }
 
 /// Whether it is selecting or reading: each thread ends what it has begun, and begins nothing more.

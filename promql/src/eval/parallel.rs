@@ -177,7 +177,7 @@ impl Evaluator<'_> {
                 let (samples, bytes) = loaded.size();
                 extent.add(Extent { series: 1, samples, bytes });
                 result = chunk
-                    .begin(bytes, self.steps.count)
+                    .begin(bytes, samples + self.steps.count)
                     .and_then(|()| work(state, labels, loaded, &mut chunk.notes))
                     .and_then(|item| chunk.take(item));
                 result.is_ok()
