@@ -195,7 +195,7 @@ impl PageCache {
 /// Writes lines behind each other.
 #[derive(Debug, Default)]
 struct Packer {
-    /// The line that was written last.
+    /// The line that was written last; empty where a block begins.
     last: Vec<u8>,
 }
 
@@ -205,7 +205,14 @@ impl Packer {
         self.last.clear();
     }
 
-    fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
+    /// Writes a line; `packed` is what it is behind the line that was written before it, where that is known ([`Cursor::packed`]).
+    fn push(&mut self, text: &[u8], packed: Option<&[u8]>, out: &mut Vec<u8>) {
+        if let Some(packed) = packed.filter(|_| !self.last.is_empty()) {
+            out.extend_from_slice(packed);
+            self.last.clear();
+            self.last.extend_from_slice(text);
+            return;
+        }
         let most = self.last.len().min(text.len()).min(usize::from(u8::MAX));
         let shared = equal_at_first(&self.last[..most], text);
         out.push(shared as u8);
@@ -221,12 +228,26 @@ impl Packer {
         self.last.truncate(shared);
         self.last.extend_from_slice(rest);
     }
+}
 
-    /// The same for a line of which is known what it is behind the line that was written before it ([`Cursor::packed`]).
-    fn push_packed(&mut self, packed: &[u8], text: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(packed);
-        self.last.clear();
-        self.last.extend_from_slice(text);
+/// Divides lines into blocks of about the same number.
+pub(super) struct Divider {
+    size: usize,
+    met: usize,
+}
+
+impl Divider {
+    /// Of so many lines.
+    pub(super) fn new(lines: usize) -> Self {
+        let blocks = ((lines + BLOCK / 2) / BLOCK).max(1);
+        Self { size: lines.div_ceil(blocks).max(1), met: 0 }
+    }
+
+    /// Whether a block begins with the next line.
+    pub(super) fn begins(&mut self) -> bool {
+        let begins = self.met.is_multiple_of(self.size);
+        self.met += 1;
+        begins
     }
 }
 
@@ -267,15 +288,10 @@ impl PageWriter {
         self.start = text.len();
     }
 
-    /// Adds a line to the block.
-    pub(super) fn push(&mut self, text: &[u8], line: Line) {
-        self.packer.push(text, &mut self.cache.text);
-        self.cache.push(line);
-    }
-
-    /// The same for a line of which is known what it is behind the line that was added before it ([`Cursor::packed`]).
-    pub(super) fn push_packed(&mut self, packed: &[u8], text: &[u8], line: Line) {
-        self.packer.push_packed(packed, text, &mut self.cache.text);
+    /// Adds a line to the block; `packed` is what it is behind the line that was added before it, where that is known
+    /// ([`Cursor::packed`]).
+    pub(super) fn push(&mut self, text: &[u8], packed: Option<&[u8]>, line: Line) {
+        self.packer.push(text, packed, &mut self.cache.text);
         self.cache.push(line);
     }
 
@@ -317,11 +333,6 @@ const SPARE: usize = 32;
 
 fn with_spare(len: usize) -> usize {
     len + len / SPARE
-}
-
-/// Into how many blocks so many lines are best put.
-pub(super) fn blocks_for(lines: usize) -> usize {
-    ((lines + BLOCK / 2) / BLOCK).max(1)
 }
 
 /// Goes through the lines of a cache.
@@ -489,7 +500,7 @@ mod tests {
 
     fn write(writer: &mut PageWriter, lines: Range<usize>) {
         writer.block();
-        lines.for_each(|i| writer.push(&text(i), Line::Series(SeriesRef(i as u64))));
+        lines.for_each(|i| writer.push(&text(i), None, Line::Series(SeriesRef(i as u64))));
     }
 
     fn cache(blocks: &[usize]) -> PageCache {

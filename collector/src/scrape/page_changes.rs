@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tsdb::SeriesRef;
 
-use super::page_cache::{Cursor, Edits, Line, NewLines, PageCache, PageWriter, SMALL_BLOCK, blocks_for};
+use super::page_cache::{Cursor, Divider, Edits, Line, NewLines, PageCache, PageWriter, SMALL_BLOCK};
 use crate::number_hash::NumberHash;
 
 /// Neighbouring lines of the page.
@@ -282,19 +282,12 @@ impl<'a> Changes<'a> {
     }
 
     fn write_lines(&self, runs: &[Run], count: usize, writer: &mut PageWriter) {
-        let size = count.div_ceil(blocks_for(count));
-        let mut written = 0;
-        // with the bytes it has behind the line that was pushed before it, if they are known
-        let mut push = |text: &[u8], line, packed: Option<&[u8]>| {
-            let begins = written % size == 0;
-            written += 1;
-            if begins {
+        let mut divider = Divider::new(count);
+        let mut push = |text: &[u8], packed: Option<&[u8]>, line| {
+            if divider.begins() {
                 writer.block();
             }
-            match packed {
-                Some(packed) if !begins => writer.push_packed(packed, text, line),
-                _ => writer.push(text, line),
-            }
+            writer.push(text, packed, line);
         };
         let mut cursor = Cursor::new(self.old);
         for run in runs {
@@ -305,11 +298,11 @@ impl<'a> Changes<'a> {
                         && let Some((text, line)) = cursor.line()
                     {
                         let packed = cursor.packed().filter(|_| cursor.at() > lines.start);
-                        push(text, line, packed);
+                        push(text, packed, line);
                         cursor.advance();
                     }
                 }
-                Run::New(lines) => self.new.range(lines.clone()).for_each(|(text, line)| push(text, line, None)),
+                Run::New(lines) => self.new.range(lines.clone()).for_each(|(text, line)| push(text, None, line)),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Block, Cursor, Line, Packer, PageCache, blocks_for};
+use super::{Block, Cursor, Divider, Line, Packer, PageCache};
 
 /// Blocks with fewer lines are put together with the next.
 pub(in crate::scrape) const SMALL_BLOCK: usize = 8;
@@ -103,7 +103,7 @@ impl PageCache {
         while let Some(first) = left.first() {
             let Some(mut touched) = self.touched(first) else { break };
             let (mut count, mut taken, mut put) = (1, first.old.len(), first.new.len());
-            loop {
+            let lines = loop {
                 let next = left.get(count).and_then(|next| Some((next, self.touched(next)?)));
                 if let Some((next, blocks)) = next.filter(|(_, blocks)| blocks.start < touched.end) {
                     touched.end = touched.end.max(blocks.end);
@@ -112,14 +112,14 @@ impl PageCache {
                 }
                 let lines = self.lines_of(&touched).len() - taken + put;
                 if !(1..SMALL_BLOCK).contains(&lines) || touched.end == self.blocks.len() {
-                    break;
+                    break lines;
                 }
                 touched.end += 1;
-            }
+            };
             let (now, later) = left.split_at(count);
             left = later;
             blocks.extend(self.blocks[done..touched.start].iter().map(|block| block.moved(moved)));
-            self.rewrite(&touched, now, new, &mut rewritten);
+            self.rewrite(&touched, now, new, lines, &mut rewritten);
             let line = self.blocks[touched.start].moved(moved).line;
             done = touched.end;
             self.place(touched, line, &rewritten, &mut blocks);
@@ -127,7 +127,7 @@ impl PageCache {
         }
         blocks.extend(self.blocks[done..].iter().map(|block| block.moved(moved)));
         self.blocks = blocks;
-        self.replace_lines(edits, new);
+        self.replace_lines(edits, new, (self.len() as i64 + moved) as usize);
         if self.unused > self.text.len() / UNUSED {
             self.write_anew();
         }
@@ -139,27 +139,19 @@ impl PageCache {
         Some(self.block_of(edit.old.start)?..self.block_of(last)? + 1)
     }
 
-    /// Puts these blocks together with these edits.
-    fn rewrite(&self, blocks: &Range<usize>, edits: &[Edit], new: &NewLines, to: &mut Rewritten) {
+    /// Puts these blocks together with these edits, which is so many lines.
+    fn rewrite(&self, blocks: &Range<usize>, edits: &[Edit], new: &NewLines, count: usize, to: &mut Rewritten) {
         let lines = self.lines_of(blocks);
-        let sum = |len: fn(&Edit) -> usize| edits.iter().map(len).sum::<usize>();
-        let count = lines.len() + sum(|e| e.new.len()) - sum(|e| e.old.len());
-        let size = count.div_ceil(blocks_for(count)).max(1);
+        let mut divider = Divider::new(count);
         let Rewritten { packer, text: out, blocks } = to;
         out.clear();
         blocks.clear();
-        let mut written = 0;
         let mut push = |text: &[u8], packed: Option<&[u8]>| {
-            let begins = written % size == 0;
-            if begins {
+            if divider.begins() {
                 blocks.push((0, 0));
                 packer.begin();
             }
-            written += 1;
-            match packed {
-                Some(packed) if !begins => packer.push_packed(packed, text, out),
-                _ => packer.push(text, out),
-            }
+            packer.push(text, packed, out);
             if let Some(block) = blocks.last_mut() {
                 *block = (out.len(), block.1 + 1);
             }
@@ -213,7 +205,8 @@ impl PageCache {
         self.unused += places.map(|old| old.room as usize).sum::<usize>();
     }
 
-    fn replace_lines(&mut self, edits: &[Edit], new: &NewLines) {
+    /// There are `count` lines afterwards.
+    fn replace_lines(&mut self, edits: &[Edit], new: &NewLines, count: usize) {
         if edits.iter().all(|e| e.old.len() == e.new.len()) {
             for Edit { old, new: put } in edits {
                 for (at, (_, line)) in old.clone().zip(new.range(put.clone())) {
@@ -223,8 +216,6 @@ impl PageCache {
             }
             return;
         }
-        let sum = |len: fn(&Edit) -> usize| edits.iter().map(len).sum::<usize>();
-        let count = self.lines.len() + sum(|e| e.new.len()) - sum(|e| e.old.len());
         let old = std::mem::replace(&mut self.lines, Vec::with_capacity(super::with_spare(count)));
         let mut from = 0;
         for Edit { old: taken, new: put } in edits {
@@ -281,7 +272,7 @@ mod tests {
         let mut writer = PageWriter::default();
         for block in lines.chunks(16) {
             writer.block();
-            block.iter().for_each(|(text, line)| writer.push(text, *line));
+            block.iter().for_each(|(text, line)| writer.push(text, None, *line));
         }
         writer.finish()
     }
