@@ -1,6 +1,7 @@
 //! The HTTP API, with Prometheus' paths, parameters and answers.
 
 mod admin;
+mod body_parts;
 mod cors;
 mod features;
 mod federate;

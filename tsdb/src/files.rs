@@ -3,21 +3,23 @@
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IoSliceMut, Write};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::Advice;
+use rustix::io::ReadWriteFlags;
 
 use crate::error::FileError;
 
 /// Bytes that are copied or written again at a time.
 const PART: usize = 1 << 20;
 
-/// What the system reads ahead at a time where nobody has set it otherwise.
-const READ_AHEAD: usize = 128 << 10;
+/// What the system is told to read at a time: most disks take as much in one request, and of more than that it may read a part only.
+const READ_AHEAD: usize = 512 << 10;
 
 /// The file system, as it is or watched.
 #[derive(Clone, Debug, Default)]
@@ -271,14 +273,23 @@ impl StoreFile {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Has the system begin to read the file into its cache. It is no operation that can fail: who reads the file waits for less, or
-    /// for as long as before.
-    pub(crate) fn read_ahead(&self) {
-        let len = self.len().unwrap_or(0);
-        // of more at a time it may read a part
-        for from in (0..len).step_by(READ_AHEAD) {
-            let _ = rustix::fs::fadvise(&self.file, from, NonZeroU64::new(READ_AHEAD as u64), Advice::WillNeed);
+    /// Has the system begin to read a part of the file into its cache, where that seems not to be there. It is no operation that can fail:
+    /// who reads the file waits for less, or for as long as before.
+    pub(crate) fn read_ahead(&self, part: Range<u64>) {
+        for from in part.clone().step_by(READ_AHEAD) {
+            let len = (part.end - from).min(READ_AHEAD as u64);
+            // to look for each page of what is there would take longer
+            if !self.has_in_memory(from + len / 2) {
+                let _ = rustix::fs::fadvise(&self.file, from, NonZeroU64::new(len), Advice::WillNeed);
+            }
         }
+    }
+
+    /// Whether the system can give a byte of the file without the disk.
+    fn has_in_memory(&self, offset: u64) -> bool {
+        let mut byte = [0];
+        let read = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT);
+        read.is_ok_and(|read| read > 0)
     }
 
     pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {

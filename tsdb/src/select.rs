@@ -1,10 +1,11 @@
 mod columns;
 mod newest;
 
+use std::mem::take;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 
 use hashbrown::HashMap;
 use model::{Column, KeptLabels, LabelPairs, Labels, Timestamp};
@@ -34,6 +35,9 @@ pub struct Selection {
     /// Where failures are counted, if they are to be.
     counters: Option<Arc<Counters>>,
     failed: AtomicBool,
+    read_ahead: Once,
+    /// As much as threads have read at the same time.
+    idle: Mutex<Vec<ReadBuffers>>,
     presence_only: bool,
 }
 
@@ -109,8 +113,24 @@ pub(crate) fn bytes_of_labels(labels: &Labels) -> usize {
     labels.as_bytes().len() + 48
 }
 
+/// Bytes of a selection that the system is told to read when the first of its samples are asked for. They should not take the place of all
+/// else it has in memory.
+const READ_AHEAD: u64 = 32 << 20;
+
+/// Memory that reading takes, which who reads the next series of a selection uses again.
+#[derive(Default)]
+struct ReadBuffers {
+    decoded: Decoded,
+    /// For each source.
+    read: Vec<BlockBuffers>,
+    /// What pieces lie in.
+    pieces: PieceBuffers,
+}
+
 /// What reading many series uses again from one to the next.
 struct Scratch<'a> {
+    /// Where the memory goes in the end.
+    idle: &'a Mutex<Vec<ReadBuffers>>,
     decoded: Decoded,
     /// For each source.
     read: Vec<BlockBuffers>,
@@ -123,6 +143,14 @@ struct Scratch<'a> {
     times: JoinedTimes,
     /// No timestamps, for the many columns that have none.
     nothing: Arc<[Timestamp]>,
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        let Self { decoded, read, buffers, .. } = self;
+        let (decoded, read, pieces) = (take(decoded), take(read), take(buffers));
+        self.idle.lock().push(ReadBuffers { decoded, read, pieces });
+    }
 }
 
 /// Where samples come from.
@@ -226,6 +254,8 @@ impl Selection {
             equal: Mutex::default(),
             counters: None,
             failed: AtomicBool::new(false),
+            read_ahead: Once::new(),
+            idle: Mutex::default(),
             presence_only: false,
         }
     }
@@ -352,11 +382,25 @@ impl Selection {
         samples.inspect_err(|error| self.note_failure(error))
     }
 
+    /// Has the system begin to read what lies in blocks, for who begins to read.
+    fn read_ahead(&self) {
+        let mut left = READ_AHEAD;
+        for source in &self.sources {
+            if let Source::Block(block) = source {
+                left -= block.read_ahead(left);
+            }
+        }
+    }
+
     fn scratch(&self) -> Scratch<'_> {
+        self.read_ahead.call_once(|| self.read_ahead());
+        let ReadBuffers { decoded, mut read, pieces } = self.idle.lock().pop().unwrap_or_default();
+        read.resize_with(self.sources.len(), BlockBuffers::default);
         Scratch {
-            decoded: Decoded::default(),
-            read: self.sources.iter().map(|_| BlockBuffers::default()).collect(),
-            buffers: PieceBuffers::default(),
+            idle: &self.idle,
+            decoded,
+            read,
+            buffers: pieces,
             pieces: Vec::new(),
             ranks: Vec::new(),
             found: Vec::new(),

@@ -10,8 +10,12 @@ use serde_json::json;
 use super::json_text::{NumberText, TimeText, push_number, push_text, push_text_bytes, push_time, push_value};
 use crate::query_log::{QueryTimings, stats_json};
 
-/// About so many bytes of JSON are made at a time.
-const PART: usize = 64 << 10;
+/// About so many bytes of JSON are made at a time: little in the beginning, as most answers are short and take little memory then.
+const FIRST_PARTS: usize = 64 << 10;
+const LATER_PARTS: usize = 256 << 10;
+
+/// Parts of the first size.
+const FIRST: usize = 16;
 
 /// The answer to a query, made part by part as it is sent: the result is not held twice, and nothing is made for a client that has
 /// gone away. There is nothing that could go wrong on the way.
@@ -20,6 +24,8 @@ pub(super) struct Answer {
     /// The statistics and the plan, if they were asked for.
     about: [(&'static str, Option<String>); 2],
     next: Place,
+    /// Parts that have been made.
+    parts: usize,
     times: Times,
 }
 
@@ -38,7 +44,13 @@ impl Answer {
     pub(super) fn new(result: QueryResult, timings: Option<QueryTimings>) -> Self {
         let stats = timings.map(|timings| stats_json(&result.stats, timings).to_string());
         let plan = result.plan.as_ref().map(|plan| plan_json(plan).to_string());
-        Self { result, about: [("stats", stats), ("explain", plan)], next: Place::Start, times: Times::default() }
+        Self {
+            result,
+            about: [("stats", stats), ("explain", plan)],
+            next: Place::Start,
+            parts: 0,
+            times: Times::default(),
+        }
     }
 
     fn start(&self, out: &mut Vec<u8>) -> Place {
@@ -68,8 +80,8 @@ impl Answer {
         Place::Item(0, 0)
     }
 
-    /// An item, or a part of it.
-    fn item(&mut self, at: usize, point: usize, out: &mut Vec<u8>) -> Place {
+    /// An item, or what makes a part of so many bytes.
+    fn item(&mut self, at: usize, point: usize, part: usize, out: &mut Vec<u8>) -> Place {
         let Self { result, times, .. } = self;
         let more = match &result.value {
             Value::Vector(samples) => samples.get(at).map(|sample| {
@@ -82,7 +94,7 @@ impl Answer {
                     separate(at, out);
                     push_metric(&series.labels, out);
                 }
-                push_points(series, point, times, out)
+                push_points(series, point, part, times, out)
             }),
             Value::Scalar(..) | Value::String(..) => None,
         };
@@ -142,11 +154,13 @@ impl Iterator for Answer {
         if self.next == Place::Nowhere {
             return None;
         }
-        let mut out = Vec::with_capacity(if self.next == Place::Start { 4096 } else { PART + PART / 4 });
-        while out.len() < PART && self.next != Place::Nowhere {
+        let part = if self.parts < FIRST { FIRST_PARTS } else { LATER_PARTS };
+        self.parts += 1;
+        let mut out = Vec::with_capacity(if self.next == Place::Start { 4096 } else { part + part / 4 });
+        while out.len() < part && self.next != Place::Nowhere {
             self.next = match self.next {
                 Place::Start => self.start(&mut out),
-                Place::Item(at, point) => self.item(at, point, &mut out),
+                Place::Item(at, point) => self.item(at, point, part, &mut out),
                 Place::End | Place::Nowhere => self.end(&mut out),
             };
         }
@@ -199,13 +213,13 @@ fn push_sample(sample: &VectorSample, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// The points of a series from one on, at least one, as many as make a part. Gives the next one if there are more.
-fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut Vec<u8>) -> Option<usize> {
+/// The points of a series from one on, at least one, as many as make a part of so many bytes. Gives the next one if there are more.
+fn push_points(series: &MatrixSeries, from: usize, part: usize, times: &mut Times, out: &mut Vec<u8>) -> Option<usize> {
     let MatrixSeries { floats, histograms, .. } = series;
     times.are_of(&floats.timestamps);
     let mut number = NumberText::default();
     for point in from..floats.len() {
-        if point > from && out.len() >= PART {
+        if point > from && out.len() >= part {
             return Some(point);
         }
         if point == 0 {
@@ -222,7 +236,7 @@ fn push_points(series: &MatrixSeries, from: usize, times: &mut Times, out: &mut 
     }
     let first = from.saturating_sub(floats.len());
     for point in first..histograms.len() {
-        if point > first && out.len() >= PART {
+        if point > first && out.len() >= part {
             return Some(floats.len() + point);
         }
         out.extend_from_slice(if point == 0 { &b",\"histograms\":["[..] } else { b"," });
@@ -388,7 +402,7 @@ mod tests {
         let sizes = [(10_000, 0), (1, 1), (0, 7_000), (0, 0), (5_000, 5_000), (3, 0), (3, 1), (3, 2)];
         let all: Vec<MatrixSeries> = sizes.iter().map(|(floats, histograms)| series(*floats, *histograms)).collect();
         let parts: Vec<Vec<u8>> = answer(Value::Matrix(all)).collect();
-        assert!(parts.len() > 5 && parts.iter().all(|part| part.len() < 2 * PART), "{}", parts.len());
+        assert!(parts.len() > 5 && parts.iter().all(|part| part.len() < 2 * FIRST_PARTS), "{}", parts.len());
         let json: serde_json::Value = serde_json::from_slice(&parts.concat()).unwrap();
         for (series, (floats, histograms)) in json["data"]["result"].as_array().unwrap().iter().zip(sizes) {
             let count = |name: &str| series[name].as_array().map_or(0, Vec::len);

@@ -8,6 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use tokio::task::JoinError;
 
+use super::body_parts::made_ahead;
 use crate::storage::NotReady;
 
 /// Why a request is not answered, as upstream sorts it.
@@ -143,18 +144,12 @@ pub(super) fn success_raw(write: impl FnOnce(&mut Vec<u8>)) -> Response {
     json_bytes(body)
 }
 
-/// JSON that is made while it is sent, a part at a time: the next one is made by another thread while a part goes out, and none for
-/// a client that does not take them. What has one part is sent whole.
+/// JSON that is made while it is sent, a part at a time. What has one part is sent whole.
 pub(super) fn json_parts(mut parts: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response {
     let first = parts.next().unwrap_or_default();
     let Some(second) = parts.next() else { return json_bytes(first) };
     let begun = futures::stream::iter([first, second].map(Ok::<_, JoinError>));
-    let make = |mut parts| tokio::task::spawn_blocking(move || (Iterator::next(&mut parts), parts));
-    let rest = futures::stream::try_unfold(make(parts), move |making| async move {
-        let (part, parts) = making.await?;
-        Ok(part.map(|part| (part, make(parts))))
-    });
-    json_body(Body::from_stream(begun.chain(rest)))
+    json_body(Body::from_stream(begun.chain(made_ahead(parts))))
 }
 
 fn json<T: Serialize>(value: &T) -> Response {

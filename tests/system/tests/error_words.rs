@@ -45,7 +45,9 @@ fn words(base: &str, job: &str) -> String {
     let target = eventually("a scrape", 30, || {
         let targets = api(base, &format!("targets?scrapePool={job}"));
         let target = targets["activeTargets"][0].clone();
-        (target["health"] == "down").then_some(target)
+        // the real one reads the error before the health: between them a scrape may end
+        let told = target["lastError"].as_str().is_some_and(|error| !error.is_empty());
+        (told && target["health"] == "down").then_some(target)
     });
     target["lastError"].as_str().unwrap().to_owned()
 }

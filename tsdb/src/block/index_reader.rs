@@ -136,7 +136,7 @@ impl IndexReader {
 
     /// Has the system begin to read the file.
     pub(crate) fn read_ahead(&self) {
-        self.file.read_ahead();
+        self.file.read_ahead(0..self.file.len());
     }
 
     /// Frees what is in memory until it is needed again.

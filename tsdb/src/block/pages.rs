@@ -1,6 +1,7 @@
 //! Files in pages of 8 KiB that each end with a checksum, so that any part of a file is checked when it is read and a
 //! damaged byte costs its page only. The last page is as long as it needs to be.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Damaged, FileError, ReadError};
@@ -120,9 +121,10 @@ impl PageReader {
         self.len
     }
 
-    /// Has the system begin to read the file.
-    pub(crate) fn read_ahead(&self) {
-        self.file.read_ahead();
+    /// Has the system begin to read a part of the file, in bytes of payload.
+    pub(crate) fn read_ahead(&self, part: Range<u64>) {
+        let page = |offset: u64| offset / PAYLOAD as u64 * PAGE as u64;
+        self.file.read_ahead(page(part.start)..page(part.end) + PAGE as u64);
     }
 
     /// Reads `len` bytes at `offset`, out of what has been read before if they are there. Who goes through a file gets more than

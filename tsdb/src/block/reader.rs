@@ -236,6 +236,20 @@ impl BlockSelection {
         self.ids.retain(|_| keep.next().is_some_and(|keep| *keep));
     }
 
+    /// Has the system begin to read the columns of all series where they lie scattered, at most so many bytes: while the first are decoded
+    /// the next come from the disk, and what lies between them does not. Gives how many bytes these are.
+    pub(crate) fn read_ahead(&self, most: u64) -> u64 {
+        let times = self.columns.iter().map(|column| {
+            let TimesPlace { entry, offset } = self.places.times[column.times as usize];
+            offset..offset.saturating_add(u64::from(entry.len))
+        });
+        let values =
+            self.columns.iter().map(|column| column.offset..column.offset.saturating_add(u64::from(column.len)));
+        let data = &self.block.data;
+        let bytes = each_extent(times, most, |extent| data.read_ahead(extent));
+        bytes + each_extent(values, most - bytes, |extent| data.read_ahead(extent))
+    }
+
     fn columns_of(&self, at: usize) -> &[ColumnPlace] {
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.columns[start as usize..self.ends[at] as usize]
@@ -427,5 +441,68 @@ impl BlockSelection {
     ) -> impl Iterator<Item = (&ColumnPlace, TimesEntry)> {
         let columns = self.columns_of(at).iter().map(|column| (column, self.places.times[column.times as usize].entry));
         columns.filter(move |(_, entry)| entry.min <= max_time && entry.max >= min_time)
+    }
+}
+
+/// Columns that are at most so many bytes apart are read ahead in one go.
+const NEAR: u64 = 32 << 10;
+
+/// Who goes through so much gets the rest in time from the system by itself, and in larger pieces of memory than on demand.
+const LARGE: u64 = 1 << 20;
+
+/// Calls `each` with where columns lie that are near each other and not very many, until these are `most` bytes, and gives how many they
+/// are. Columns that go back to what has been there are passed over.
+fn each_extent(columns: impl Iterator<Item = Range<u64>>, most: u64, mut each: impl FnMut(Range<u64>)) -> u64 {
+    let (mut extent, mut bytes) = (0..0u64, 0);
+    let mut end = |extent: Range<u64>| {
+        let len = extent.end - extent.start;
+        if len > 0 && len < LARGE.min(most - bytes) {
+            bytes += len;
+            each(extent);
+        }
+    };
+    for column in columns {
+        if column.start < extent.end || column.is_empty() {
+            continue;
+        }
+        if column.start - extent.end > NEAR || extent.is_empty() {
+            end(std::mem::replace(&mut extent, column.clone()));
+        }
+        extent.end = column.end;
+    }
+    end(extent);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_that_are_near_are_one_extent() {
+        let (second, third) = (20 + NEAR, 28 + 2 * NEAR);
+        let (fourth, fifth) = (third + 9 + 2 * NEAR, third + 10 + 3 * NEAR + LARGE);
+        let columns = [
+            5..15,
+            15..20,
+            5..15,
+            15..20,
+            0..3,
+            20..20,
+            second..second + 7,
+            third..third + 9,
+            fourth..fourth + LARGE,
+            fifth..fifth + 1,
+            5..15,
+        ];
+        let extents = |most| {
+            let mut found = Vec::new();
+            let bytes = each_extent(columns.iter().cloned(), most, |extent| found.push(extent));
+            assert_eq!(bytes, found.iter().map(|extent| extent.end - extent.start).sum::<u64>());
+            found
+        };
+        assert_eq!(extents(u64::MAX), [5..second + 7, third..third + 9, fifth..fifth + 1]);
+        assert_eq!(extents(15), [third..third + 9, fifth..fifth + 1]);
+        assert_eq!(extents(0), []);
     }
 }
