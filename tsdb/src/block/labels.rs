@@ -21,6 +21,12 @@ impl BlockLabels {
         Self { tables, symbols: Vec::new(), ends: Vec::new() }
     }
 
+    /// Makes room for so many series with so many labels together.
+    pub(crate) fn reserve(&mut self, series: usize, labels: usize) {
+        self.ends.reserve(series);
+        self.symbols.reserve(labels);
+    }
+
     /// And of one with these labels, whose texts the tables have.
     pub(crate) fn push(&mut self, symbols: &[(u32, u32)]) {
         self.symbols.extend_from_slice(symbols);

@@ -27,6 +27,9 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const DATA: &str = "data";
 pub(crate) const DATA_NAME: &[u8; 7] = b"FWCOLUM";
 
+/// Columns, and labels, that room is made for before they are found: memory that grows bit by bit is touched twice.
+const MOST_RESERVED: usize = 1 << 20;
+
 /// An open block.
 pub(crate) struct Block {
     files: Files,
@@ -86,7 +89,7 @@ impl Block {
         let mut selection = BlockSelection {
             block: Arc::clone(self),
             ids: Vec::with_capacity(ids.len()),
-            columns: Vec::with_capacity(ids.len()),
+            columns: Vec::new(),
             ends: Vec::with_capacity(ids.len()),
             times: (0..columns).map(|_| OnceLock::new()).collect(),
             newest: OnceLock::new(),
@@ -98,6 +101,11 @@ impl Block {
         tables.series(&ids, min_time, max_time, |id, entry| {
             if let Some(entry) = entry {
                 pace.found(1, BlockLabels::bytes(entry.symbols.len()) + size_of_val(entry.columns) + 16);
+                // those that match are mostly alike
+                if selection.ids.is_empty() {
+                    selection.columns.reserve((ids.len() * entry.columns.len()).min(MOST_RESERVED));
+                    labels.reserve(ids.len(), (ids.len() * entry.symbols.len()).min(MOST_RESERVED));
+                }
                 selection.ids.push(id);
                 for column in entry.columns {
                     let uses = &mut selection.uses[column.times as usize];
