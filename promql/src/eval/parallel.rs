@@ -303,27 +303,88 @@ impl Evaluator<'_> {
     }
 }
 
-/// Results on their way from the threads that make them to the one that takes them in order.
+/// Results on their way from the threads that make them to the one that takes them in order. Whoever waits is woken for what it waits for
+/// alone: to wake a thread takes longer than most else that is done here.
 struct Belt<T> {
     state: Mutex<BeltState<T>>,
-    changed: Condvar,
+    /// The next one can be taken.
+    made: Condvar,
+    /// More may be begun.
+    taken: Condvar,
 }
 
 struct BeltState<T> {
     done: BTreeMap<usize, T>,
     /// The next number to be taken.
     next: usize,
+    /// Whether the one that takes waits for it.
+    taker_waits: bool,
+    /// How many wait for more to be begun.
+    makers_wait: usize,
     /// Nobody takes any more, or a thread has panicked.
     stopped: bool,
 }
 
 impl<T> Belt<T> {
+    fn new() -> Self {
+        let state = BeltState { done: BTreeMap::new(), next: 0, taker_waits: false, makers_wait: 0, stopped: false };
+        Self { state: Mutex::new(state), made: Condvar::new(), taken: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BeltState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, BeltState<T>>) -> MutexGuard<'a, BeltState<T>> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    /// Waits until `at` is one of the next `ahead`; false if that is not wanted any more.
+    fn wait_for_room(&self, at: usize, ahead: usize) -> bool {
+        let mut state = self.lock();
+        while at >= state.next + ahead && !state.stopped {
+            state.makers_wait += 1;
+            state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.makers_wait -= 1;
+        }
+        !state.stopped
+    }
+
+    fn put(&self, at: usize, made: T) {
+        let mut state = self.lock();
+        state.done.insert(at, made);
+        let awaited = state.taker_waits && state.next == at;
+        drop(state);
+        if awaited {
+            self.made.notify_one();
+        }
+    }
+
+    /// Waits for the next one; `None` if it does not come.
+    fn take(&self) -> Option<T> {
+        let mut state = self.lock();
+        let made = loop {
+            let next = state.next;
+            if let Some(made) = state.done.remove(&next) {
+                break made;
+            }
+            if state.stopped {
+                return None;
+            }
+            state.taker_waits = true;
+            state = self.made.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.taker_waits = false;
+        };
+        state.next += 1;
+        let waited_for = state.makers_wait > 0;
+        drop(state);
+        if waited_for {
+            // each waits for a number of its own
+            self.taken.notify_all();
+        }
+        Some(made)
+    }
+
+    fn stop(&self) {
+        self.lock().stopped = true;
+        self.made.notify_all();
+        self.taken.notify_all();
     }
 }
 
@@ -333,8 +394,7 @@ struct Worker<'a, T>(&'a Belt<T>);
 impl<T> Drop for Worker<'_, T> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.lock().stopped = true;
-            self.0.changed.notify_all();
+            self.0.stop();
         }
     }
 }
@@ -349,55 +409,30 @@ fn in_order<S, T: Send>(
     mut take: impl FnMut(T) -> Result<(), QueryError>,
 ) -> Result<(), QueryError> {
     let ahead = threads * 2;
-    let belt = Belt {
-        state: Mutex::new(BeltState { done: BTreeMap::new(), next: 0, stopped: false }),
-        changed: Condvar::new(),
-    };
+    let belt = Belt::new();
     let begun = AtomicUsize::new(0);
     let work = || {
         let _worker = Worker(&belt);
         let mut state = state();
         loop {
             let at = begun.fetch_add(1, Ordering::Relaxed);
-            if at >= count {
+            if at >= count || !belt.wait_for_room(at, ahead) {
                 return;
             }
-            let mut waiting = belt.lock();
-            while at >= waiting.next + ahead && !waiting.stopped {
-                waiting = belt.wait(waiting);
-            }
-            if waiting.stopped {
-                return;
-            }
-            drop(waiting);
-            let made = make(&mut state, at);
-            belt.lock().done.insert(at, made);
-            belt.changed.notify_all();
+            belt.put(at, make(&mut state, at));
         }
     };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(work);
         }
-        let result = (0..count).try_for_each(|at| {
-            let mut waiting = belt.lock();
-            let made = loop {
-                if let Some(made) = waiting.done.remove(&at) {
-                    break made;
-                }
-                if waiting.stopped {
-                    // the end of the scope passes the panic on
-                    return Err(QueryError::execution("the evaluation ended early"));
-                }
-                waiting = belt.wait(waiting);
-            };
-            waiting.next = at + 1;
-            drop(waiting);
-            belt.changed.notify_all();
+        let _worker = Worker(&belt);
+        let result = (0..count).try_for_each(|_| {
+            // the end of the scope passes a panic on
+            let made = belt.take().ok_or_else(|| QueryError::execution("the evaluation ended early"))?;
             take(made?)
         });
-        belt.lock().stopped = true;
-        belt.changed.notify_all();
+        belt.stop();
         result
     })
 }
@@ -450,6 +485,12 @@ mod tests {
         let result =
             in_order(3, 50, || (), |(), at| Ok(at), |at| if at == 4 { Err(QueryError::Canceled) } else { Ok(()) });
         assert!(matches!(result, Err(QueryError::Canceled)));
+    }
+
+    #[test]
+    #[should_panic(expected = "broken")]
+    fn a_panic_of_the_one_that_takes_is_passed_on() {
+        let _ = in_order(2, 50, || (), |(), at| Ok(at), |at| if at == 5 { panic!("broken") } else { Ok(()) });
     }
 
     #[test]
