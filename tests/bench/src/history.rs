@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use crate::benchmark::BenchError;
 use crate::pages::{Behaviour, HistogramCarry, Page, PageSpec, mix, parse_labels, unit};
 use crate::recorded::Recording;
-use crate::remote_write::{self, Request};
-use harness::client::Connection;
+use crate::remote_write::{self, Request, Sender};
 
 /// How much time of each series a request brings, in milliseconds: for loads that are to be fast.
 pub(crate) const BULK: i64 = 10 * 60 * 1000;
@@ -259,12 +258,12 @@ pub(crate) fn send(batches: Vec<Batch>, address: SocketAddr, slice: i64) -> Resu
                 let (barrier, failed) = (&barrier, &failed);
                 scope.spawn(move || {
                     let mut outcome = Ok(());
-                    let mut sender = None;
+                    let mut sender = Sender::new(address);
                     let mut until = start;
                     while until < end {
                         until += slice;
                         if outcome.is_ok() && !failed.load(Ordering::Relaxed) {
-                            outcome = send_slice(&mut share, until, address, &mut sender);
+                            outcome = send_slice(&mut share, until, &mut sender);
                             failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
                         }
                         barrier.wait();
@@ -280,26 +279,12 @@ pub(crate) fn send(batches: Vec<Batch>, address: SocketAddr, slice: i64) -> Resu
     Ok(Sent { samples, took: began.elapsed() })
 }
 
-fn send_slice(
-    share: &mut [Batch],
-    until: i64,
-    address: SocketAddr,
-    sender: &mut Option<Connection>,
-) -> Result<(), BenchError> {
-    let mut post = |request: &Request| {
-        let connection = match sender {
-            Some(connection) => connection,
-            None => sender.insert(
-                Connection::open(address, Duration::from_secs(300)).map_err(|e| BenchError::io("the store", e))?,
-            ),
-        };
-        remote_write::post(connection, request)
-    };
+fn send_slice(share: &mut [Batch], until: i64, sender: &mut Sender) -> Result<(), BenchError> {
     let mut request = Request::default();
     for batch in share {
-        batch.requests(until, &mut request, &mut post)?;
+        batch.requests(until, &mut request, &mut |request: &Request| sender.post(request))?;
     }
-    if request.is_empty() { Ok(()) } else { post(&request) }
+    if request.is_empty() { Ok(()) } else { sender.post(&request) }
 }
 
 /// Samples that are sent as they come due, as remote writers do it.
@@ -322,10 +307,10 @@ impl Live {
                 let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
                 std::thread::spawn(move || {
                     let mut share = [batch];
-                    let mut sender = None;
+                    let mut sender = Sender::new(address);
                     while !stop.load(Ordering::Relaxed) {
                         let before = share[0].tick;
-                        send_slice(&mut share, model::now_millis(), address, &mut sender)?;
+                        send_slice(&mut share, model::now_millis(), &mut sender)?;
                         let more = (share[0].tick - before) * share[0].series.len() as u64;
                         sent.fetch_add(more, Ordering::Relaxed);
                         std::thread::sleep(LIVE_PAUSE);

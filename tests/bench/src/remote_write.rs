@@ -1,7 +1,13 @@
 //! Remote write 1.0 as a fast sender writes it: labels are encoded once for each series.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use crate::benchmark::BenchError;
 use harness::client::Connection;
+
+/// For the connecting, and for every read and write.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The bytes of a sample but for its timestamp: two keys, and the value.
 const FIXED_SAMPLE_BYTES: usize = 10;
@@ -79,17 +85,37 @@ pub(crate) fn encode_labels(labels: &[(String, String)]) -> Vec<u8> {
     out
 }
 
-/// Sends a request. Anything but success is an error.
-pub(crate) fn post(connection: &mut Connection, request: &Request) -> Result<(), BenchError> {
-    let body = snap::raw::Encoder::new()
-        .compress_vec(&request.bytes)
-        .map_err(|e| BenchError::program("remote write", e.to_string()))?;
-    let answer = connection.post("/api/v1/write", &HEADERS, &body).map_err(|e| BenchError::io("remote write", e))?;
-    if answer.status / 100 == 2 {
-        return Ok(());
+/// Sends remote writes on one connection, and on a new one when the server ends it: VictoriaMetrics does every two minutes.
+pub(crate) struct Sender {
+    address: SocketAddr,
+    connection: Option<Connection>,
+}
+
+impl Sender {
+    /// Connects with the first request.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, connection: None }
     }
-    let text = String::from_utf8_lossy(&answer.body).trim().to_owned();
-    Err(BenchError::program("remote write", format!("the answer is {}: {text}", answer.status)))
+
+    /// Sends a request. Anything but success is an error.
+    pub(crate) fn post(&mut self, request: &Request) -> Result<(), BenchError> {
+        let body = snap::raw::Encoder::new()
+            .compress_vec(&request.bytes)
+            .map_err(|e| BenchError::program("remote write", e.to_string()))?;
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::open(self.address, TIMEOUT).map_err(|e| BenchError::io("the store", e))?,
+        };
+        let answer = connection.post("/api/v1/write", &HEADERS, &body).map_err(|e| BenchError::io("remote write", e))?;
+        if answer.header("connection").is_none_or(|told| !told.eq_ignore_ascii_case("close")) {
+            self.connection = Some(connection);
+        }
+        if answer.status / 100 == 2 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&answer.body).trim().to_owned();
+        Err(BenchError::program("remote write", format!("the answer is {}: {text}", answer.status)))
+    }
 }
 
 fn varint_len(value: u64) -> usize {
@@ -118,7 +144,40 @@ fn read_varint(bytes: &[u8]) -> (u64, usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+
     use super::*;
+
+    #[test]
+    fn a_connection_that_the_server_ends_is_followed_by_another() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // answers two requests on each connection, and says when it is the last
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let mut stream = BufReader::new(listener.accept().unwrap().0);
+                for last in ["", "Connection: close\r\n"] {
+                    let (mut line, mut len) = (String::new(), 0);
+                    while line != "\r\n" {
+                        line.clear();
+                        stream.read_line(&mut line).unwrap();
+                        if let Some(bytes) = line.strip_prefix("Content-Length: ") {
+                            len = bytes.trim().parse().unwrap();
+                        }
+                    }
+                    stream.read_exact(&mut vec![0; len]).unwrap();
+                    write!(stream.get_mut(), "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n{last}\r\n").unwrap();
+                }
+            }
+        });
+        let mut sender = Sender::new(address);
+        let mut request = Request::default();
+        request.add(&encode_labels(&[("__name__".into(), "up".into())]), [(1, 1.0)].into_iter());
+        for _ in 0..4 {
+            sender.post(&request).unwrap();
+        }
+        server.join().unwrap();
+    }
 
     #[test]
     fn the_bytes_are_those_of_protobuf() {
