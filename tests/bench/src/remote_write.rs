@@ -106,7 +106,8 @@ impl Sender {
             Some(connection) => connection,
             None => Connection::open(self.address, TIMEOUT).map_err(|e| BenchError::io("the store", e))?,
         };
-        let answer = connection.post("/api/v1/write", &HEADERS, &body).map_err(|e| BenchError::io("remote write", e))?;
+        let answer =
+            connection.post("/api/v1/write", &HEADERS, &body).map_err(|e| BenchError::io("remote write", e))?;
         if answer.header("connection").is_none_or(|told| !told.eq_ignore_ascii_case("close")) {
             self.connection = Some(connection);
         }

@@ -9,7 +9,7 @@ use crate::texts::Texts;
 use crate::watch::Pace;
 
 /// Bytes that what is known of a series takes while it is looked for: here, and in the group that has it.
-const SERIES_BYTES: usize = 48;
+const SERIES_BYTES: usize = 56;
 
 /// Series of the head that a query has found, as they were at that moment.
 pub(crate) struct HeadSeries {

@@ -6,6 +6,7 @@ use model::Timestamp;
 
 use crate::error::{Damaged, ReadError};
 use crate::head::chunk::{HeadChunk, OpenSet, take_starts};
+use crate::head::group::Last;
 use crate::head::groups::{Groups, Home};
 use crate::head::histograms::{Entry, HistogramSeries};
 use crate::head::out_of_order::OutOfOrderSeries;
@@ -40,6 +41,8 @@ struct GroupSnapshot {
     /// Rows outside of this are not wanted.
     range: (Timestamp, Timestamp),
     rows: OnceLock<Result<Rows, Damaged>>,
+    /// Not all of the newest samples need be floats.
+    careful: bool,
 }
 
 /// A series of a group.
@@ -47,8 +50,9 @@ struct GroupSnapshot {
 struct Wanted {
     column: u32,
     series: u32,
-    /// Time of its newest sample.
+    /// Time of its newest sample in order, and its value if that is a float.
     last: Timestamp,
+    value: f64,
 }
 
 /// Of each position of a group the set of a chunk, `NOWHERE` if it is in none, and the column in it. Where series come and go a chunk has
@@ -126,10 +130,10 @@ impl HeadSnapshot {
                         }),
                     };
                     latest = Some((group, number));
-                    let last = groups.group(group).map_or(Timestamp::MIN, |g| g.last(column).time);
+                    let Last { time, value } = groups.group(group).map_or(Last::NEVER, |g| g.last(column));
                     let wanted = &mut snapshot.groups[number as usize].wanted;
                     snapshot.places.push((number, wanted.len() as u32));
-                    wanted.push(Wanted { column, series: *id, last });
+                    wanted.push(Wanted { column, series: *id, last: time, value });
                 }
                 Home::None | Home::Gone => snapshot.places.push((NOWHERE, 0)),
             }
@@ -250,6 +254,29 @@ impl HeadSnapshot {
     pub(crate) fn is_plain(&self, at: usize) -> bool {
         let key = at as u32;
         !self.histograms.contains_key(&key) && !self.late.contains_key(&key) && !self.tombstones.contains_key(&key)
+    }
+
+    /// The newest sample in a range of a series that [`HeadSnapshot::is_plain`], if that can be told from the newest of all: mostly what is
+    /// asked for are the newest, and then nothing needs to be decoded.
+    pub(crate) fn newest(
+        &self,
+        at: usize,
+        (min_time, max_time): (Timestamp, Timestamp),
+    ) -> Option<Option<(Timestamp, f64)>> {
+        let (group, position) = self.places[at];
+        let Some(group) = self.groups.get(group as usize) else { return Some(None) };
+        let Wanted { last, value, .. } = group.wanted[position as usize];
+        if group.careful || last > max_time {
+            return None;
+        }
+        let inside = last != Timestamp::MIN && last >= min_time.max(self.floor);
+        Some(inside.then_some((last, value)))
+    }
+
+    /// Whether rows have been looked at.
+    #[cfg(test)]
+    pub(crate) fn is_decoded(&self) -> bool {
+        self.groups.iter().any(|group| group.rows.get().is_some())
     }
 
     /// Appends the float samples of a series; those out of order come last, since they were stored last.
@@ -374,9 +401,9 @@ fn columns_in_order(wanted: &[Wanted], set: &[u32]) -> Option<Vec<(u32, u32)>> {
 
 impl GroupSnapshot {
     fn of(groups: &Groups, number: u32) -> Self {
-        let (width, tail, chunks) = match groups.group(number) {
-            Some(group) => (group.series.len(), Arc::clone(&group.tail), &group.chunks[..]),
-            None => (0, Arc::default(), &[][..]),
+        let (width, tail, chunks, careful) = match groups.group(number) {
+            Some(group) => (group.series.len(), Arc::clone(&group.tail), &group.chunks[..], group.careful),
+            None => (0, Arc::default(), &[][..], false),
         };
         let chunks = chunks.iter().map(|chunk| ChunkSnapshot {
             chunk: Arc::clone(chunk),
@@ -385,7 +412,7 @@ impl GroupSnapshot {
         });
         let chunks = chunks.collect();
         let range = (Timestamp::MIN, Timestamp::MAX);
-        Self { width, tail, chunks, wanted: Vec::new(), range, rows: OnceLock::new() }
+        Self { width, tail, chunks, wanted: Vec::new(), range, rows: OnceLock::new(), careful }
     }
 
     /// Gives the new position of each series if they had to be put into the order of their columns.

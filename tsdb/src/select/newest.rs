@@ -183,10 +183,15 @@ impl Selection {
             let position = *position as usize;
             // of two for one time that of the earlier source counts
             let after = newest.map(|(time, _)| time);
-            let sample = match source {
-                Source::Block(block) => block.newest(position, range, self.presence_only, read, decoded)?,
-                Source::Head(head) if !head.is_plain(position) => NewestFloat::Unclear,
-                _ => {
+            let known = match source {
+                Source::Block(block) => Some(block.newest(position, range, self.presence_only, read, decoded)?),
+                Source::Head(head) if !head.is_plain(position) => Some(NewestFloat::Unclear),
+                Source::Head(head) => head.newest(position, range).map(NewestFloat::Sample),
+                Source::Loaded(_) => None,
+            };
+            let sample = match known {
+                Some(known) => known,
+                None => {
                     buffers.clear();
                     found.clear();
                     source.pieces(position, range.0, range.1, read, buffers, found)?;
@@ -213,5 +218,56 @@ impl Selection {
             }
         }
         Ok(NewestFloat::Sample(newest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Labels, MatchOp, Matcher, STALE_NAN};
+
+    use super::*;
+    use crate::{Db, Options};
+
+    #[test]
+    fn the_newest_samples_of_all_are_told_without_looking_at_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), Options { background: false, ..Options::default() }).unwrap();
+        let append = |time: i64, names: &[&str], value: f64| {
+            let mut appender = db.appender();
+            for name in names {
+                let series = appender.series(&Labels::from_pairs([("__name__", *name)])).unwrap();
+                appender.append(series, time, value).unwrap();
+            }
+            appender.commit().unwrap();
+        };
+        append(1000, &["a", "b"], 1.0);
+        append(2000, &["a", "b"], 2.0);
+        append(3000, &["a"], STALE_NAN);
+        let newest = |range: (i64, i64)| {
+            let any = Matcher::new(MatchOp::NotEqual, "__name__", "").unwrap();
+            let selection = db.select(&[any], 0, 10_000).unwrap();
+            let found = selection.newest(0..2, range.0, range.1).unwrap();
+            let bits =
+                found.iter().map(|newest| if let Newest::Float(value) = newest { Some(value.to_bits()) } else { None });
+            let decoded =
+                selection.sources.iter().any(|s| if let Source::Head(head) = s { head.is_decoded() } else { true });
+            (bits.collect::<Vec<_>>(), decoded)
+        };
+        let (one, two, stale) = (Some(1f64.to_bits()), Some(2f64.to_bits()), Some(STALE_NAN.to_bits()));
+        assert_eq!(newest((0, 3000)), (vec![stale, two], false));
+        assert_eq!(newest((2001, 9000)), (vec![stale, None], false));
+        assert_eq!(newest((3001, 9000)), (vec![None, None], false));
+        // what was the newest before
+        assert_eq!(newest((0, 2999)), (vec![two, two], true));
+        assert_eq!(newest((0, 1999)), (vec![one, one], true));
+        // of a group that has had histograms the rows tell
+        let mut appender = db.appender();
+        let series = appender.series(&Labels::from_pairs([("__name__", "b")])).unwrap();
+        appender.append_histogram(series, 4000, HistogramSample::Float(Arc::default())).unwrap();
+        appender.commit().unwrap();
+        append(5000, &["a", "b"], 5.0);
+        let five = Some(5f64.to_bits());
+        assert_eq!(newest((0, 9000)).0, [five, five]);
+        assert_eq!(newest((0, 4999)).0, [stale, None]);
     }
 }
