@@ -121,9 +121,9 @@ impl PageReader {
         self.len
     }
 
-    /// Has the system begin to read a part of the file, in bytes of payload.
+    /// Has the system begin to read a part of the file, in bytes of payload, as far as there is one.
     pub(crate) fn read_ahead(&self, part: Range<u64>) {
-        let page = |offset: u64| offset / PAYLOAD as u64 * PAGE as u64;
+        let page = |offset: u64| offset.min(self.len) / PAYLOAD as u64 * PAGE as u64;
         self.file.read_ahead(page(part.start)..page(part.end) + PAGE as u64);
     }
 
@@ -226,6 +226,10 @@ mod tests {
             assert_eq!(read, &bytes[offset..offset + len], "{offset} {len}");
         }
         assert!(reader.read_on(&mut buffer, bytes.len() as u64 - 1, 2, "x").is_err());
+        // what a damaged index says may be anywhere
+        for part in [0..10, PAYLOAD as u64..2 * PAYLOAD as u64 + 5, 7..u64::MAX, u64::MAX - 5..u64::MAX] {
+            reader.read_ahead(part);
+        }
         let mut stored = fs::read(&path).unwrap();
         stored[PAGE + 17] ^= 1;
         fs::write(&path, &stored).unwrap();
