@@ -124,18 +124,14 @@ struct ReadBuffers {
     /// For each source.
     read: Vec<BlockBuffers>,
     /// What pieces lie in.
-    pieces: PieceBuffers,
+    buffers: PieceBuffers,
 }
 
 /// What reading many series uses again from one to the next.
 struct Scratch<'a> {
-    /// Where the memory goes in the end.
+    memory: ReadBuffers,
+    /// Where that goes in the end.
     idle: &'a Mutex<Vec<ReadBuffers>>,
-    decoded: Decoded,
-    /// For each source.
-    read: Vec<BlockBuffers>,
-    /// What pieces lie in.
-    buffers: PieceBuffers,
     pieces: Vec<(Piece<'a>, &'a Source)>,
     /// Which of the pieces were stored before others.
     ranks: Vec<u32>,
@@ -147,9 +143,7 @@ struct Scratch<'a> {
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
-        let Self { decoded, read, buffers, .. } = self;
-        let (decoded, read, pieces) = (take(decoded), take(read), take(buffers));
-        self.idle.lock().push(ReadBuffers { decoded, read, pieces });
+        self.idle.lock().push(take(&mut self.memory));
     }
 }
 
@@ -394,13 +388,11 @@ impl Selection {
 
     fn scratch(&self) -> Scratch<'_> {
         self.read_ahead.call_once(|| self.read_ahead());
-        let ReadBuffers { decoded, mut read, pieces } = self.idle.lock().pop().unwrap_or_default();
-        read.resize_with(self.sources.len(), BlockBuffers::default);
+        let mut memory = self.idle.lock().pop().unwrap_or_default();
+        memory.read.resize_with(self.sources.len(), BlockBuffers::default);
         Scratch {
+            memory,
             idle: &self.idle,
-            decoded,
-            read,
-            buffers: pieces,
             pieces: Vec::new(),
             ranks: Vec::new(),
             found: Vec::new(),

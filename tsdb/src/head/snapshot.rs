@@ -50,9 +50,8 @@ struct GroupSnapshot {
 struct Wanted {
     column: u32,
     series: u32,
-    /// Time of its newest sample in order, and its value if that is a float.
-    last: Timestamp,
-    value: f64,
+    /// Its newest sample in order; the value is right if that is a float.
+    last: Last,
 }
 
 /// Of each position of a group the set of a chunk, `NOWHERE` if it is in none, and the column in it. Where series come and go a chunk has
@@ -130,10 +129,10 @@ impl HeadSnapshot {
                         }),
                     };
                     latest = Some((group, number));
-                    let Last { time, value } = groups.group(group).map_or(Last::NEVER, |g| g.last(column));
+                    let last = groups.group(group).map_or(Last::NEVER, |g| g.last(column));
                     let wanted = &mut snapshot.groups[number as usize].wanted;
                     snapshot.places.push((number, wanted.len() as u32));
-                    wanted.push(Wanted { column, series: *id, last: time, value });
+                    wanted.push(Wanted { column, series: *id, last });
                 }
                 Home::None | Home::Gone => snapshot.places.push((NOWHERE, 0)),
             }
@@ -190,7 +189,7 @@ impl HeadSnapshot {
         }
         let (group, position) = self.places[at];
         let Some(group) = self.groups.get(group as usize) else { return false };
-        if (min_time..=max_time).contains(&group.wanted[position as usize].last) {
+        if (min_time..=max_time).contains(&group.wanted[position as usize].last.time) {
             return true;
         }
         // those of equal timestamps begin and end with a sample
@@ -265,12 +264,12 @@ impl HeadSnapshot {
     ) -> Option<Option<(Timestamp, f64)>> {
         let (group, position) = self.places[at];
         let Some(group) = self.groups.get(group as usize) else { return Some(None) };
-        let Wanted { last, value, .. } = group.wanted[position as usize];
-        if group.careful || last > max_time {
+        let Last { time, value } = group.wanted[position as usize].last;
+        if group.careful || time > max_time {
             return None;
         }
-        let inside = last != Timestamp::MIN && last >= min_time.max(self.floor);
-        Some(inside.then_some((last, value)))
+        let inside = time != Timestamp::MIN && time >= min_time.max(self.floor);
+        Some(inside.then_some((time, value)))
     }
 
     /// Whether rows have been looked at.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{Column, FloatHistogram, FloatsRef, Lent, Timestamp};
 
-use super::{Scratch, Selection, Source};
+use super::{ReadBuffers, Scratch, Selection, Source};
 use crate::encoding::floats::Decoded;
 use crate::error::{Damaged, ReadError};
 use crate::head::Entry;
@@ -46,7 +46,7 @@ impl Selection {
             let histograms = (!histograms.is_empty()).then(|| to_float(histograms));
             return Ok(each(Lent::Samples((&floats).into(), histograms)));
         }
-        let Scratch { decoded, buffers, pieces, times, .. } = scratch;
+        let Scratch { memory: ReadBuffers { decoded, buffers, .. }, pieces, times, .. } = scratch;
         values.clear();
         if pieces.is_empty() {
             return Ok(each(Lent::Samples(FloatsRef { timestamps: &[], shared: None, values: &[] }, None)));
@@ -78,7 +78,7 @@ impl Selection {
         max_time: Timestamp,
         scratch: &mut Scratch<'a>,
     ) -> Result<Vec<Ranked>, ReadError> {
-        let Scratch { decoded, read, buffers, pieces, ranks: piece_ranks, found, .. } = scratch;
+        let Scratch { memory: ReadBuffers { decoded, read, buffers }, pieces, ranks: piece_ranks, found, .. } = scratch;
         pieces.clear();
         buffers.clear();
         piece_ranks.clear();
@@ -119,7 +119,8 @@ impl Selection {
 
     /// A series of what was gathered.
     fn put_together(&self, mut ranked: Vec<Ranked>, scratch: &mut Scratch<'_>) -> Result<RawSamples, ReadError> {
-        let Scratch { decoded, buffers, pieces, ranks: piece_ranks, times, nothing, .. } = scratch;
+        let Scratch { memory, pieces, ranks: piece_ranks, times, nothing, .. } = scratch;
+        let ReadBuffers { decoded, buffers, .. } = memory;
         if ranked.is_empty() {
             let floats = self.float_column(pieces, buffers, decoded, times)?;
             let histograms = Column { timestamps: Arc::clone(nothing), values: Vec::new(), start_timestamps: None };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::{FloatHistogram, Lent, Newest, NewestAt, Timestamp};
 
-use super::{Scratch, Selection, Source};
+use super::{ReadBuffers, Scratch, Selection, Source};
 use crate::block::{BlockColumn, NewestFloat};
 use crate::encoding::timestamps::NewestRows;
 use crate::error::ReadError;
@@ -77,7 +77,7 @@ impl Selection {
         scratch: &mut Scratch<'a>,
         picked: &mut Picked,
     ) -> Result<bool, ReadError> {
-        let Scratch { decoded, read, buffers, found, .. } = scratch;
+        let Scratch { memory: ReadBuffers { decoded, read, buffers }, found, .. } = scratch;
         let Picked { columns, parts, rows, values, all } = picked;
         let span = at.span();
         parts.clear();
@@ -175,7 +175,7 @@ impl Selection {
         range: (Timestamp, Timestamp),
         scratch: &mut Scratch<'a>,
     ) -> Result<NewestFloat, ReadError> {
-        let Scratch { decoded, read, buffers, found, .. } = scratch;
+        let Scratch { memory: ReadBuffers { decoded, read, buffers }, found, .. } = scratch;
         let mut newest: Option<(Timestamp, f64)> = None;
         for (source, position) in self.places.of(at).as_ref() {
             let read = &mut read[*source as usize];
