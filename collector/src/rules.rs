@@ -1,5 +1,6 @@
 //! Recording and alerting rules.
 
+mod alert_texts;
 mod alerting;
 pub mod file;
 mod group;

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,6 +20,14 @@ pub const QUANTILE_LABEL: &str = "quantile";
 pub const JOB: &str = "job";
 /// The label that names a target's address.
 pub const INSTANCE: &str = "instance";
+
+thread_local! {
+    /// Where label sets are put together.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A buffer that a large set has made longer is not kept.
+const MOST_KEPT: usize = 4096;
 
 /// A label set: names to values, sorted by name, each name once, no empty value. Immutable, one allocation, cheap to clone.
 ///
@@ -45,16 +54,29 @@ impl Labels {
 
     /// A set from labels that are already sorted by name, unique and not empty (checked in debug builds).
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut bytes = Vec::with_capacity(128);
-        let mut last: Option<&str> = None;
-        for (name, value) in pairs {
-            debug_assert!(last.is_none_or(|l| l < name), "labels must be sorted: {last:?} before {name:?}");
-            debug_assert!(!value.is_empty(), "label {name:?} must not be empty");
-            last = Some(name);
-            push_text(&mut bytes, name);
-            push_text(&mut bytes, value);
+        Self::written(|bytes| {
+            let mut last: Option<&str> = None;
+            for (name, value) in pairs {
+                debug_assert!(last.is_none_or(|l| l < name), "labels must be sorted: {last:?} before {name:?}");
+                debug_assert!(!value.is_empty(), "label {name:?} must not be empty");
+                last = Some(name);
+                push_text(bytes, name);
+                push_text(bytes, value);
+            }
+        })
+    }
+
+    /// The set that `write` writes.
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        // who makes many sets makes them one after the other, all about as long
+        let mut bytes = BUFFER.take();
+        write(&mut bytes);
+        let labels = Self(bytes.as_slice().into());
+        bytes.clear();
+        if bytes.capacity() <= MOST_KEPT {
+            BUFFER.set(bytes);
         }
-        Self(bytes.into())
+        labels
     }
 
     /// The encoded form, for storage. Reads back with [`Labels::from_bytes`].
@@ -123,7 +145,45 @@ impl Labels {
 
     /// The subset of labels whose name `keep` accepts.
     pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
-        Self::from_sorted(self.iter().filter(|(name, _)| keep(name)))
+        Self::written(|bytes| {
+            let mut rest = &self.0[..];
+            while !rest.is_empty() {
+                let before = rest;
+                let kept = keep(text(&mut rest));
+                let _ = take_bytes(&mut rest);
+                if kept {
+                    bytes.extend_from_slice(&before[..before.len() - rest.len()]);
+                }
+            }
+        })
+    }
+
+    /// The set with other values of some labels, which are in the order of their names, each once (checked in debug builds); an empty value
+    /// removes a label.
+    pub fn with(&self, changes: &[(&str, &str)]) -> Self {
+        debug_assert!(changes.is_sorted_by(|a, b| a.0 < b.0), "labels must be sorted: {changes:?}");
+        let push = |bytes: &mut Vec<u8>, (name, value): &(&str, &str)| {
+            if !value.is_empty() {
+                push_text(bytes, name);
+                push_text(bytes, value);
+            }
+        };
+        Self::written(|bytes| {
+            let (mut rest, mut changes) = (&self.0[..], changes.iter().peekable());
+            while !rest.is_empty() {
+                let before = rest;
+                let Some(name) = take_bytes(&mut rest) else { break };
+                let _ = take_bytes(&mut rest);
+                while let Some(change) = changes.next_if(|(changed, _)| changed.as_bytes() < name) {
+                    push(bytes, change);
+                }
+                match changes.next_if(|(changed, _)| changed.as_bytes() == name) {
+                    Some(change) => push(bytes, change),
+                    None => bytes.extend_from_slice(&before[..before.len() - rest.len()]),
+                }
+            }
+            changes.for_each(|change| push(bytes, change));
+        })
     }
 
     /// The set without the metric name.
@@ -390,6 +450,25 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_set_with_changes_is_what_a_builder_makes(
+            pairs: BTreeMap<String, String>,
+            mut changes: BTreeMap<String, String>,
+            of_own in proptest::collection::vec((proptest::sample::select(vec!["", "x"]), 0usize..8), 0..4),
+        ) {
+            let labels = Labels::from_pairs(&pairs);
+            // of labels that there are, too
+            for (value, at) in of_own {
+                changes.extend(pairs.keys().nth(at).map(|name| (name.clone(), value.to_owned())));
+            }
+            let mut builder = labels.to_builder();
+            changes.iter().for_each(|(name, value)| _ = builder.set(name, value));
+            let given: Vec<(&str, &str)> = changes.iter().map(|(name, value)| (&**name, &**value)).collect();
+            proptest::prop_assert_eq!(labels.with(&given), builder.build());
+            let kept = builder.retain(|name, _| !changes.contains_key(name)).build();
+            proptest::prop_assert_eq!(labels.filter(|name| !changes.contains_key(name)), kept);
+        }
+
         #[test]
         fn bytes_read_back(pairs: Vec<(String, String)>) {
             let labels = Labels::from_pairs(pairs);

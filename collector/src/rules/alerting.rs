@@ -1,12 +1,12 @@
 //! Alerting rules: from a query's result to the states of alerts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use hashbrown::{HashMap, HashSet};
 use model::{Labels, METRIC_NAME, Timestamp};
-use template::{Limits, Template, Value};
 
-use super::file::{RuleKind, RuleSpec, TEMPLATE_HEAD};
-use super::template_functions::{QueryFunction, TemplateFunctions, has_function};
+use super::alert_texts::{AlertTexts, Surroundings};
+use super::file::{RuleKind, RuleSpec};
 
 /// Resolved alerts are kept and re-sent this long, so that a lost message is made up for.
 const RESOLVED_RETENTION_MILLIS: i64 = 15 * 60 * 1000;
@@ -58,17 +58,11 @@ pub struct Alert {
     pub keep_firing_since: Option<Timestamp>,
 }
 
-/// What templates know beside the alert itself.
-pub(super) struct Surroundings<'a> {
-    pub(super) external_labels: &'a Labels,
-    pub(super) external_url: &'a str,
-    pub(super) query: &'a QueryFunction<'a>,
-}
-
 /// An alerting rule at work.
 #[derive(Debug)]
 pub struct AlertingRule {
     pub(super) spec: RuleSpec,
+    texts: AlertTexts,
     active: HashMap<Labels, Alert>,
     /// Whether the states from before the last restart are known; until then the series about alerts are not written.
     pub(super) restored: bool,
@@ -76,7 +70,7 @@ pub struct AlertingRule {
 
 impl AlertingRule {
     pub(super) fn new(spec: RuleSpec) -> Self {
-        Self { spec, active: HashMap::new(), restored: false }
+        Self { texts: AlertTexts::new(&spec), spec, active: HashMap::new(), restored: false }
     }
 
     /// The alerts, in the order of their labels.
@@ -117,33 +111,35 @@ impl AlertingRule {
         limit: usize,
         around: &Surroundings<'_>,
     ) -> Result<Vec<(Labels, f64)>, String> {
-        let mut found = HashMap::new();
+        let writer = self.texts.at(self.spec.name(), now, around);
+        let mut present = HashSet::with_capacity(result.len());
+        let mut found = Vec::with_capacity(result.len());
         for (labels, value) in result {
-            let (labels, annotations) = self.describe(&labels, value, now, around);
-            let alert = Alert {
-                state: AlertState::Pending,
-                labels: labels.clone(),
-                annotations,
-                value,
-                active_at: now,
-                fired_at: None,
-                resolved_at: None,
-                last_sent_at: None,
-                valid_until: 0,
-                keep_firing_since: None,
-            };
-            if found.insert(labels, alert).is_some() {
+            let (labels, annotations) = writer.describe(&labels, value);
+            if !present.insert(labels.clone()) {
                 return Err("vector contains metrics with the same labelset after applying alert labels".into());
             }
+            found.push((labels, annotations, value));
         }
-        let present: std::collections::HashSet<Labels> = found.keys().cloned().collect();
-        for (labels, alert) in found {
+        for (labels, annotations, value) in found {
             match self.active.get_mut(&labels) {
                 Some(known) if known.state != AlertState::Inactive => {
-                    known.value = alert.value;
-                    known.annotations = alert.annotations;
+                    known.value = value;
+                    known.annotations = annotations;
                 }
                 _ => {
+                    let alert = Alert {
+                        state: AlertState::Pending,
+                        labels: labels.clone(),
+                        annotations,
+                        value,
+                        active_at: now,
+                        fired_at: None,
+                        resolved_at: None,
+                        last_sent_at: None,
+                        valid_until: 0,
+                        keep_firing_since: None,
+                    };
                     self.active.insert(labels, alert);
                 }
             }
@@ -157,7 +153,7 @@ impl AlertingRule {
     }
 
     /// Moves each alert through its states. Gives the number of alerts that are pending or firing.
-    fn advance(&mut self, present: &std::collections::HashSet<Labels>, now: Timestamp) -> usize {
+    fn advance(&mut self, present: &HashSet<Labels>, now: Timestamp) -> usize {
         let (hold, keep_firing) = match &self.spec.kind {
             RuleKind::Alerting { hold, keep_firing, .. } => (hold.millis(), keep_firing.millis()),
             RuleKind::Recording { .. } => (0, 0),
@@ -196,55 +192,14 @@ impl AlertingRule {
 
     /// `ALERTS` and `ALERTS_FOR_STATE`.
     fn series(&self) -> Vec<(Labels, f64)> {
-        let mut series = Vec::new();
+        let mut series = Vec::with_capacity(self.active.len() * 2);
         for alert in self.active.values().filter(|a| a.state != AlertState::Inactive) {
-            let mut labels = alert.labels.to_builder();
-            labels.set(METRIC_NAME, "ALERTS_FOR_STATE");
-            series.push((labels.build(), (alert.active_at / 1000) as f64));
-            labels.set(METRIC_NAME, "ALERTS").set("alertstate", alert.state.as_str());
-            series.push((labels.build(), 1.0));
+            let since = alert.labels.with(&[(METRIC_NAME, "ALERTS_FOR_STATE")]);
+            series.push((since, (alert.active_at / 1000) as f64));
+            let state = [(METRIC_NAME, "ALERTS"), ("alertstate", alert.state.as_str())];
+            series.push((alert.labels.with(&state), 1.0));
         }
         series
-    }
-
-    /// Labels and annotations of the alert that a series gives.
-    fn describe(
-        &self,
-        series: &Labels,
-        value: f64,
-        now: Timestamp,
-        around: &Surroundings<'_>,
-    ) -> (Labels, BTreeMap<String, String>) {
-        let map = |labels: &Labels| Value::map(labels.iter().map(|(n, v)| (n, Value::from(v))));
-        let data = Value::map([
-            ("Labels", map(&series.without_name())),
-            ("ExternalLabels", map(around.external_labels)),
-            ("ExternalURL", Value::from(around.external_url)),
-            ("Value", Value::Float(value)),
-        ]);
-        let functions = TemplateFunctions { query: around.query, external_url: around.external_url, now };
-        let expand = |text: &str| {
-            if !text.contains("{{") {
-                return text.to_owned();
-            }
-            Template::parse(&format!("__alert_{}", self.spec.name()), &format!("{TEMPLATE_HEAD}{text}"), &has_function)
-                .and_then(|template| template.execute(&data, &functions, Limits::default()))
-                .unwrap_or_else(|error| {
-                    tracing::warn!(alert = %self.spec.name(), %error, "Expanding alert template failed");
-                    format!("<error expanding template: {error}>")
-                })
-        };
-        let mut labels = series.to_builder();
-        labels.remove(METRIC_NAME);
-        for (name, text) in &self.spec.labels {
-            labels.set(name, &expand(text));
-        }
-        labels.set("alertname", self.spec.name());
-        let annotations = match &self.spec.kind {
-            RuleKind::Alerting { annotations, .. } => annotations.iter().map(|(n, t)| (n.clone(), expand(t))).collect(),
-            RuleKind::Recording { .. } => BTreeMap::new(),
-        };
-        (labels.build(), annotations)
     }
 
     /// Alerts that Alertmanagers should hear of at `now`, marked as sent.
@@ -272,8 +227,12 @@ mod tests {
     use super::*;
 
     fn rule(text: &str) -> AlertingRule {
-        let text = format!("groups: [{{name: g, rules: [{text}]}}]");
-        let spec = read(&yaml::Node::parse(&text).unwrap(), &RuleOptions::default()).unwrap()[0].rules[0].clone();
+        rule_of(&format!("groups: [{{name: g, rules: [{text}]}}]"))
+    }
+
+    /// The first rule of a file.
+    fn rule_of(text: &str) -> AlertingRule {
+        let spec = read(&yaml::Node::parse(text).unwrap(), &RuleOptions::default()).unwrap()[0].rules[0].clone();
         let mut rule = AlertingRule::new(spec);
         rule.restored = true;
         rule
@@ -338,6 +297,18 @@ mod tests {
         let alert = rule.alerts()[0].clone();
         assert_eq!((alert.labels.value("i"), alert.annotations["t"].as_str()), ("a", "0.5 c 7"));
         assert!(alert.annotations["bad"].starts_with("<error expanding template:"), "{:?}", alert.annotations);
+    }
+
+    #[test]
+    fn labels_of_a_group_are_templates_and_the_name_of_the_rule_counts() {
+        let mut rule = rule_of(
+            r#"groups: [{name: g, labels: {bad: "{{", v: "{{ $value }}"}, rules: [{alert: A, expr: up, labels: {alertname: B, instance: ""}}]}]"#,
+        );
+        evaluate(&mut rule, 0, &["a"]).unwrap();
+        let labels = rule.alerts()[0].labels.clone();
+        let names: Vec<&str> = labels.iter().map(|(name, _)| name).collect();
+        assert_eq!((names, labels.value("alertname"), labels.value("v")), (vec!["alertname", "bad", "v"], "A", "0.5"));
+        assert!(labels.value("bad").starts_with("<error expanding template:"), "{labels}");
     }
 
     #[test]

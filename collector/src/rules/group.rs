@@ -1,14 +1,15 @@
 //! A group of rules: evaluated together, one after the other, each seeing what those before it have stored.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use hashbrown::{HashMap, HashSet};
 use model::{Labels, METRIC_NAME, STALE_NAN, Timestamp};
 use parking_lot::Mutex;
 use tsdb::{HistogramSample, SeriesRef};
 
-use super::alerting::{Alert, AlertingRule, Surroundings};
+use super::alert_texts::Surroundings;
+use super::alerting::{Alert, AlertingRule};
 use super::file::{GroupSpec, RuleKind, RuleSpec};
 use super::{RuleContext, RuleMetrics};
 use crate::query::{QuerySample, QueryValue};
@@ -215,15 +216,13 @@ impl RuleGroup {
     /// The result of a recording rule under its own name and labels.
     fn record(&self, spec: &RuleSpec, result: Vec<QuerySample>) -> Result<Vec<QuerySample>, String> {
         let limit = self.spec.limit;
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::with_capacity(result.len());
+        let mut changes: Vec<(&str, &str)> = spec.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+        changes.push((METRIC_NAME, spec.name()));
+        changes.sort_unstable();
         let mut out = Vec::with_capacity(result.len());
         for mut sample in result {
-            let mut labels = sample.labels.to_builder();
-            labels.set(METRIC_NAME, spec.name());
-            for (name, value) in &spec.labels {
-                labels.set(name, value);
-            }
-            sample.labels = labels.build();
+            sample.labels = sample.labels.with(&changes);
             if !seen.insert(sample.labels.clone()) {
                 return Err("vector contains metrics with the same labelset after applying rule labels".into());
             }

@@ -1,0 +1,115 @@
+//! What an alerting rule says of its alerts: labels and annotations, which may be templates and are parsed once.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use model::{Labels, Timestamp};
+use template::{Limits, Template, Value};
+
+use super::file::{RuleKind, RuleSpec, TEMPLATE_HEAD};
+use super::template_functions::{QueryFunction, TemplateFunctions, has_function};
+
+/// The label that has the rule's name.
+const ALERT_NAME: &str = "alertname";
+
+/// What templates know beside the alert itself.
+pub(super) struct Surroundings<'a> {
+    pub(super) external_labels: &'a Labels,
+    pub(super) external_url: &'a str,
+    pub(super) query: &'a QueryFunction<'a>,
+}
+
+/// The texts of a rule, by name and in the order of the names.
+#[derive(Debug)]
+pub(super) struct AlertTexts {
+    labels: Vec<(String, Text)>,
+    annotations: Vec<(String, Text)>,
+}
+
+#[derive(Debug)]
+enum Text {
+    Plain(String),
+    /// A template, or why it is none: labels of a group are not looked at before.
+    Template(Result<Template, template::Error>),
+}
+
+impl Text {
+    fn new(alert: &str, text: &str) -> Self {
+        if text.contains("{{") {
+            let parsed = Template::parse(&format!("__alert_{alert}"), &format!("{TEMPLATE_HEAD}{text}"), &has_function);
+            Self::Template(parsed)
+        } else {
+            Self::Plain(text.to_owned())
+        }
+    }
+}
+
+impl AlertTexts {
+    pub(super) fn new(spec: &RuleSpec) -> Self {
+        let texts = |all: &BTreeMap<String, String>| {
+            all.iter().map(|(name, text)| (name.clone(), Text::new(spec.name(), text))).collect()
+        };
+        let annotations = match &spec.kind {
+            RuleKind::Alerting { annotations, .. } => texts(annotations),
+            RuleKind::Recording { .. } => Vec::new(),
+        };
+        Self { labels: texts(&spec.labels), annotations }
+    }
+
+    /// What writes the texts of the alerts of one evaluation, of the rule `alert`.
+    pub(super) fn at<'a>(&'a self, alert: &'a str, now: Timestamp, around: &'a Surroundings<'a>) -> Writer<'a> {
+        let functions = TemplateFunctions { query: around.query, external_url: around.external_url, now };
+        Writer { texts: self, alert, around, functions, external: OnceCell::new() }
+    }
+}
+
+/// Writes the texts of the alerts of one evaluation.
+pub(super) struct Writer<'a> {
+    texts: &'a AlertTexts,
+    alert: &'a str,
+    around: &'a Surroundings<'a>,
+    functions: TemplateFunctions<'a>,
+    /// The external labels.
+    external: OnceCell<Value>,
+}
+
+fn map(labels: &Labels) -> Value {
+    Value::map(labels.iter().map(|(name, value)| (name, Value::from(value))))
+}
+
+impl Writer<'_> {
+    /// Labels and annotations of the alert that a series with a value gives.
+    pub(super) fn describe(&self, series: &Labels, value: f64) -> (Labels, BTreeMap<String, String>) {
+        let series = series.without_name();
+        let data = OnceCell::new();
+        let data = || {
+            data.get_or_init(|| {
+                Value::map([
+                    ("Labels", map(&series)),
+                    ("ExternalLabels", self.external.get_or_init(|| map(self.around.external_labels)).clone()),
+                    ("ExternalURL", Value::from(self.around.external_url)),
+                    ("Value", Value::Float(value)),
+                ])
+            })
+        };
+        let expand = |text: &Text| match text {
+            Text::Plain(text) => text.clone(),
+            Text::Template(template) => template
+                .as_ref()
+                .map_err(ToString::to_string)
+                .and_then(|template| {
+                    template.execute(data(), &self.functions, Limits::default()).map_err(|error| error.to_string())
+                })
+                .unwrap_or_else(|error| {
+                    tracing::warn!(alert = %self.alert, %error, "Expanding alert template failed");
+                    format!("<error expanding template: {error}>")
+                }),
+        };
+        let texts: Vec<(&str, String)> = self.texts.labels.iter().map(|(name, text)| (&**name, expand(text))).collect();
+        let mut changes: Vec<(&str, &str)> = texts.iter().map(|(name, value)| (*name, &**value)).collect();
+        changes.retain(|(name, _)| *name != ALERT_NAME);
+        changes.insert(changes.partition_point(|(name, _)| *name < ALERT_NAME), (ALERT_NAME, self.alert));
+        let annotations = self.texts.annotations.iter().map(|(name, text)| (name.clone(), expand(text))).collect();
+        (series.with(&changes), annotations)
+    }
+}
