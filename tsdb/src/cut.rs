@@ -42,10 +42,7 @@ fn due_cut(db: &Engine) -> Option<(Timestamp, Timestamp)> {
 fn cut(db: &Engine, min_time: Timestamp, max_time: Timestamp) -> Result<(), MaintainError> {
     seal_before(db, max_time);
     let series = db.series_in_order(|_, _| true);
-    let (block, late) = write_head(db, &series, min_time, max_time, |mut head| {
-        head.prepare(min_time, max_time - 1);
-        head
-    })?;
+    let (block, late) = write_head(db, &series, min_time, max_time, |head| head)?;
     drop(series);
 
     let mut wal = db.wal.lock();
@@ -75,13 +72,13 @@ fn write_head(
     series: &OrderedSeries,
     min_time: Timestamp,
     max_time: Timestamp,
-    prepare: impl Fn(HeadSnapshot) -> HeadSnapshot,
+    keep: impl Fn(HeadSnapshot) -> HeadSnapshot,
 ) -> Result<(Option<Arc<Block>>, Late), MaintainError> {
     let mut late = Late::new();
     let size = PART.max(db.groups.lock().each().count() * OF_GROUP);
     let parts = series.parts(size).map(|(ids, labels)| {
-        let head = HeadSnapshot::take(&db.groups.lock(), ids);
-        let mut head = prepare(head);
+        let mut head = keep(HeadSnapshot::take(&db.groups.lock(), ids, (min_time, max_time - 1)));
+        head.prepare();
         if size == PART {
             head.read_together();
         }

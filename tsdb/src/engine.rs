@@ -235,24 +235,25 @@ impl Engine {
         ids
     }
 
-    /// What the head's series that match have now, and what `beside` finds at that moment. No series is created between the look at
+    /// What the head's series that match have now in a range, and what `beside` finds at that moment. No series is created between the look at
     /// the index and the look at the samples: of a commit that is seen every series is known.
     fn look_at_head<T>(
         &self,
         matchers: &[Matcher],
+        range: (Timestamp, Timestamp),
         pace: &Pace<'_>,
         beside: impl FnOnce(&Groups) -> T,
     ) -> (HeadSeries, T) {
         let index = self.index.read();
         let Ok(ids) = postings::select(&*index, matchers, pace);
         let groups = self.groups.lock();
-        (HeadSeries::take(&index, &groups, ids, pace), beside(&groups))
+        (HeadSeries::take(&index, &groups, ids, range, pace), beside(&groups))
     }
 
     /// What all series of the head have now, with their labels in order, and what `beside` finds at that moment.
     pub(crate) fn head_snapshot<T>(&self, beside: impl FnOnce(&Groups) -> T) -> (HeadSnapshot, HeadLabels, T) {
         let pace = Pace::unwatched();
-        let (found, beside) = self.look_at_head(&[], &pace, beside);
+        let (found, beside) = self.look_at_head(&[], (Timestamp::MIN, Timestamp::MAX), &pace, beside);
         let (head, labels) = found.in_order(&self.order, &pace);
         (head, labels, beside)
     }
@@ -280,7 +281,7 @@ impl Engine {
         pace: &Pace<'_>,
     ) -> Selection {
         // blocks take over from the head under the lock of the groups
-        let (found, blocks) = self.look_at_head(matchers, pace, |_| self.blocks.read().clone());
+        let (found, blocks) = self.look_at_head(matchers, (min_time, max_time), pace, |_| self.blocks.read().clone());
         let (head, labels) = found.within(min_time, max_time, pace).in_order(&self.order, pace);
         let damaged = self.damaged.lock().clone();
         let blocks = Blocks { blocks: &blocks, damaged: &damaged, counters: &self.counters };

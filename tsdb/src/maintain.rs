@@ -345,7 +345,7 @@ pub(crate) fn snapshot(db: &Engine, dir: &Path, with_head: bool) -> Result<(), M
     if with_head {
         let (mut head, labels, (min_time, newest)) = db.head_snapshot(Groups::extent);
         if min_time <= newest {
-            head.prepare(min_time, newest);
+            head.prepare();
             let selection = Selection::of_head(head, labels);
             let compaction = Compaction { level: 1, ..Compaction::default() };
             let max_time = newest + 1;

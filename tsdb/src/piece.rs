@@ -14,6 +14,8 @@ pub(crate) struct PieceBuffers {
     pub(crate) encoded: Vec<u8>,
     /// Timestamp columns that no other series has.
     pub(crate) times: Vec<Timestamp>,
+    /// What has been read last.
+    pub(crate) read: Vec<u8>,
 }
 
 impl PieceBuffers {

@@ -17,6 +17,15 @@ pub(crate) trait LabelIndex {
     fn all(&self) -> Result<Vec<u32>, Self::Error>;
     /// Series with exactly this (non-empty) value.
     fn with_value(&self, name: &str, value: &str) -> Result<Vec<u32>, Self::Error>;
+    /// Among matchers that ask for a value those with a smaller number find fewer series, as far as that is known without a look at these.
+    fn rank(&self, _matcher: &Matcher) -> usize {
+        0
+    }
+    /// Keeps those of some series (ascending) that have exactly this (non-empty) value, if that is sooner done by looking at each than by
+    /// [`LabelIndex::with_value`]; otherwise gives false and changes nothing.
+    fn narrow(&self, _ids: &mut Vec<u32>, _name: &str, _value: &str) -> Result<bool, Self::Error> {
+        Ok(false)
+    }
     /// One list for each value that starts with `prefix` and that `keep` accepts.
     fn with_values(
         &self,
@@ -91,20 +100,30 @@ pub(crate) fn select<I: LabelIndex>(index: &I, matchers: &[Matcher], pace: &Pace
     };
     let (mut of_values, others): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(is_value);
     // a metric that is not there is found out before the long lists of other labels are read
-    of_values.sort_by_key(|m| *m.name != *METRIC_NAME);
-    let mut lists = Vec::with_capacity(of_values.len());
+    of_values.sort_by_key(|m| (index.rank(m), *m.name != *METRIC_NAME));
+    let mut found: Option<Vec<u32>> = None;
     for matcher in of_values {
-        let list = matched(index, matcher, pace)?;
-        if list.is_empty() || !pace.done(list.len() / 4) {
+        let Some(ids) = &mut found else {
+            let list = matched(index, matcher, pace)?;
+            if list.is_empty() || !pace.done(list.len() / 4) {
+                return Ok(Vec::new());
+            }
+            found = Some(list);
+            continue;
+        };
+        if matcher.op() != MatchOp::Equal || !index.narrow(ids, &matcher.name, &matcher.value)? {
+            let mut list = matched(index, matcher, pace)?;
+            if !pace.done(list.len() / 4) {
+                return Ok(Vec::new());
+            }
+            if list.len() < ids.len() {
+                std::mem::swap(ids, &mut list);
+            }
+            intersect(ids, &list);
+        }
+        if ids.is_empty() || !pace.done(ids.len()) {
             return Ok(Vec::new());
         }
-        lists.push(list);
-    }
-    lists.sort_unstable_by_key(Vec::len);
-    let mut lists = lists.into_iter();
-    let mut found = lists.next();
-    for list in lists {
-        intersect(found.get_or_insert_default(), &list);
     }
     // what is asked for by value leaves few of which the rest is asked
     let mut exclude: Vec<Vec<u32>> = Vec::new();

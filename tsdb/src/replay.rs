@@ -70,8 +70,8 @@ pub(crate) fn forget_blocks(state: &mut Replayed, mut ranges: Vec<(Timestamp, Ti
 fn keep_as_late(state: &mut Replayed, min_time: Timestamp, max_time: Timestamp) -> Result<(), ReadError> {
     let ids: Vec<u32> = state.index.ids().collect();
     for ids in ids.chunks(1024) {
-        let mut head = HeadSnapshot::take(&state.groups, ids);
-        head.prepare(min_time, max_time);
+        let mut head = HeadSnapshot::take(&state.groups, ids, (min_time, max_time));
+        head.prepare();
         let labels = ids.iter().map(|id| state.index.labels(*id)).collect();
         let selection = Selection::join(vec![(Source::Head(head), labels)], Vec::new());
         for (at, id) in ids.iter().enumerate() {

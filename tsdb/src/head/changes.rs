@@ -7,18 +7,49 @@ use crate::error::Damaged;
 /// Largest integers whose difference is used instead of XOR: both and their sum stay exact.
 const EXACT: f64 = 4_503_599_627_370_496.0;
 
+/// Bytes of a change that begins with this byte; 0 if there is none, `CONTROL` if the next byte tells.
+const LENGTHS: [u8; 256] = {
+    let mut lengths = [0; 256];
+    let mut head = 0;
+    while head < 256 {
+        lengths[head] = match head {
+            0..=0x7f => 1,
+            0x81..=0x88 => head as u8 - 0x80 + 1,
+            0x90..=0x98 => head as u8 - 0x90 + 1,
+            0xff => CONTROL,
+            _ => 0,
+        };
+        head += 1;
+    }
+    lengths
+};
+const CONTROL: u8 = u8::MAX;
+
+/// Passes over so many changes.
 #[inline]
-pub(super) fn skip_change(reader: &mut Reader<'_>) -> Result<(), Damaged> {
-    let bytes = reader.rest;
-    let len = match bytes {
-        [0..=0x7f, ..] => 1,
-        [long @ 0x81..=0x88, ..] => 1 + usize::from(long - 0x80),
-        [long @ 0x90..=0x98, ..] => 1 + usize::from(long - 0x90),
-        [0xff, 0, ..] => 2,
-        [0xff, control, ..] => 3 + usize::from((control - 1) % 8),
-        _ => return Err(reader.damaged()),
-    };
-    reader.rest = bytes.get(len..).ok_or(reader.damaged())?;
+pub(super) fn skip_changes(reader: &mut Reader<'_>, mut count: usize) -> Result<(), Damaged> {
+    while count > 0 {
+        // most are a byte
+        if let Some(bytes) = reader.rest.first_chunk() {
+            let long = u64::from_le_bytes(*bytes) & 0x8080_8080_8080_8080;
+            let short = count.min(long.trailing_zeros() as usize / 8);
+            if short > 0 {
+                reader.rest = &reader.rest[short..];
+                count -= short;
+                continue;
+            }
+        }
+        let damaged = reader.damaged();
+        let [head, rest @ ..] = reader.rest else { return Err(damaged) };
+        let len = match (LENGTHS[usize::from(*head)], rest) {
+            (0, _) | (CONTROL, []) => return Err(damaged),
+            (CONTROL, [0, ..]) => 2,
+            (CONTROL, [control, ..]) => 3 + usize::from((control - 1) % 8),
+            (len, _) => usize::from(len),
+        };
+        reader.rest = reader.rest.get(len..).ok_or(damaged)?;
+        count -= 1;
+    }
     Ok(())
 }
 
@@ -131,6 +162,18 @@ pub(super) mod tests {
     }
 
     proptest! {
+        #[test]
+        fn changes_are_passed_over(all in prop::collection::vec((values(), values()), 0..40), upto in 0usize..41, cut in 0usize..400) {
+            let mut out = Vec::new();
+            let ends: Vec<usize> = all.iter().map(|(a, b)| { put_change(&mut out, *a, *b); out.len() }).collect();
+            let mut reader = Reader::new(&out, "test");
+            let end = if upto == 0 { Some(0) } else { ends.get(upto - 1).copied() };
+            prop_assert_eq!(skip_changes(&mut reader, upto).ok().map(|()| out.len() - reader.rest.len()), end);
+            // some are missing
+            let mut short = Reader::new(&out[..cut.min(out.len())], "test");
+            prop_assert_eq!(skip_changes(&mut short, all.len()).is_ok(), cut >= out.len());
+        }
+
         #[test]
         fn a_change_reads_back(a in values(), b in values()) {
             let mut out = Vec::new();

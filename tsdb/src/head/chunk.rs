@@ -253,8 +253,8 @@ impl HeadChunk {
         damaged.in_file(self.stored.path())
     }
 
-    /// Opens a set to read some of its columns; if they are read `together`, their bytes are kept.
-    pub(crate) fn open_set(&self, set: usize, columns: Range<u32>, together: bool) -> Result<OpenSet, ReadError> {
+    /// Opens a set to read some of its columns; if they have at most `kept` bytes together, these are read at once and kept.
+    pub(crate) fn open_set(&self, set: usize, columns: Range<u32>, kept: usize) -> Result<OpenSet, ReadError> {
         let ChunkSet { offset, rows, series, .. } = &self.sets[set];
         let (offset, first) = (*offset as usize, columns.start);
         let end = self.sets.get(set + 1).map_or(self.stored.len(), |next| next.offset as usize);
@@ -285,23 +285,32 @@ impl HeadChunk {
         };
         let ends = ends.get((first - skipped) as usize..).unwrap_or_default();
         let values = match ends {
-            [start, .., end] if together && start <= end => Some(read(*start as usize..*end as usize)?.into()),
+            [start, .., end] if end.checked_sub(*start).is_some_and(|len| len as usize <= kept) => {
+                Some(read(*start as usize..*end as usize)?.into())
+            }
             _ => None,
         };
         Ok(OpenSet { first, ends: ends.into(), times: times.into(), values })
     }
 
-    /// The bytes of a value column.
-    pub(crate) fn column(&self, set: usize, open: &OpenSet, column: u32) -> Result<Vec<u8>, ReadError> {
+    /// The bytes of a value column, which may be read into `scratch`.
+    pub(crate) fn column<'a>(
+        &self,
+        set: usize,
+        open: &'a OpenSet,
+        column: u32,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], ReadError> {
         let at = column.checked_sub(open.first).map(|at| at as usize);
         let ends = at.and_then(|at| open.ends.get(at..at + 2));
         let len = ends.and_then(|ends| ends[1].checked_sub(ends[0])).ok_or_else(|| self.damaged(Damaged("chunk")))?;
         let from = ends.map_or(0, |ends| ends[0]);
         if let (Some(values), Some(start)) = (&open.values, open.ends.first()) {
             let bytes = values.get(from.wrapping_sub(*start) as usize..).and_then(|bytes| bytes.get(..len as usize));
-            return bytes.map(<[u8]>::to_vec).ok_or_else(|| self.damaged(Damaged("chunk")));
+            return bytes.ok_or_else(|| self.damaged(Damaged("chunk")));
         }
-        Ok(self.stored.read(self.sets[set].offset as usize + from as usize, len as usize)?)
+        self.stored.read_into(self.sets[set].offset as usize + from as usize, len as usize, scratch)?;
+        Ok(scratch)
     }
 
     /// The timestamps that a column has to itself, if so it has, and what else there is of its bytes.
@@ -343,9 +352,16 @@ pub(crate) struct OpenSet {
     first: u32,
     /// Where it begins, and where it and those behind it end.
     ends: Box<[u32]>,
-    /// The bytes of all of them, if they are read together.
+    /// The bytes of all of them, if they are kept.
     values: Option<Box<[u8]>>,
     pub(crate) times: Arc<[Timestamp]>,
+}
+
+impl OpenSet {
+    /// Bytes of columns that are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.values.as_ref().map_or(0, |values| values.len())
+    }
 }
 
 /// Appends a value column and its start timestamps (none, or one for each value).
@@ -410,20 +426,25 @@ mod tests {
             }
             group.seal(&area);
             let chunk = &group.chunks[0];
-            for (range, together) in [0..1000, 0..1, 1..3, 255..260, 256..257, 300..999, 999..1000]
+            let mut scratch = Vec::new();
+            for (range, kept) in [0..1000, 0..1, 1..3, 255..260, 256..257, 300..999, 999..1000]
                 .into_iter()
-                .flat_map(|range| [(range.clone(), false), (range, true)])
+                .flat_map(|range| [(range.clone(), 0), (range.clone(), 100), (range, usize::MAX)])
             {
-                let open = chunk.open_set(0, range.clone(), together).unwrap();
+                let open = chunk.open_set(0, range.clone(), kept).unwrap();
+                assert_eq!(open.kept() > 0, kept > 0 && (kept > 100 || range.len() < 6), "{range:?} {kept}");
                 assert_eq!(open.times[..], [1000, 1700, 2000], "{range:?}");
                 for column in range.clone() {
-                    let bytes = chunk.column(0, &open, column).unwrap();
+                    let bytes = chunk.column(0, &open, column, &mut scratch).unwrap();
                     let mut values = Vec::new();
-                    floats::decode(take_starts(&bytes, 3).unwrap().1, 3, &mut values).unwrap();
+                    floats::decode(take_starts(bytes, 3).unwrap().1, 3, &mut values).unwrap();
                     assert_eq!(values, [1000, 1700, 2000].map(|time| f64::from(column * column + time)), "{range:?}");
                 }
-                assert!(range.start == 0 || chunk.column(0, &open, range.start - 1).is_err(), "{range:?}");
-                assert!(chunk.column(0, &open, range.end).is_err(), "{range:?}");
+                assert!(
+                    range.start == 0 || chunk.column(0, &open, range.start - 1, &mut scratch).is_err(),
+                    "{range:?}"
+                );
+                assert!(chunk.column(0, &open, range.end, &mut scratch).is_err(), "{range:?}");
             }
         }
     }

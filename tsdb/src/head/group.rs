@@ -463,10 +463,11 @@ mod tests {
         assert_eq!((rows.times, rows.columns[1].values.clone()), (vec![3000], vec![2.0]));
         let chunk = &group.chunks[0];
         let values = |set: usize, column: u32| {
-            let open = chunk.open_set(set, column..column + 1, false).unwrap();
-            let bytes = chunk.column(set, &open, column).unwrap();
+            let open = chunk.open_set(set, column..column + 1, 0).unwrap();
+            let mut read = Vec::new();
+            let bytes = chunk.column(set, &open, column, &mut read).unwrap();
             let mut values = Vec::new();
-            let (_, bytes) = take_starts(&bytes, open.times.len()).unwrap();
+            let (_, bytes) = take_starts(bytes, open.times.len()).unwrap();
             crate::encoding::floats::decode(bytes, open.times.len(), &mut values).unwrap();
             values.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
         };

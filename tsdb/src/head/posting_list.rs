@@ -25,6 +25,12 @@ impl PostingList {
         self.count as usize
     }
 
+    pub(crate) fn to_vec(&self) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(self.len());
+        self.iter().for_each(|id| ids.push(id));
+        ids
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         let mut reader = varint::Reader::new(&self.bytes, "postings");
         let mut last = 0u32;
@@ -50,5 +56,6 @@ mod tests {
         let numbers = [0, 1, 5, 300, 70_000, u32::MAX];
         numbers.iter().for_each(|n| list.push(*n));
         assert_eq!((list.iter().collect::<Vec<_>>(), list.len()), (numbers.to_vec(), 6));
+        assert_eq!(list.to_vec(), numbers);
     }
 }

@@ -22,19 +22,26 @@ pub(crate) struct HeadSeries {
 }
 
 impl HeadSeries {
-    /// Notes what the series `ids` (ascending) have now; nothing is decoded or sorted, as this is done under locks.
-    pub(crate) fn take(index: &SeriesIndex, groups: &Groups, ids: Vec<u32>, pace: &Pace<'_>) -> Self {
+    /// Notes what the series `ids` (ascending) have now in `range`, both ends included; nothing is decoded or sorted, as this is done
+    /// under locks.
+    pub(crate) fn take(
+        index: &SeriesIndex,
+        groups: &Groups,
+        ids: Vec<u32>,
+        range: (Timestamp, Timestamp),
+        pace: &Pace<'_>,
+    ) -> Self {
         pace.found(ids.len(), ids.len() * SERIES_BYTES);
         let ids = if pace.look() { ids } else { Vec::new() };
         let places = ids.iter().map(|id| index.place(*id)).collect();
-        let snapshot = HeadSnapshot::take(groups, &ids);
+        let snapshot = HeadSnapshot::take(groups, &ids, range);
         Self { ids, places, sets: index.label_sets(), snapshot }
     }
 
-    /// Those that may have samples in the range; no others can be read afterwards.
+    /// Those that may have samples in the range, which is all or a part of that they were taken for.
     pub(crate) fn within(self, min_time: Timestamp, max_time: Timestamp, pace: &Pace<'_>) -> Self {
         let Self { mut ids, mut places, sets, mut snapshot } = self;
-        snapshot.prepare(min_time, max_time);
+        snapshot.prepare();
         let present = snapshot.present(min_time, max_time, pace);
         if present.len() < ids.len() {
             let pick = |of: &[u32]| present.iter().map(|at| of[*at as usize]).collect();

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet, HashTable};
-use model::{Labels, Matcher};
+use model::{Labels, MatchOp, Matcher};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -352,7 +352,28 @@ impl LabelIndex for SeriesIndex {
 
     fn with_value(&self, name: &str, value: &str) -> Result<Vec<u32>, Self::Error> {
         let list = || self.postings.get(&(self.symbols.find(name)?, self.symbols.find(value)?));
-        Ok(list().map(|l| l.iter().collect()).unwrap_or_default())
+        Ok(list().map(PostingList::to_vec).unwrap_or_default())
+    }
+
+    fn rank(&self, matcher: &Matcher) -> usize {
+        if matcher.op() != MatchOp::Equal {
+            return usize::MAX;
+        }
+        let pair = self.symbols.find(&*matcher.name).zip(self.symbols.find(&*matcher.value));
+        pair.and_then(|pair| self.postings.get(&pair)).map_or(0, PostingList::len)
+    }
+
+    fn narrow(&self, ids: &mut Vec<u32>, name: &str, value: &str) -> Result<bool, Self::Error> {
+        let pair = self.symbols.find(name).zip(self.symbols.find(value));
+        let Some((pair, list)) = pair.and_then(|pair| Some((pair, self.postings.get(&pair)?))) else {
+            ids.clear();
+            return Ok(true);
+        };
+        if ids.len() > list.len() / LOOK {
+            return Ok(false);
+        }
+        ids.retain(|id| self.pairs(*id).any(|of_series| of_series == pair));
+        Ok(true)
     }
 
     fn with_values(
@@ -364,7 +385,7 @@ impl LabelIndex for SeriesIndex {
         let mut lists = Vec::new();
         self.each_value(name, prefix, &mut |value, text, list| {
             if keep(text) {
-                lists.extend(self.postings.get(&(list, value)).map(|list| list.iter().collect()));
+                lists.extend(self.postings.get(&(list, value)).map(PostingList::to_vec));
             }
         });
         Ok(lists)
@@ -446,6 +467,9 @@ impl LabelIndex for SeriesIndex {
 
 /// What it counts for to look for a label of a series.
 const SERIES_WORK: usize = 4;
+
+/// To look at the labels of a series takes as long as to read so many numbers of a list.
+const LOOK: usize = 16;
 
 /// Fewer than one in so many series are looked at one by one, rather than all lists of a label.
 const FILTER: usize = 16;

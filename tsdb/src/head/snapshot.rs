@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
@@ -17,6 +18,11 @@ use crate::watch::Pace;
 
 const NOWHERE: u32 = u32::MAX;
 
+/// Columns that lie next to each other in a file and have at most so many bytes are read at once and kept until all is read, up to so many of
+/// all groups.
+const KEPT: usize = 8 << 10;
+const KEPT_ALL: usize = 4 << 20;
+
 /// What some series had in the head at one moment. Commits are in it whole or not at all.
 pub(crate) struct HeadSnapshot {
     groups: Vec<GroupSnapshot>,
@@ -30,17 +36,22 @@ pub(crate) struct HeadSnapshot {
     floor: Timestamp,
     /// As [`HeadSnapshot::read_together`] says.
     together: bool,
+    /// Bytes of columns that are kept.
+    kept: AtomicUsize,
 }
 
 struct GroupSnapshot {
     width: usize,
     tail: Arc<Tail>,
-    chunks: Vec<ChunkSnapshot>,
+    /// Those that overlap the range.
+    chunks: Vec<Arc<HeadChunk>>,
     /// The series of each position, ascending by column once it is prepared.
     wanted: Vec<Wanted>,
     /// Rows outside of this are not wanted.
     range: (Timestamp, Timestamp),
     rows: OnceLock<Result<Rows, Damaged>>,
+    /// Where the series are in the chunks, once somebody asks: the newest samples are mostly told without.
+    columns: OnceLock<Vec<ChunkColumns>>,
     /// Not all of the newest samples need be floats.
     careful: bool,
 }
@@ -58,8 +69,8 @@ struct Wanted {
 /// many sets, and a series is in one of them.
 type SetColumns = Arc<[(u32, u32)]>;
 
-struct ChunkSnapshot {
-    chunk: Arc<HeadChunk>,
+/// Where the series of a group are in a chunk.
+struct ChunkColumns {
     columns: SetColumns,
     sets: Box<[SetSnapshot]>,
 }
@@ -102,8 +113,10 @@ impl Rows {
 }
 
 impl HeadSnapshot {
-    /// Takes what `series` have now; nothing is decoded yet. Called under the lock, so it only copies pointers.
-    pub(crate) fn take(groups: &Groups, series: &[u32]) -> Self {
+    /// Takes what `series` have now in `range`, both ends included; what is read later must lie in it. Nothing is decoded yet. Called
+    /// under the lock, so it only copies pointers.
+    pub(crate) fn take(groups: &Groups, series: &[u32], range: (Timestamp, Timestamp)) -> Self {
+        let range = (range.0.max(groups.bounds.min_valid), range.1);
         let mut snapshot = Self {
             groups: Vec::new(),
             series: series.to_vec(),
@@ -113,6 +126,7 @@ impl HeadSnapshot {
             tombstones: HashMap::new(),
             floor: groups.bounds.min_valid,
             together: false,
+            kept: AtomicUsize::new(0),
         };
         let mut numbers: HashMap<u32, u32> = HashMap::new();
         // series with numbers near each other are often of one group
@@ -124,7 +138,7 @@ impl HeadSnapshot {
                     let number = match latest {
                         Some((known, number)) if known == group => number,
                         _ => *numbers.entry(group).or_insert_with(|| {
-                            snapshot.groups.push(GroupSnapshot::of(groups, group));
+                            snapshot.groups.push(GroupSnapshot::of(groups, group, range));
                             snapshot.groups.len() as u32 - 1
                         }),
                     };
@@ -153,11 +167,9 @@ impl HeadSnapshot {
         snapshot
     }
 
-    /// The part of [`HeadSnapshot::take`] that needs no lock: finds the columns in the chunks that overlap the range. What is read
-    /// later must lie in it.
-    pub(crate) fn prepare(&mut self, min_time: Timestamp, max_time: Timestamp) {
-        let min_time = min_time.max(self.floor);
-        let moved: Vec<Option<Vec<u32>>> = self.groups.iter_mut().map(|g| g.prepare(min_time, max_time)).collect();
+    /// The part of [`HeadSnapshot::take`] that needs no lock, before anything is read.
+    pub(crate) fn prepare(&mut self) {
+        let moved: Vec<Option<Vec<u32>>> = self.groups.iter_mut().map(GroupSnapshot::prepare).collect();
         if moved.iter().all(Option::is_none) {
             return;
         }
@@ -193,19 +205,20 @@ impl HeadSnapshot {
             return true;
         }
         // those of equal timestamps begin and end with a sample
-        let in_chunk = |chunk: &ChunkSnapshot| {
-            let set = chunk.chunk.sets.get(chunk.columns[position as usize].0 as usize);
+        let in_chunk = |(chunk, columns): (&HeadChunk, &ChunkColumns)| {
+            let set = chunk.sets.get(columns.columns[position as usize].0 as usize);
             set.is_some_and(|set| {
                 let inside = min_time <= set.min_time && set.max_time <= max_time;
                 if set.rows == 0 { inside } else { set.overlaps(min_time, max_time) }
             })
         };
-        let in_own_times = |chunk: &ChunkSnapshot| {
-            let set = chunk.chunk.sets.get(chunk.columns[position as usize].0 as usize);
+        let in_own_times = |(chunk, columns): (&HeadChunk, &ChunkColumns)| {
+            let place = columns.columns[position as usize];
+            let set = chunk.sets.get(place.0 as usize);
             set.is_some_and(|set| set.rows == 0 && set.overlaps(min_time, max_time))
-                && chunk.times(position).map_or(true, |times| is_among(&times, min_time, max_time))
+                && times_of(chunk, place).map_or(true, |times| is_among(&times, min_time, max_time))
         };
-        if group.chunks.iter().any(in_chunk) || group.chunks.iter().any(in_own_times) {
+        if group.chunks().any(in_chunk) || group.chunks().any(in_own_times) {
             return true;
         }
         if group.tail.rows() == 0 || group.tail.min_time > max_time || group.tail.max_time < min_time {
@@ -301,6 +314,18 @@ impl HeadSnapshot {
         Ok(())
     }
 
+    /// How many bytes of columns of a set may be kept.
+    fn may_keep(&self, wanted: &WantedColumns) -> usize {
+        // what lies between them would be kept for nothing
+        if wanted.range.len() > wanted.count as usize * 2 {
+            0
+        } else if self.together {
+            usize::MAX
+        } else {
+            KEPT_ALL.saturating_sub(self.kept.load(Ordering::Relaxed)).min(KEPT)
+        }
+    }
+
     fn in_order<'a>(
         &'a self,
         at: usize,
@@ -310,7 +335,7 @@ impl HeadSnapshot {
     ) -> Result<(), ReadError> {
         let (group, position) = self.places[at];
         let Some(group) = self.groups.get(group as usize) else { return Ok(()) };
-        for ChunkSnapshot { chunk, columns, sets } in &group.chunks {
+        for (chunk, ChunkColumns { columns, sets }) in group.chunks() {
             let (set, column) = columns[position as usize];
             let set = set as usize;
             if !chunk.sets.get(set).is_some_and(|set| set.overlaps(min_time, max_time)) {
@@ -320,19 +345,21 @@ impl HeadSnapshot {
             let open = match open.get() {
                 Some(open) => open,
                 None => {
-                    // what lies between them would be kept for nothing
-                    let together = self.together && wanted.range.len() <= wanted.count as usize * 2;
-                    let fresh = Arc::new(chunk.open_set(set, wanted.range.clone(), together)?);
+                    let kept = self.may_keep(wanted);
+                    let fresh = Arc::new(chunk.open_set(set, wanted.range.clone(), kept)?);
+                    self.kept.fetch_add(fresh.kept(), Ordering::Relaxed);
                     open.get_or_init(|| fresh)
                 }
             };
-            let bytes = chunk.column(set, open, column)?;
+            let mut read = std::mem::take(&mut buffers.read);
+            let bytes = chunk.column(set, open, column, &mut read)?;
             let damaged = |e: Damaged| e.in_file(chunk.path());
-            let (own, rest) = chunk.take_times(set, &bytes)?;
+            let (own, rest) = chunk.take_times(set, bytes)?;
             let shared = own.is_none();
             let times = own.unwrap_or_else(|| Arc::clone(&open.times));
             let (starts, values) = take_starts(rest, times.len()).map_err(damaged)?;
             let values = buffers.take_encoded(values);
+            buffers.read = read;
             out.extend(Piece::new(times, shared, values, starts, (min_time, max_time)));
         }
         if group.tail.rows() > 0 && group.tail.min_time <= max_time && group.tail.max_time >= min_time {
@@ -381,15 +408,13 @@ fn is_among(times: &[Timestamp], min_time: Timestamp, max_time: Timestamp) -> bo
     times.get(times.partition_point(|t| *t < min_time)).is_some_and(|t| *t <= max_time)
 }
 
-impl ChunkSnapshot {
-    /// The timestamps of a position that is in a set.
-    fn times(&self, position: u32) -> Result<Arc<[Timestamp]>, ReadError> {
-        let (set, column) = self.columns[position as usize];
-        let open = self.chunk.open_set(set as usize, column..column + 1, false)?;
-        let bytes = self.chunk.column(set as usize, &open, column)?;
-        let (own, _) = self.chunk.take_times(set as usize, &bytes)?;
-        Ok(own.unwrap_or_else(|| Arc::clone(&open.times)))
-    }
+/// The timestamps of a column of a set.
+fn times_of(chunk: &HeadChunk, (set, column): (u32, u32)) -> Result<Arc<[Timestamp]>, ReadError> {
+    let mut read = Vec::new();
+    let open = chunk.open_set(set as usize, column..column + 1, 0)?;
+    let bytes = chunk.column(set as usize, &open, column, &mut read)?;
+    let (own, _) = chunk.take_times(set as usize, bytes)?;
+    Ok(own.unwrap_or_else(|| Arc::clone(&open.times)))
 }
 
 /// Where the series are in the only set of a chunk, if it has all of them in their order: seldom does a group's list change.
@@ -399,47 +424,49 @@ fn columns_in_order(wanted: &[Wanted], set: &[u32]) -> Option<Vec<(u32, u32)>> {
 }
 
 impl GroupSnapshot {
-    fn of(groups: &Groups, number: u32) -> Self {
-        let (width, tail, chunks, careful) = match groups.group(number) {
-            Some(group) => (group.series.len(), Arc::clone(&group.tail), &group.chunks[..], group.careful),
-            None => (0, Arc::default(), &[][..], false),
-        };
-        let chunks = chunks.iter().map(|chunk| ChunkSnapshot {
-            chunk: Arc::clone(chunk),
-            columns: Arc::from([]),
-            sets: Box::default(),
-        });
-        let chunks = chunks.collect();
-        let range = (Timestamp::MIN, Timestamp::MAX);
-        Self { width, tail, chunks, wanted: Vec::new(), range, rows: OnceLock::new(), careful }
+    fn of(groups: &Groups, number: u32, range: (Timestamp, Timestamp)) -> Self {
+        let overlaps = |min_time, max_time| min_time <= range.1 && max_time >= range.0;
+        let (mut width, mut tail, mut chunks, mut careful) = (0, Arc::default(), Vec::new(), false);
+        if let Some(group) = groups.group(number) {
+            (width, careful) = (group.series.len(), group.careful);
+            // who appends to what is not held need not copy it
+            if overlaps(group.tail.min_time, group.tail.max_time) {
+                tail = Arc::clone(&group.tail);
+            }
+            chunks.extend(group.chunks.iter().filter(|c| overlaps(c.min_time(), c.max_time())).cloned());
+        }
+        let (rows, columns) = (OnceLock::new(), OnceLock::new());
+        Self { width, tail, chunks, wanted: Vec::new(), range, rows, columns, careful }
     }
 
     /// Gives the new position of each series if they had to be put into the order of their columns.
-    fn prepare(&mut self, min_time: Timestamp, max_time: Timestamp) -> Option<Vec<u32>> {
-        let moved = (!self.wanted.is_sorted_by_key(|w| w.column)).then(|| {
-            let mut order: Vec<u32> = (0..self.wanted.len() as u32).collect();
-            order.sort_unstable_by_key(|at| self.wanted[*at as usize].column);
-            self.wanted = order.iter().map(|at| self.wanted[*at as usize]).collect();
-            let mut moved = vec![0; order.len()];
-            order.iter().enumerate().for_each(|(to, from)| moved[*from as usize] = to as u32);
-            moved
-        });
-        self.range = (min_time, max_time);
-        if self.tail.min_time > max_time || self.tail.max_time < min_time {
-            // who appends to it need not copy it
-            self.tail = Arc::default();
+    fn prepare(&mut self) -> Option<Vec<u32>> {
+        if self.wanted.is_sorted_by_key(|w| w.column) {
+            return None;
         }
-        self.chunks.retain(|c| c.chunk.min_time() <= max_time && c.chunk.max_time() >= min_time);
+        let mut order: Vec<u32> = (0..self.wanted.len() as u32).collect();
+        order.sort_unstable_by_key(|at| self.wanted[*at as usize].column);
+        self.wanted = order.iter().map(|at| self.wanted[*at as usize]).collect();
+        let mut moved = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(to, from)| moved[*from as usize] = to as u32);
+        Some(moved)
+    }
+
+    /// The chunks, and where the series are in them.
+    fn chunks(&self) -> impl Iterator<Item = (&HeadChunk, &ChunkColumns)> {
+        let columns = self.columns.get_or_init(|| self.find_columns());
+        self.chunks.iter().map(|chunk| &**chunk).zip(columns)
+    }
+
+    fn find_columns(&self) -> Vec<ChunkColumns> {
         let mut positions: HashMap<u32, u32> = HashMap::new();
         // chunk after chunk has the same list of series
         let mut known: Vec<(*const u32, SetColumns, WantedColumns)> = Vec::new();
-        for ChunkSnapshot { chunk, columns, sets } in &mut self.chunks {
+        let find = |chunk: &Arc<HeadChunk>| {
             let open = |wanted| SetSnapshot { wanted, open: OnceLock::new() };
             let list = if let [set] = &*chunk.sets { Some(set.series.as_ptr()) } else { None };
             if let Some((_, same, range)) = known.iter().find(|(known, ..)| Some(*known) == list) {
-                *columns = Arc::clone(same);
-                *sets = [open(range.clone())].into();
-                continue;
+                return ChunkColumns { columns: Arc::clone(same), sets: [open(range.clone())].into() };
             }
             let in_order = if let [set] = &*chunk.sets { columns_in_order(&self.wanted, &set.series) } else { None };
             let fresh = in_order.unwrap_or_else(|| {
@@ -464,11 +491,11 @@ impl GroupSnapshot {
                     *range = start..range.end.max(*column + 1);
                 }
             }
-            *columns = SetColumns::from(fresh);
-            known.extend(list.map(|list| (list, Arc::clone(columns), ranges[0].clone())));
-            *sets = ranges.into_iter().map(open).collect();
-        }
-        moved
+            let columns = SetColumns::from(fresh);
+            known.extend(list.map(|list| (list, Arc::clone(&columns), ranges[0].clone())));
+            ChunkColumns { columns, sets: ranges.into_iter().map(open).collect() }
+        };
+        self.chunks.iter().map(find).collect()
     }
 
     fn rows(&self) -> Result<&Rows, Damaged> {

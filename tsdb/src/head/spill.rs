@@ -118,14 +118,22 @@ pub(crate) enum Stored {
 impl Stored {
     /// Reads `len` bytes at `offset`.
     pub(crate) fn read(&self, offset: usize, len: usize) -> Result<Vec<u8>, FileError> {
+        let mut bytes = Vec::new();
+        self.read_into(offset, len, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// As [`Stored::read`]; the bytes take the place of what is in `out`.
+    pub(crate) fn read_into(&self, offset: usize, len: usize, out: &mut Vec<u8>) -> Result<(), FileError> {
         match self {
-            Self::Heap(bytes) => Ok(bytes.get(offset..offset + len).unwrap_or_default().to_vec()),
+            Self::Heap(bytes) => {
+                out.clear();
+                out.extend_from_slice(bytes.get(offset..offset + len).unwrap_or_default());
+                Ok(())
+            }
             Self::File { file, offset: start, .. } => {
-                let mut bytes = vec![0; len];
-                file.file
-                    .read_exact_at(&mut bytes, start + offset as u64)
-                    .map_err(FileError::at("read", &file.path))?;
-                Ok(bytes)
+                out.resize(len, 0);
+                file.file.read_exact_at(out, start + offset as u64).map_err(FileError::at("read", &file.path))
             }
         }
     }

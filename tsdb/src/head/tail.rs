@@ -6,7 +6,7 @@ use crate::encoding::frame_of_reference;
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
 use crate::head::bits;
-use crate::head::changes::{put_change, skip_change, take_change};
+use crate::head::changes::{put_change, skip_changes, take_change};
 
 /// All live columns, each with a bit that says whether the value differs from the one before.
 const DENSE: u8 = 0;
@@ -21,6 +21,11 @@ const SCATTERED: u8 = 3;
 /// So many bytes of rows make a piece, at least and at most; in between a quarter of what there is.
 const SMALLEST: usize = 256;
 const LARGEST: usize = 16 << 10;
+
+/// As many rows as most tails have at most.
+const ROOM: usize = 64;
+/// Where a row is a list of few columns, each of them is in few rows.
+const FEW: usize = 4;
 
 /// The newest rows of a group, row by row as differences to the value before: appending costs in proportion to what
 /// changed, and reading walks the changes. Values before the first row count as 0.
@@ -234,12 +239,12 @@ impl Tail {
             columns: wanted.iter().map(|_| TailColumn::default()).collect(),
         };
         let mut values = vec![0f64; width];
-        let mut mask = vec![0u8; width.div_ceil(8)];
-        for column in wanted {
-            if let Some(byte) = mask.get_mut(*column as usize / 8) {
-                *byte |= 1 << (column % 8);
-            }
-        }
+        let mut mask = vec![0; bits::words(width)];
+        wanted
+            .iter()
+            .filter(|column| (**column as usize) < width)
+            .for_each(|column| bits::set(&mut mask, *column as usize));
+        let room = (self.rows as usize).min(ROOM);
         let mut time = 0i64;
         let mut pieces = self.pieces();
         let mut reader = Reader::new(&[], "head rows");
@@ -258,7 +263,7 @@ impl Tail {
                     take_changes(&mut reader, changed, &mask, &mut values)?;
                     let inside = wanted.partition_point(|c| (*c as usize) < cells);
                     for (to, column) in columns.columns[..inside].iter_mut().zip(wanted) {
-                        to.push(row, values[*column as usize]);
+                        to.push(row, values[*column as usize], room);
                     }
                     for to in &mut columns.columns[inside..] {
                         to.skip(row);
@@ -271,7 +276,7 @@ impl Tail {
                     for (to, column) in columns.columns.iter_mut().zip(wanted) {
                         let byte = present.get(*column as usize / 8).copied().unwrap_or(0);
                         if byte & 1 << (column % 8) != 0 {
-                            to.push(row, values[*column as usize]);
+                            to.push(row, values[*column as usize], room);
                         } else {
                             to.skip(row);
                         }
@@ -289,7 +294,7 @@ impl Tail {
                             at += 1;
                         }
                         if at < wanted.len() && wanted[at] as usize == column {
-                            columns.columns[at].push(row, *value);
+                            columns.columns[at].push(row, *value, FEW);
                             at += 1;
                         }
                         next = column + 1;
@@ -325,7 +330,7 @@ impl Tail {
                     take_changes(&mut reader, changed, &mask, &mut values)?;
                     for (to, column) in columns.columns.iter_mut().zip(wanted) {
                         if is_there(*column) {
-                            to.push(row, values[*column as usize]);
+                            to.push(row, values[*column as usize], room);
                         } else {
                             to.skip(row);
                         }
@@ -359,21 +364,27 @@ pub(crate) fn is_sparse(count: usize, width: usize) -> bool {
 }
 
 /// Applies a row's changes to the values of the columns in `mask`; the others are passed over.
-fn take_changes(reader: &mut Reader<'_>, changed: &[u8], mask: &[u8], values: &mut [f64]) -> Result<(), Damaged> {
-    for (byte, (bits, mask)) in changed.iter().zip(mask).enumerate() {
-        let mut bits = *bits;
-        while bits != 0 {
-            let bit = bits.trailing_zeros() as usize;
-            if mask & 1 << bit == 0 {
-                skip_change(reader)?;
-            } else {
-                let value = values.get_mut(byte * 8 + bit).ok_or(reader.damaged())?;
-                *value = take_change(reader, *value)?;
-            }
-            bits &= bits - 1;
+fn take_changes(reader: &mut Reader<'_>, changed: &[u8], mask: &[u64], values: &mut [f64]) -> Result<(), Damaged> {
+    let mut passed = 0;
+    for (at, (bytes, mask)) in changed.chunks(8).zip(mask).enumerate() {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let mut left = u64::from_le_bytes(word);
+        let mut wanted = left & mask;
+        while wanted != 0 {
+            let bit = wanted.trailing_zeros();
+            let before = left & ((1 << bit) - 1);
+            passed += before.count_ones() as usize;
+            skip_changes(reader, passed)?;
+            passed = 0;
+            let value = values.get_mut(at * 64 + bit as usize).ok_or(reader.damaged())?;
+            *value = take_change(reader, *value)?;
+            left &= !before & !(1 << bit);
+            wanted &= wanted - 1;
         }
+        passed += left.count_ones() as usize;
     }
-    Ok(())
+    skip_changes(reader, passed)
 }
 
 /// Columns of a tail, as asked for.
@@ -422,8 +433,12 @@ pub(crate) struct TailColumn {
 }
 
 impl TailColumn {
+    /// Adds a value; `room` is for how many there is to be room at once.
     #[inline]
-    fn push(&mut self, row: u32, value: f64) {
+    fn push(&mut self, row: u32, value: f64, room: usize) {
+        if self.values.capacity() == 0 {
+            self.values.reserve_exact(room);
+        }
         if self.gaps {
             self.pending.push(row);
         }
