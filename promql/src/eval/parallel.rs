@@ -23,6 +23,9 @@ use crate::storage::{
 /// Series that are read at a time, at most and at least.
 const MAX_CHUNK: usize = 512;
 const MIN_CHUNK: usize = 16;
+/// So many values at all steps are enough for a chunk: what waits to be taken should fit into caches, and each page of memory that is used
+/// for the first time takes as long as some thousand values.
+const CHUNK_VALUES: usize = 1 << 16;
 
 /// Less work is not worth starting threads for: half a millisecond or so, in numbers that are looked at.
 const MIN_PARALLEL: usize = 1 << 17;
@@ -242,7 +245,8 @@ impl Evaluator<'_> {
             return Err(QueryError::Timeout);
         }
         let threads = if amount < MIN_PARALLEL { 1 } else { self.query.threads };
-        let size = (count / (threads * 4)).clamp(MIN_CHUNK, MAX_CHUNK);
+        let most = (CHUNK_VALUES / self.steps.count.max(1)).clamp(MIN_CHUNK, MAX_CHUNK);
+        let size = (count / (threads * 4)).clamp(MIN_CHUNK, most);
         let chunks = count.div_ceil(size);
         let do_chunk = |state: &mut S, chunk: usize| -> Result<Chunk<'_, T>, QueryError> {
             self.query.check()?;

@@ -14,8 +14,6 @@
 
 use std::ops::Range;
 
-use pco::DecompressorScratch;
-
 use crate::encoding::timestamps::NO_ROW;
 use crate::encoding::varint::{self, Reader};
 use crate::encoding::{integers, pcodec, segments};
@@ -248,7 +246,8 @@ pub(crate) struct Decoded {
 /// What decoding a whole column takes.
 #[derive(Default)]
 struct Columns {
-    pco: DecompressorScratch,
+    /// Many kilobytes, once there has been a column that needs it.
+    pco: Option<pcodec::Scratch>,
     integers: Vec<i64>,
 }
 
@@ -315,14 +314,14 @@ fn decode_part(
         PCO => {
             let start = out.len();
             out.resize(start + upto, 0.0);
-            pcodec::decode(reader.rest, count, &mut out[start..], &mut scratch.pco)?;
+            pcodec::decode(reader.rest, count, &mut out[start..], scratch.pco.get_or_insert_default())?;
         }
         PCO_DECIMAL => {
             let scale = take_scale(&mut reader)?;
             let Columns { pco, integers } = scratch;
             // what is there is written over
             integers.resize(upto, 0);
-            pcodec::decode(reader.rest, count, integers, pco)?;
+            pcodec::decode(reader.rest, count, integers, pco.get_or_insert_default())?;
             if scale == 1.0 {
                 out.extend(integers.iter().map(|v| *v as f64));
             } else {
@@ -348,7 +347,7 @@ pub(crate) fn decode_rows(
         return Err(Damaged("value column"));
     }
     match bytes.first() {
-        Some(&CONSTANT) => decode(bytes, rows.len(), out),
+        Some(&CONSTANT) => decode_with(bytes, rows.len(), &mut scratch.columns, out),
         // no such column holds anything but numbers
         Some(&(DECIMAL | PCO_DECIMAL | SEGMENTS)) if presence => {
             out.resize(out.len() + rows.len(), 0.0);
@@ -390,7 +389,7 @@ pub(crate) fn decode_picked(
             let Columns { pco, integers } = columns;
             // what is there is written over
             integers.resize(count, 0);
-            pcodec::decode(reader.rest, count, integers, pco)?;
+            pcodec::decode(reader.rest, count, integers, pco.get_or_insert_default())?;
             for (row, to) in wanted {
                 let value = *integers.get(*row as usize).ok_or(reader.damaged())? as f64;
                 *to = if scale == 1.0 { value } else { value / scale };

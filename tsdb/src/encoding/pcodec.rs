@@ -93,20 +93,40 @@ pub(crate) fn whole_batches(wanted: usize, count: usize) -> usize {
     wanted.next_multiple_of(BATCH).min(count)
 }
 
+/// What decoding takes, used again for the next column.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pco: DecompressorScratch,
+    /// The column with anything behind it.
+    bytes: Vec<u8>,
+}
+
+/// More than the decoder looks at in one go. Where fewer bytes follow it makes a buffer with zeros behind what there is, for each column.
+const BEHIND: usize = 10 << 10;
+
 /// Reads a column of `count` values: as many as there is room for, all or those of [`whole_batches`].
 pub(crate) fn decode<T: Number>(
     bytes: &[u8],
     count: usize,
     values: &mut [T],
-    scratch: &mut DecompressorScratch,
+    scratch: &mut Scratch,
 ) -> Result<(), Damaged> {
-    let mut read = || -> pco::errors::PcoResult<()> {
-        let (file, rest) = FileDecompressor::new(bytes)?;
+    let Scratch { pco, bytes: long } = scratch;
+    let len = bytes.len() + BEHIND;
+    if long.len() < len {
+        long.resize(len, 0);
+    }
+    long[..bytes.len()].copy_from_slice(bytes);
+    let mut read = || -> pco::errors::PcoResult<usize> {
+        let (file, rest) = FileDecompressor::new(&long[..len])?;
         let (chunk, rest) = file.chunk_decompressor::<T, _>(rest)?;
-        chunk.page_decompressor_with_scratch(rest, count, scratch)?.read(values)?;
-        Ok(())
+        let mut page = chunk.page_decompressor_with_scratch(rest, count, pco)?;
+        page.read(values)?;
+        Ok(page.into_src().len())
     };
-    read().map_err(|_| Damaged("Pcodec column"))
+    // what lies behind the column is nothing to be read
+    let behind = read().ok().filter(|behind| *behind >= BEHIND);
+    behind.map(|_| ()).ok_or(Damaged("Pcodec column"))
 }
 
 #[cfg(test)]
@@ -120,7 +140,7 @@ mod tests {
             let mut out = Vec::new();
             assert!(encode_integers(&values, estimated_bits(&values), &mut out));
             let mut back = vec![0; values.len()];
-            decode(&out, values.len(), &mut back, &mut DecompressorScratch::default()).unwrap();
+            decode(&out, values.len(), &mut back, &mut Scratch::default()).unwrap();
             assert_eq!(back, values);
             out.len()
         };
