@@ -79,7 +79,10 @@ fn index(args: &[Value]) -> Result<Value, String> {
     for key in keys {
         value = match (&value, key) {
             (Value::Map(map), Value::Str(name)) => map.get(&**name).cloned().unwrap_or(Value::Nil),
-            (Value::Map(_), other) => return Err(format!("value has type {}; should be string", other.type_name())),
+            (Value::Labels(labels), Value::Str(name)) => Value::text(labels.value(name)),
+            (Value::Map(_) | Value::Labels(_), other) => {
+                return Err(format!("value has type {}; should be string", other.type_name()));
+            }
             (Value::List(items), key) => {
                 let at = as_index(key, items.len())?;
                 items.get(at).cloned().ok_or_else(|| format!("index out of range: {at}"))?
@@ -128,7 +131,9 @@ fn equal(a: &Value, b: &Value) -> Result<bool, String> {
         (Value::Nil, Value::Nil) => Ok(true),
         (Value::Nil, _) | (_, Value::Nil) => Ok(false),
         (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
-        (Value::Object(_) | Value::List(_) | Value::Map(_), _) => Err("non-comparable type".to_owned()),
+        (Value::Object(_) | Value::List(_) | Value::Map(_) | Value::Labels(_), _) => {
+            Err("non-comparable type".to_owned())
+        }
         _ => compare(a, b).map(|o| o == Some(Ordering::Equal)),
     }
 }

@@ -186,6 +186,9 @@ impl Frame<'_> {
             Value::Nil => Vec::new(),
             Value::List(items) => (0..).map(Value::Int).zip(items.iter().cloned()).collect(),
             Value::Map(map) => map.iter().map(|(k, v)| (Value::text(k), v.clone())).collect(),
+            Value::Labels(labels) => {
+                labels.iter().map(|(name, value)| (Value::text(name), Value::text(value))).collect()
+            }
             Value::Int(n) if *n > self.run.limits.steps as i64 => {
                 return Err(self.fault(over.pos, &source_of(over), "it takes too many steps"));
             }
@@ -355,12 +358,11 @@ fn fields(mut value: Value, path: &[String], args: &[Value]) -> Result<Value, St
     for (at, name) in path.iter().enumerate() {
         let given = if at + 1 == path.len() { args } else { &[] };
         value = match &value {
-            Value::Map(map) => {
-                if !given.is_empty() {
-                    return Err(format!("{name} is not a method but has arguments"));
-                }
-                map.get(name).cloned().unwrap_or(Value::Nil)
+            Value::Map(_) | Value::Labels(_) if !given.is_empty() => {
+                return Err(format!("{name} is not a method but has arguments"));
             }
+            Value::Map(map) => map.get(name).cloned().unwrap_or(Value::Nil),
+            Value::Labels(labels) => Value::text(labels.value(name)),
             Value::Object(object) => match object.get(name, given) {
                 Some(result) => result.map_err(|m| format!("error calling {name}: {m}"))?,
                 None => return Err(format!("can't evaluate field {name} in type {}", object.type_name())),
@@ -397,6 +399,7 @@ mod tests {
         Value::map([
             ("Labels", labels),
             ("Value", Value::from(0.25)),
+            ("Texts", Value::Labels(model::Labels::from_pairs([("b", "2"), ("a", "x")]))),
             ("List", Value::list([Value::Int(1), Value::Int(2), Value::Int(3)])),
             ("Empty", Value::list([])),
         ])
@@ -435,6 +438,21 @@ mod tests {
         check("{{.Labels}}", "map[instance:host:9100 job:node]");
         check("{{with $x := .Value}}{{$x}}{{end}}", "0.25");
         check("{{len .List}} {{slice \"abcd\" 1 3}}", "3 bc");
+    }
+
+    #[test]
+    fn what_a_map_of_texts_does_not_have_is_empty() {
+        check("{{.Texts.a}}{{.Texts.none}}{{index .Texts \"b\"}}{{index .Texts \"none\"}}.", "x2.");
+        check("{{with .Texts.none}}x{{else}}none{{end}} {{len .Texts.none}} {{eq .Texts.none \"\"}}", "none 0 true");
+        check(
+            "{{.Texts}} {{len .Texts}} {{printf \"%s %v\" .Texts .Texts}}",
+            "map[a:x b:2] 2 map[a:x b:2] map[a:x b:2]",
+        );
+        check("{{range $k, $v := .Texts}}{{$k}}={{$v}};{{end}}{{if .Texts}}yes{{end}}", "a=x;b=2;yes");
+        check_fails(
+            "{{.Texts.a.b}}",
+            "template: t:1:2: executing \"t\" at <.Texts.a.b>: can't evaluate field b in type string",
+        );
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn one(verb: char, spec: &Spec, arg: &Value, out: &mut String) {
         ('q', Value::Str(s)) => model::quote(s),
         ('x', Value::Str(s)) => s.bytes().map(|b| format!("{b:02x}")).collect(),
         ('X', Value::Str(s)) => s.bytes().map(|b| format!("{b:02X}")).collect(),
-        ('s' | 'q', Value::List(_) | Value::Map(_) | Value::Object(_)) => arg.to_string(),
+        ('s' | 'q', Value::List(_) | Value::Map(_) | Value::Labels(_) | Value::Object(_)) => arg.to_string(),
         ('T', other) => other.type_name().to_owned(),
         (verb, Value::Nil) => format!("%!{verb}(<nil>)"),
         (verb, other) => format!("%!{verb}({}={other})", other.type_name()),

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use model::Labels;
+
 /// A value that a template works with.
 #[derive(Clone, Debug, Default)]
 pub enum Value {
@@ -20,6 +22,8 @@ pub enum Value {
     List(Arc<[Value]>),
     /// A map with text keys; ranges visit it in key order.
     Map(Arc<BTreeMap<String, Value>>),
+    /// A map from texts to texts, Go's `map[string]string`: what is not in it is the empty text.
+    Labels(Labels),
     /// Something with fields and methods of its own.
     Object(Arc<dyn Object>),
 }
@@ -70,6 +74,7 @@ impl Value {
             Self::Str(s) => !s.is_empty(),
             Self::List(l) => !l.is_empty(),
             Self::Map(m) => !m.is_empty(),
+            Self::Labels(l) => !l.is_empty(),
             Self::Object(o) => o.elements().is_none_or(|e| !e.is_empty()),
         }
     }
@@ -84,6 +89,7 @@ impl Value {
             Self::Str(_) => "string",
             Self::List(_) => "slice",
             Self::Map(_) => "map",
+            Self::Labels(_) => "map[string]string",
             Self::Object(o) => o.type_name(),
         }
     }
@@ -94,6 +100,7 @@ impl Value {
             Self::Str(s) => Some(s.len()),
             Self::List(l) => Some(l.len()),
             Self::Map(m) => Some(m.len()),
+            Self::Labels(l) => Some(l.len()),
             Self::Object(o) => o.elements().map(|e| e.len()),
             Self::Nil | Self::Bool(_) | Self::Int(_) | Self::Float(_) => None,
         }
@@ -124,6 +131,13 @@ impl fmt::Display for Value {
                 f.write_str("map[")?;
                 for (at, (key, value)) in map.iter().enumerate() {
                     write!(f, "{}{key}:{value}", if at > 0 { " " } else { "" })?;
+                }
+                f.write_str("]")
+            }
+            Self::Labels(labels) => {
+                f.write_str("map[")?;
+                for (at, (name, value)) in labels.iter().enumerate() {
+                    write!(f, "{}{name}:{value}", if at > 0 { " " } else { "" })?;
                 }
                 f.write_str("]")
             }

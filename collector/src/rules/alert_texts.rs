@@ -59,7 +59,7 @@ impl AlertTexts {
     /// What writes the texts of the alerts of one evaluation, of the rule `alert`.
     pub(super) fn at<'a>(&'a self, alert: &'a str, now: Timestamp, around: &'a Surroundings<'a>) -> Writer<'a> {
         let functions = TemplateFunctions { query: around.query, external_url: around.external_url, now };
-        Writer { texts: self, alert, around, functions, external: OnceCell::new() }
+        Writer { texts: self, alert, around, functions }
     }
 }
 
@@ -69,12 +69,6 @@ pub(super) struct Writer<'a> {
     alert: &'a str,
     around: &'a Surroundings<'a>,
     functions: TemplateFunctions<'a>,
-    /// The external labels.
-    external: OnceCell<Value>,
-}
-
-fn map(labels: &Labels) -> Value {
-    Value::map(labels.iter().map(|(name, value)| (name, Value::from(value))))
 }
 
 impl Writer<'_> {
@@ -85,8 +79,8 @@ impl Writer<'_> {
         let data = || {
             data.get_or_init(|| {
                 Value::map([
-                    ("Labels", map(&series)),
-                    ("ExternalLabels", self.external.get_or_init(|| map(self.around.external_labels)).clone()),
+                    ("Labels", Value::Labels(series.clone())),
+                    ("ExternalLabels", Value::Labels(self.around.external_labels.clone())),
                     ("ExternalURL", Value::from(self.around.external_url)),
                     ("Value", Value::Float(value)),
                 ])

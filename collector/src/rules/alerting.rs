@@ -291,11 +291,12 @@ mod tests {
     #[test]
     fn templates_see_labels_value_and_queries() {
         let mut rule = rule(
-            r#"{alert: A, expr: up, labels: {i: "{{ $labels.instance }}"}, annotations: {t: "{{ $value }} {{ .ExternalLabels.cluster }} {{ with query `q` }}{{ . | first | value }}{{ end }}", bad: "{{ query }}"}}"#,
+            r#"{alert: A, expr: up, labels: {i: "{{ $labels.instance }}"}, annotations: {none: "<{{ $labels.none }}{{ $externalLabels.none }}>", t: "{{ $value }} {{ .ExternalLabels.cluster }} {{ with query `q` }}{{ . | first | value }}{{ end }}", bad: "{{ query }}"}}"#,
         );
         evaluate(&mut rule, 0, &["a"]).unwrap();
         let alert = rule.alerts()[0].clone();
         assert_eq!((alert.labels.value("i"), alert.annotations["t"].as_str()), ("a", "0.5 c 7"));
+        assert_eq!(alert.annotations["none"], "<>");
         assert!(alert.annotations["bad"].starts_with("<error expanding template:"), "{:?}", alert.annotations);
     }
 

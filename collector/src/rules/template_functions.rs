@@ -204,15 +204,14 @@ fn go_duration(seconds: f64) -> String {
 
 /// A sample as templates see it.
 pub(crate) fn sample(labels: &model::Labels, value: f64) -> Value {
-    let map = Value::map(labels.iter().map(|(n, v)| (n, Value::from(v))));
-    Value::map([("Labels", map), ("Value", Value::Float(value))])
+    Value::map([("Labels", Value::Labels(labels.clone())), ("Value", Value::Float(value))])
 }
 
 /// A label of a sample, empty if it is absent.
 fn label(sample: &Value, name: &str) -> Value {
-    match field(&field(sample, "Labels"), name) {
-        Value::Nil => Value::from(""),
-        value => value,
+    match field(sample, "Labels") {
+        Value::Labels(labels) => Value::from(labels.value(name)),
+        _ => Value::from(""),
     }
 }
 
