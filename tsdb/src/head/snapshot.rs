@@ -517,7 +517,7 @@ impl GroupSnapshot {
         }
         let mut values = Vec::with_capacity(parts.iter().map(|(_, part)| part.len()).sum());
         let mut taken = Vec::with_capacity(parts.len());
-        for (column, (times, part)) in columns.columns.into_iter().zip(parts) {
+        for (column, (times, part)) in columns.columns.iter().zip(parts) {
             let starts = (!column.starts.is_empty()).then(|| {
                 let mut starts = vec![0; column.values.len()];
                 for (row, start) in &column.starts {
@@ -531,6 +531,7 @@ impl GroupSnapshot {
             taken.push(RowColumn { times, values: values.len() as u32, starts });
             values.extend_from_slice(column.values.get(part).ok_or(Damaged("head rows"))?);
         }
+        columns.reuse();
         Ok(Rows { times, columns: taken, values })
     }
 }

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::sync::Arc;
 
 use model::Timestamp;
@@ -26,6 +27,13 @@ const LARGEST: usize = 16 << 10;
 const ROOM: usize = 64;
 /// Where a row is a list of few columns, each of them is in few rows.
 const FEW: usize = 4;
+
+thread_local! {
+    /// Memory of columns that have been decoded, for the next ones.
+    static SPARE: Cell<Vec<Vec<f64>>> = const { Cell::new(Vec::new()) };
+}
+/// As much of it as a thread keeps.
+const MOST_SPARE: usize = 1024;
 
 /// The newest rows of a group, row by row as differences to the value before: appending costs in proportion to what
 /// changed, and reading walks the changes. Values before the first row count as 0.
@@ -233,11 +241,14 @@ impl Tail {
 
     /// The values of the columns `wanted` (which ascend), `width` being the group's.
     pub(crate) fn decode(&self, width: usize, wanted: &[u32]) -> Result<TailColumns, Damaged> {
+        let mut spare = SPARE.take();
+        let column = |_| TailColumn { values: spare.pop().unwrap_or_default(), ..TailColumn::default() };
         let mut columns = TailColumns {
             times: Vec::with_capacity(self.rows as usize),
             scattered: false,
-            columns: wanted.iter().map(|_| TailColumn::default()).collect(),
+            columns: wanted.iter().map(column).collect(),
         };
+        SPARE.set(spare);
         let mut values = vec![0f64; width];
         let mut mask = vec![0; bits::words(width)];
         wanted
@@ -455,6 +466,18 @@ impl TailColumn {
 }
 
 impl TailColumns {
+    /// Leaves the memory of the values for others.
+    pub(crate) fn reuse(self) {
+        let mut spare = SPARE.take();
+        let room = MOST_SPARE.saturating_sub(spare.len());
+        let values = self.columns.into_iter().map(|column| column.values).filter(|values| values.capacity() <= ROOM);
+        spare.extend(values.take(room).map(|mut values| {
+            values.clear();
+            values
+        }));
+        SPARE.set(spare);
+    }
+
     /// Whether the times of each column do. Those of rows need not: a row may have other columns than the one before.
     fn ascend(&self) -> bool {
         let ascend = |times: &[Timestamp]| times.is_sorted_by(|a, b| a < b);
