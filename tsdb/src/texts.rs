@@ -1,9 +1,15 @@
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::sorting::sort_runs;
+use crate::text_row::{Ends, TextPiece, TextRow, partition_point};
 use crate::watch::Pace;
 
-/// Texts, one after the other in one piece of memory: there may be a hundred thousand values of a label.
+/// Texts, one after the other in few pieces of memory: there may be a hundred thousand values of a label.
 #[derive(Clone, Debug)]
 pub struct Texts {
+    /// Those that others hold as well, before those in `text`.
+    shared: Vec<SharedTexts>,
     text: String,
     /// Where in `text` each ends.
     ends: Vec<usize>,
@@ -11,16 +17,35 @@ pub struct Texts {
     sorted: bool,
 }
 
+/// Some texts of a row.
+#[derive(Clone, Debug)]
+struct SharedTexts {
+    row: Arc<TextRow>,
+    range: Range<usize>,
+    /// How many texts there are up to the end of these.
+    upto: usize,
+}
+
+impl SharedTexts {
+    fn piece(&self) -> TextPiece<'_> {
+        self.row.piece(self.range.clone())
+    }
+}
+
 impl Default for Texts {
     fn default() -> Self {
-        Self { text: String::new(), ends: Vec::new(), sorted: true }
+        Self { shared: Vec::new(), text: String::new(), ends: Vec::new(), sorted: true }
     }
 }
 
 /// The same texts in the same order.
 impl PartialEq for Texts {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text && self.ends == other.ends
+        if self.shared.is_empty() && other.shared.is_empty() {
+            self.text == other.text && self.ends == other.ends
+        } else {
+            self.len() == other.len() && self.iter().eq(other.iter())
+        }
     }
 }
 
@@ -42,60 +67,66 @@ impl Texts {
         all
     }
 
-    /// The same of texts that lie next to each other: each run with where its texts end in it. `runs` is gone through twice.
-    pub(crate) fn ascending_runs<'a, E, R>(runs: impl Fn() -> R) -> Self
-    where
-        E: Iterator<Item = usize>,
-        R: Iterator<Item = (&'a str, E)>,
-    {
-        // memory that grows is touched twice, which is much of the time it takes the first time
-        let (mut text, mut count) = (0, 0);
-        for (run, ends) in runs() {
-            (text, count) = (text + run.len(), count + ends.count());
-        }
-        let mut all = Self { text: String::with_capacity(text), ends: Vec::with_capacity(count), sorted: true };
-        for (text, ends) in runs() {
-            let start = all.text.len();
-            all.text.push_str(text);
-            all.ends.extend(ends.map(|end| start + end));
-        }
+    /// The same of texts that are not copied: some of each row.
+    pub(crate) fn ascending_rows(rows: impl Iterator<Item = (Arc<TextRow>, Range<usize>)>) -> Self {
+        let mut upto = 0;
+        let shared = rows.map(|(row, range)| {
+            upto += range.len();
+            SharedTexts { row, range, upto }
+        });
+        let all = Self { shared: shared.collect(), ..Self::default() };
         debug_assert!(all.iter().is_sorted_by(|a, b| a < b), "they are in ascending order");
         all
     }
 
+    /// Those of the texts that are in `shared`.
+    fn shared_len(&self) -> usize {
+        self.shared.last().map_or(0, |last| last.upto)
+    }
+
     /// Number of texts.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.shared_len() + self.ends.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.len() == 0
     }
 
     /// The texts in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        let mut start = 0;
-        self.ends.iter().map(move |end| {
-            let text = &self.text[start..*end];
-            start = *end;
-            text
-        })
+        let piece = TextPiece { text: "", ends: Ends::Of(&[]) };
+        Iter { texts: self, piece, next_piece: 0, next: 0, start: 0, left: self.len() }
     }
 
-    /// All of them without anything between them.
-    pub fn concatenated(&self) -> &str {
-        &self.text
+    /// The texts in pieces, by number and in their order; `None` after the last.
+    pub fn piece(&self, number: usize) -> Option<TextPiece<'_>> {
+        if let Some(shared) = self.shared.get(number) {
+            return Some(shared.piece());
+        }
+        let own = number == self.shared.len() && !self.ends.is_empty();
+        own.then(|| TextPiece { text: &self.text, ends: Ends::Of(&self.ends) })
     }
 
-    /// Where each ends in [`Texts::concatenated`].
-    pub fn ends(&self) -> &[usize] {
-        &self.ends
+    /// Bytes of all texts.
+    pub fn text_bytes(&self) -> usize {
+        self.shared.iter().map(|shared| shared.piece().text.len()).sum::<usize>() + self.text.len()
     }
 
     /// Keeps the first `len` texts.
     pub fn truncate(&mut self, len: usize) {
-        self.ends.truncate(len);
+        let shared = self.shared_len();
+        if len < shared {
+            let whole = self.shared.partition_point(|shared| shared.upto <= len);
+            let before = whole.checked_sub(1).map_or(0, |last| self.shared[last].upto);
+            self.shared.truncate(if before < len { whole + 1 } else { whole });
+            if let Some(cut) = self.shared.get_mut(whole) {
+                cut.range.end = cut.range.start + len - before;
+                cut.upto = len;
+            }
+        }
+        self.ends.truncate(len.saturating_sub(shared));
         self.text.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
@@ -137,9 +168,9 @@ impl Texts {
             return;
         }
         let mut all = Self {
-            text: String::with_capacity(self.text.len().max(other.text.len())),
+            text: String::with_capacity(self.text_bytes().max(other.text_bytes())),
             ends: Vec::with_capacity(self.len().max(other.len())),
-            sorted: true,
+            ..Self::default()
         };
         let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
         while pace.done(2) {
@@ -160,9 +191,14 @@ impl Texts {
         *self = all;
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory, what is shared included.
     pub fn heap_bytes(&self) -> usize {
-        self.text.capacity() + self.ends.capacity() * size_of::<usize>()
+        let shared = |shared: &SharedTexts| {
+            let piece = shared.piece();
+            piece.text.len() + piece.len() * size_of::<u32>() + size_of::<SharedTexts>()
+        };
+        let own = self.text.capacity() + self.ends.capacity() * size_of::<usize>();
+        self.shared.iter().map(shared).sum::<usize>() + own
     }
 
     /// The place of a text among texts in ascending order.
@@ -172,20 +208,50 @@ impl Texts {
     }
 
     pub(crate) fn get(&self, at: usize) -> &str {
+        let Some(at) = at.checked_sub(self.shared_len()) else {
+            let shared = &self.shared[self.shared.partition_point(|shared| shared.upto <= at)];
+            return shared.row.get(shared.range.end - (shared.upto - at));
+        };
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.text[start..self.ends[at]]
     }
 }
 
-/// As that of slices, for what is reached by its place: how many of so many, from the first on, something holds for.
-pub(crate) fn partition_point(len: usize, holds: impl Fn(usize) -> bool) -> usize {
-    let (mut from, mut to) = (0, len);
-    while from < to {
-        let middle = from.midpoint(to);
-        if holds(middle) { from = middle + 1 } else { to = middle }
-    }
-    from
+/// Texts in their order.
+struct Iter<'a> {
+    texts: &'a Texts,
+    piece: TextPiece<'a>,
+    next_piece: usize,
+    /// The next text of the piece, and where it begins.
+    next: usize,
+    start: usize,
+    /// How many are still to come.
+    left: usize,
 }
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a str;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a str> {
+        while self.next == self.piece.len() {
+            self.piece = self.texts.piece(self.next_piece)?;
+            self.next_piece += 1;
+            (self.next, self.start) = (0, 0);
+        }
+        let end = self.piece.end(self.next);
+        let text = &self.piece.text[self.start..end];
+        (self.next, self.start) = (self.next + 1, end);
+        self.left -= 1;
+        Some(text)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
 
 impl<'a> Extend<&'a str> for Texts {
     fn extend<I: IntoIterator<Item = &'a str>>(&mut self, texts: I) {
@@ -233,16 +299,52 @@ mod tests {
             sorted.truncate(kept);
             texts.truncate(kept);
             proptest::prop_assert!(sorted.iter().eq(texts.iter()));
-            let runs = texts.chunks(3).map(|run| {
-                let ends = (1..=run.len()).map(|count| run[..count].concat().len()).collect::<Vec<_>>();
-                (run.concat(), ends)
-            });
-            let runs: Vec<_> = runs.collect();
-            let joined = Texts::ascending_runs(|| runs.iter().map(|(text, ends)| (&**text, ends.iter().copied())));
-            proptest::prop_assert!(joined.iter().eq(texts.iter()));
-            proptest::prop_assert_eq!(joined.ends().last().copied().unwrap_or(0), joined.concatenated().len());
             sorted.push("more");
             proptest::prop_assert_eq!(sorted.iter().last(), Some("more"));
+        }
+
+        /// Those that are shared are like those that are not, whatever is done with them.
+        #[test]
+        fn shared_texts_are_texts(texts: std::collections::BTreeSet<String>, more: Vec<String>, size in 1usize..5, skipped in 0usize..2, kept in 0usize..12) {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let rows = texts.chunks(size).map(|run| {
+                // before and behind what is wanted there are others
+                let all: Vec<&str> = ["x"; 2][..skipped].iter().chain(run).chain(&["y"]).copied().collect();
+                let ends: Vec<u32> = (1..=all.len()).map(|count| all[..count].concat().len() as u32).collect();
+                (Arc::new(TextRow::new(&all.concat(), &ends).unwrap()), skipped..skipped + run.len())
+            });
+            let shared = Texts::ascending_rows(rows);
+            let copied: Texts = texts.iter().copied().collect();
+            let check = |shared: &Texts, copied: &Texts| {
+                proptest::prop_assert_eq!(shared, copied);
+                proptest::prop_assert_eq!(shared.iter().len(), copied.len());
+                proptest::prop_assert!((0..copied.len()).all(|at| shared.get(at) == copied.get(at)));
+                let pieces = (0..).map_while(|number| shared.piece(number));
+                proptest::prop_assert_eq!(pieces.clone().map(|piece| piece.concatenated()).collect::<String>(), copied.text.clone());
+                proptest::prop_assert!(pieces.clone().all(|piece| piece.end(piece.len() - 1) == piece.concatenated().len()));
+                proptest::prop_assert_eq!(pieces.map(|piece| piece.len()).sum::<usize>(), copied.len());
+                proptest::prop_assert_eq!(shared.text_bytes(), copied.text.len());
+                Ok(())
+            };
+            check(&shared, &copied)?;
+            proptest::prop_assert!(texts.iter().all(|text| shared.find(text) == copied.find(text)));
+            let other: Texts = more.iter().map(String::as_str).collect();
+            for (first, second) in [(&shared, &other), (&other, &shared), (&shared, &shared)] {
+                let (mut merged, mut expected) = (first.clone(), first.iter().collect::<Texts>());
+                merged.merge(second.clone());
+                expected.merge(second.iter().collect());
+                check(&merged, &expected)?;
+            }
+            let (mut some, mut expected) = (shared.clone(), copied.clone());
+            some.extend(more.iter().map(String::as_str));
+            expected.extend(more.iter().map(String::as_str));
+            check(&some, &expected)?;
+            some.truncate(kept);
+            expected.truncate(kept);
+            check(&some, &expected)?;
+            some.sort();
+            expected.sort();
+            check(&some, &expected)?;
         }
     }
 }

@@ -219,7 +219,10 @@ pub(super) struct ListedTexts {
     texts: Texts,
     truncated: bool,
     escapes: bool,
+    /// The piece that the next one is in, and its place there.
+    piece: usize,
     next: usize,
+    listed: usize,
 }
 
 impl ListedTexts {
@@ -227,24 +230,32 @@ impl ListedTexts {
     pub(super) fn new(mut texts: Texts, limit: usize) -> Self {
         let truncated = texts.len() > limit;
         texts.truncate(limit);
-        Self { truncated, escapes: has_escapes(texts.concatenated().as_bytes()), next: 0, texts }
+        let mut pieces = (0..).map_while(|number| texts.piece(number));
+        let escapes = pieces.any(|piece| has_escapes(piece.concatenated().as_bytes()));
+        Self { texts, truncated, escapes, piece: 0, next: 0, listed: 0 }
     }
 }
 
 impl Listed for ListedTexts {
     fn push_next(&mut self, out: &mut Vec<u8>) -> bool {
         const AT_ONCE: usize = 4096;
-        let Self { texts, escapes, next, .. } = self;
-        let (all, ends) = (texts.concatenated().as_bytes(), texts.ends());
-        let Some(some) = ends.get(*next..ends.len().min(*next + AT_ONCE)).filter(|some| !some.is_empty()) else {
-            return false;
+        let Self { texts, escapes, piece: number, next, listed, .. } = self;
+        let piece = loop {
+            match texts.piece(*number) {
+                None => return false,
+                Some(piece) if *next < piece.len() => break piece,
+                Some(_) => (*number, *next) = (*number + 1, 0),
+            }
         };
-        let mut start = next.checked_sub(1).map_or(0, |before| ends[before]);
-        for (at, end) in (*next..).zip(some) {
-            separate(at, out);
+        let all = piece.concatenated().as_bytes();
+        let some = *next..piece.len().min(*next + AT_ONCE);
+        let mut start = next.checked_sub(1).map_or(0, |before| piece.end(before));
+        for at in some.clone() {
+            let end = piece.end(at);
+            separate(*listed + at - some.start, out);
             if *escapes {
-                push_text_bytes(&all[start..*end], out);
-                start = *end;
+                push_text_bytes(&all[start..end], out);
+                start = end;
                 continue;
             }
             out.push(b'"');
@@ -255,12 +266,13 @@ impl Listed for ListedTexts {
                     out.extend_from_slice(chunk);
                     out.truncate(len);
                 }
-                _ => out.extend_from_slice(&all[start..*end]),
+                _ => out.extend_from_slice(&all[start..end]),
             }
             out.push(b'"');
-            start = *end;
+            start = end;
         }
-        *next += some.len();
+        *listed += some.len();
+        *next = some.end;
         true
     }
 

@@ -18,6 +18,9 @@ const READ_AT_ONCE: u64 = 1 << 20;
 /// Posting lists that are read in one go.
 const LISTS_AT_ONCE: usize = 1024;
 
+/// Where so many texts and more lie next to each other they are not copied.
+const SHARED: usize = 16;
+
 const WHAT: &str = "postings";
 
 impl Tables {
@@ -167,10 +170,10 @@ impl LabelIndex for Tables {
         let Some(values) = self.values_of(name)? else { return Ok(Texts::default()) };
         let symbols = &values.symbols;
         self.have_texts(symbols)?;
-        if matchers.is_empty() {
-            // they are mostly next to each other
-            let runs = || symbols.chunk_by(|a, b| same_run(*a, *b)).map(|run| self.symbols.run(run[0], run.len()));
-            return Ok(Texts::ascending_runs(runs));
+        // they are mostly next to each other
+        let runs = || symbols.chunk_by(|a, b| same_run(*a, *b));
+        if matchers.is_empty() && runs().count() <= symbols.len() / SHARED {
+            return Ok(Texts::ascending_rows(runs().map(|run| self.symbols.run(run[0], run.len()))));
         }
         let texts = symbols.iter().map(|symbol| self.symbols.text(*symbol));
         let keep = |text: &&str| pace.done(VALUE_WORK) && matchers.iter().all(|m| m.matches(text));

@@ -133,7 +133,7 @@ impl LabelTable {
 
     /// Bytes in memory.
     pub(crate) fn loaded_bytes(&self) -> usize {
-        self.names.concatenated().len()
+        self.names.text_bytes()
             + self.len() * (size_of::<Label>() + size_of::<usize>())
             + self.bytes.load(Ordering::Relaxed)
     }

@@ -11,7 +11,9 @@ const PAGE: usize = 8192;
 const CHECKSUM: usize = 4;
 const PAYLOAD: usize = PAGE - CHECKSUM;
 
-/// How much is read ahead of who goes through a file from front to back.
+/// How much is read ahead of who goes through a file from front to back: little at first, twice as much each time, and no more than this. Memory
+/// that is not needed in the end takes time, too.
+const FIRST_AHEAD: u64 = 16 * 1024;
 const AHEAD: u64 = 64 * 1024;
 
 /// A part of a file that has been read.
@@ -19,6 +21,8 @@ const AHEAD: u64 = 64 * 1024;
 pub(crate) struct PageBuffer {
     offset: u64,
     bytes: Vec<u8>,
+    /// How much was read ahead the last time.
+    ahead: u64,
 }
 
 impl PageBuffer {
@@ -145,8 +149,12 @@ impl PageReader {
             // of what cannot be read nothing is there afterwards
             buffer.offset = from;
             let bytes = &mut buffer.bytes;
-            let ahead = onwards && self.read_into(from, (upto(end + AHEAD) - from) as usize, what, bytes).is_ok();
-            if !ahead {
+            if onwards {
+                buffer.ahead = (buffer.ahead * 2).clamp(FIRST_AHEAD, AHEAD);
+            }
+            let more = end.saturating_add(buffer.ahead);
+            let is_read = onwards && self.read_into(from, (upto(more) - from) as usize, what, bytes).is_ok();
+            if !is_read {
                 self.read_into(from, (upto(end) - from) as usize, what, bytes)?;
             }
         }

@@ -1,47 +1,19 @@
 //! The symbols of a block: the names and values of its labels, each once and in order, and read as far as they are needed.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::block::pages::{PageBuffer, PageReader};
 use crate::encoding::varint::{self, Reader};
 use crate::error::{Damaged, ReadError};
-use crate::texts::{Texts, partition_point};
+use crate::text_row::TextRow;
+use crate::texts::Texts;
 
 /// Symbols that are read together: all but the first of a group stand as what they share with the one before and the rest.
 pub(crate) const GROUP: usize = 512;
 
 const WHAT: &str = "symbols";
-
-/// Some symbols in order.
-#[derive(Debug, Default)]
-struct SymbolGroup {
-    text: Box<str>,
-    /// End of each in `text`.
-    ends: Box<[u32]>,
-}
-
-impl SymbolGroup {
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    #[inline]
-    fn text(&self, at: usize) -> &str {
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[start as usize..self.ends[at] as usize]
-    }
-
-    /// How many of them are less than a text.
-    fn before(&self, text: &[u8]) -> usize {
-        partition_point(self.len(), |at| self.text(at).as_bytes() < text)
-    }
-
-    fn bytes(&self) -> usize {
-        self.text.len() + self.ends.len() * size_of::<u32>() + size_of::<Self>()
-    }
-}
 
 /// Symbols that are added one after the other.
 #[derive(Default)]
@@ -80,13 +52,10 @@ impl Growing {
     }
 
     /// Those that have been added; afterwards there is none.
-    fn take(&mut self) -> Result<SymbolGroup, Damaged> {
+    fn take(&mut self) -> Result<TextRow, Damaged> {
         // as a whole, since a character may be cut where two symbols differ
         let text = str::from_utf8(&self.text).map_err(|_| Damaged(WHAT))?;
-        if !self.ends.iter().all(|end| text.is_char_boundary(*end as usize)) {
-            return Err(Damaged(WHAT));
-        }
-        let group = SymbolGroup { text: text.into(), ends: self.ends.as_slice().into() };
+        let group = TextRow::new(text, &self.ends).ok_or(Damaged(WHAT))?;
         self.text.clear();
         self.ends.clear();
         self.last = 0;
@@ -132,11 +101,11 @@ pub(crate) fn same_run(symbol: u32, other: u32) -> bool {
 pub(crate) struct Symbols {
     count: u32,
     /// The first of each group.
-    firsts: SymbolGroup,
+    firsts: TextRow,
     /// Where each group lies in the file; one more for the end.
     offsets: Vec<u64>,
     /// Those that have been read.
-    groups: Box<[OnceLock<Box<SymbolGroup>>]>,
+    groups: Box<[OnceLock<Arc<TextRow>>]>,
     /// Memory of these.
     bytes: AtomicUsize,
 }
@@ -177,8 +146,8 @@ impl Symbols {
         if count > 0 {
             groups.push(group.take()?);
         }
-        let bytes = AtomicUsize::new(groups.iter().map(SymbolGroup::bytes).sum());
-        let groups = groups.into_iter().map(|group| OnceLock::from(Box::new(group))).collect();
+        let bytes = AtomicUsize::new(groups.iter().map(TextRow::bytes).sum());
+        let groups = groups.into_iter().map(|group| OnceLock::from(Arc::new(group))).collect();
         Ok(Self { count: count as u32, firsts: firsts.take()?, offsets: Vec::new(), groups, bytes })
     }
 
@@ -190,7 +159,7 @@ impl Symbols {
     /// Bytes in memory.
     pub(crate) fn loaded_bytes(&self) -> usize {
         let directory =
-            self.firsts.bytes() + self.groups.len() * (size_of::<u64>() + size_of::<OnceLock<Box<SymbolGroup>>>());
+            self.firsts.bytes() + self.groups.len() * (size_of::<u64>() + size_of::<OnceLock<Arc<TextRow>>>());
         directory + self.bytes.load(Ordering::Relaxed)
     }
 
@@ -198,17 +167,14 @@ impl Symbols {
     #[inline]
     pub(crate) fn text(&self, symbol: u32) -> &str {
         let group = self.groups[symbol as usize / GROUP].get();
-        group.expect("a symbol whose group has been read").text(symbol as usize % GROUP)
+        group.expect("a symbol whose group has been read").get(symbol as usize % GROUP)
     }
 
-    /// The texts of so many symbols of a [`same_run`], and where in them each ends.
-    pub(crate) fn run(&self, first: u32, len: usize) -> (&str, impl Iterator<Item = usize>) {
+    /// The texts of so many symbols of a [`same_run`].
+    pub(crate) fn run(&self, first: u32, len: usize) -> (Arc<TextRow>, Range<usize>) {
         let at = first as usize % GROUP;
         let group = self.groups[first as usize / GROUP].get().expect("a symbol whose group has been read");
-        let start = at.checked_sub(1).map_or(0, |before| group.ends[before]) as usize;
-        let ends = &group.ends[at..at + len];
-        let text = &group.text[start..ends.last().map_or(start, |end| *end as usize)];
-        (text, ends.iter().map(move |end| *end as usize - start))
+        (Arc::clone(group), at..at + len)
     }
 
     /// Reads the group of a symbol if that has not been done.
@@ -255,29 +221,29 @@ impl Symbols {
             let bytes = file.read_on(&mut pages, from, (to - from) as usize, WHAT)?;
             let read = self.parse(bytes, group, &mut symbols).map_err(damaged)?;
             let size = read.bytes();
-            if self.groups[group].set(Box::new(read)).is_ok() {
+            if self.groups[group].set(Arc::new(read)).is_ok() {
                 self.bytes.fetch_add(size, Ordering::Relaxed);
             }
         }
         Ok(())
     }
 
-    fn parse(&self, bytes: &[u8], group: usize, symbols: &mut Growing) -> Result<SymbolGroup, Damaged> {
+    fn parse(&self, bytes: &[u8], group: usize, symbols: &mut Growing) -> Result<TextRow, Damaged> {
         let mut reader = Reader::new(bytes, WHAT);
-        symbols.add(0, self.firsts.text(group).as_bytes())?;
+        symbols.add(0, self.firsts.get(group).as_bytes())?;
         let end = (self.count as usize).min((group + 1) * GROUP);
         for _ in group * GROUP + 1..end {
             symbols.read(&mut reader)?;
         }
         let last = &symbols.text[symbols.last..];
-        let ascends = group + 1 == self.groups.len() || last < self.firsts.text(group + 1).as_bytes();
+        let ascends = group + 1 == self.groups.len() || last < self.firsts.get(group + 1).as_bytes();
         if ascends { symbols.take() } else { Err(Damaged(WHAT)) }
     }
 
     /// The number of a text.
     pub(crate) fn find(&self, file: &PageReader, text: &str) -> Result<Option<u32>, ReadError> {
         let group = self.firsts.before(text.as_bytes());
-        if group < self.firsts.len() && self.firsts.text(group) == text {
+        if group < self.firsts.len() && self.firsts.get(group) == text {
             return Ok(Some((group * GROUP) as u32));
         }
         let at = self.before(file, text.as_bytes())?;
