@@ -40,11 +40,20 @@ const PASSES: usize = 5;
 /// What VictoriaMetrics must be told so that it does not answer from its cache of results.
 const NO_CACHE: &str = "&nocache=1";
 
+/// New processes of which each query is asked cold.
+const COLD_RUNS: usize = 3;
+
+/// The one in the middle.
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 /// What a program answered to a query, and how fast.
 #[derive(Clone, Debug, Default)]
 struct Asked {
     body: Vec<u8>,
-    /// The first answer of a new process with nothing of the store in memory, and the processor time of that.
+    /// The first answers of new processes with nothing of the store in memory, and the processor time of those: the medians.
     cold: Option<(f64, f64)>,
     times: Vec<f64>,
     /// Processor time of a run.
@@ -145,15 +154,35 @@ impl Program<'_> {
         RunningStore::start(self.found, self.folder, &[])
     }
 
-    /// Asks each query often, first of a new process with nothing of the store in memory.
+    /// Starts it with nothing of the store in memory.
+    fn start_cold(&self) -> Result<RunningStore, BenchError> {
+        forget_files(self.folder);
+        self.start()
+    }
+
+    /// Asks each query of several new processes with nothing of the store in memory, and then often of the last of these.
     fn each(&self, queries: &[Query], answers: &mut Answers) -> Result<Vec<Asker>, BenchError> {
         let askers = self.askers();
         for query in queries {
-            forget_files(self.folder);
-            let store = self.start()?;
+            let (mut times, mut cpus) = (Vec::new(), Vec::new());
+            for _ in 1..if self.settings.quick { 1 } else { COLD_RUNS } {
+                let store = self.start_cold()?;
+                let path = query.path(self.window) + askers[0].1;
+                let ((time, cpu), _) = measured(&store, &mut self.connect(&store)?, &path)?;
+                times.push(time);
+                cpus.push(cpu);
+                store.running.stop()?;
+            }
+            let store = self.start_cold()?;
             for (number, (asker, more)) in askers.iter().enumerate() {
-                let path = query.path(self.window) + more;
-                let asked = self.ask(&store, query, &path, number == 0)?;
+                let mut asked = self.ask(&store, query, &(query.path(self.window) + more))?;
+                if let Some((time, cpu)) = asked.cold.filter(|_| number == 0) {
+                    times.push(time);
+                    cpus.push(cpu);
+                    asked.cold = median(&mut times).zip(median(&mut cpus));
+                } else {
+                    asked.cold = None;
+                }
                 answers.insert((asker.clone(), query.name.clone()), asked);
             }
             store.running.stop()?;
@@ -161,17 +190,15 @@ impl Program<'_> {
         Ok(askers.into_iter().map(|a| a.0).collect())
     }
 
-    fn ask(&self, store: &RunningStore, query: &Query, path: &str, cold: bool) -> Result<Asked, BenchError> {
+    fn ask(&self, store: &RunningStore, query: &Query, path: &str) -> Result<Asked, BenchError> {
         let runs = match (query.named, self.settings.quick) {
             (true, false) => 100,
             (false, false) => 20,
             (_, true) => 5,
         };
         let mut connection = self.connect(store)?;
-        let before = store.running.processor_time()?;
-        let (first, body) = once(store, &mut connection, path)?;
-        let first = (first, (store.running.processor_time()? - before).as_secs_f64());
-        let mut asked = Asked { body, cold: cold.then_some(first), ..Asked::default() };
+        let (first, body) = measured(store, &mut connection, path)?;
+        let mut asked = Asked { body, cold: Some(first), ..Asked::default() };
         store.running.forget_peak()?;
         let before = store.running.processor_time()?;
         let began = Instant::now();
@@ -216,6 +243,17 @@ impl Program<'_> {
     fn connect(&self, store: &RunningStore) -> Result<Connection, BenchError> {
         Connection::open(store.address, ANSWER_LIMIT).map_err(|e| BenchError::io(self.found.name, e))
     }
+}
+
+/// An answer, how long it took, and the processor time.
+fn measured(
+    store: &RunningStore,
+    connection: &mut Connection,
+    path: &str,
+) -> Result<((f64, f64), Vec<u8>), BenchError> {
+    let before = store.running.processor_time()?;
+    let (time, body) = once(store, connection, path)?;
+    Ok(((time, (store.running.processor_time()? - before).as_secs_f64()), body))
 }
 
 /// Asks once: seconds to the last byte, and the body whatever the status, for a refusal is an answer too.
