@@ -111,6 +111,17 @@ impl Labels {
         std::iter::from_fn(move || Some((take_bytes(&mut rest)?, take_bytes(&mut rest)?)))
     }
 
+    /// The bytes of each label's name, and those of the whole label as they stand in the encoded form.
+    fn encoded(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || {
+            let before = rest;
+            let name = take_bytes(&mut rest)?;
+            take_bytes(&mut rest)?;
+            Some((name, &before[..before.len() - rest.len()]))
+        })
+    }
+
     /// The value of a label; `None` if it is absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         let name = name.as_bytes();
@@ -145,16 +156,10 @@ impl Labels {
 
     /// The subset of labels whose name `keep` accepts.
     pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let kept = |name: &[u8]| std::str::from_utf8(name).is_ok_and(&keep);
         Self::written(|bytes| {
-            let mut rest = &self.0[..];
-            while !rest.is_empty() {
-                let before = rest;
-                let kept = keep(text(&mut rest));
-                let _ = take_bytes(&mut rest);
-                if kept {
-                    bytes.extend_from_slice(&before[..before.len() - rest.len()]);
-                }
-            }
+            let labels = self.encoded().filter(|(name, _)| kept(name));
+            labels.for_each(|(_, label)| bytes.extend_from_slice(label));
         })
     }
 
@@ -169,17 +174,14 @@ impl Labels {
             }
         };
         Self::written(|bytes| {
-            let (mut rest, mut changes) = (&self.0[..], changes.iter().peekable());
-            while !rest.is_empty() {
-                let before = rest;
-                let Some(name) = take_bytes(&mut rest) else { break };
-                let _ = take_bytes(&mut rest);
+            let mut changes = changes.iter().peekable();
+            for (name, label) in self.encoded() {
                 while let Some(change) = changes.next_if(|(changed, _)| changed.as_bytes() < name) {
                     push(bytes, change);
                 }
                 match changes.next_if(|(changed, _)| changed.as_bytes() == name) {
                     Some(change) => push(bytes, change),
-                    None => bytes.extend_from_slice(&before[..before.len() - rest.len()]),
+                    None => bytes.extend_from_slice(label),
                 }
             }
             changes.for_each(|change| push(bytes, change));

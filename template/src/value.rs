@@ -107,6 +107,17 @@ impl Value {
     }
 }
 
+fn show_map<K: fmt::Display, V: fmt::Display>(
+    entries: impl Iterator<Item = (K, V)>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    f.write_str("map[")?;
+    for (at, (key, value)) in entries.enumerate() {
+        write!(f, "{}{key}:{value}", if at > 0 { " " } else { "" })?;
+    }
+    f.write_str("]")
+}
+
 impl fmt::Display for Value {
     /// Prints as Go's `%v`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,20 +138,8 @@ impl fmt::Display for Value {
                 }
                 f.write_str("]")
             }
-            Self::Map(map) => {
-                f.write_str("map[")?;
-                for (at, (key, value)) in map.iter().enumerate() {
-                    write!(f, "{}{key}:{value}", if at > 0 { " " } else { "" })?;
-                }
-                f.write_str("]")
-            }
-            Self::Labels(labels) => {
-                f.write_str("map[")?;
-                for (at, (name, value)) in labels.iter().enumerate() {
-                    write!(f, "{}{name}:{value}", if at > 0 { " " } else { "" })?;
-                }
-                f.write_str("]")
-            }
+            Self::Map(map) => show_map(map.iter(), f),
+            Self::Labels(labels) => show_map(labels.iter(), f),
             Self::Object(o) => f.write_str(&o.display()),
         }
     }

@@ -235,8 +235,8 @@ impl Engine {
         ids
     }
 
-    /// What the head's series that match have now in a range, and what `beside` finds at that moment. No series is created between the look at
-    /// the index and the look at the samples: of a commit that is seen every series is known.
+    /// What the head's series that match have now in a range, and what `beside` finds at that moment. No series is created between the
+    /// look at the index and the look at the samples: of a commit that is seen every series is known.
     fn look_at_head<T>(
         &self,
         matchers: &[Matcher],
@@ -282,7 +282,7 @@ impl Engine {
     ) -> Selection {
         // blocks take over from the head under the lock of the groups
         let (found, blocks) = self.look_at_head(matchers, (min_time, max_time), pace, |_| self.blocks.read().clone());
-        let (head, labels) = found.within(min_time, max_time, pace).in_order(&self.order, pace);
+        let (head, labels) = found.present(pace).in_order(&self.order, pace);
         let damaged = self.damaged.lock().clone();
         let blocks = Blocks { blocks: &blocks, damaged: &damaged, counters: &self.counters };
         let (mut parts, warnings) = blocks.select(matchers, min_time, max_time, pace);

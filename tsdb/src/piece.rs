@@ -24,13 +24,6 @@ impl PieceBuffers {
         self.encoded.clear();
         self.times.clear();
     }
-
-    /// Takes a float column.
-    pub(crate) fn take_encoded<'a>(&mut self, column: &[u8]) -> Values<'a> {
-        let start = self.encoded.len();
-        self.encoded.extend_from_slice(column);
-        Values::Encoded(start..self.encoded.len())
-    }
 }
 
 /// Float samples of one series that lie together somewhere.
@@ -64,6 +57,15 @@ pub(crate) enum Values<'a> {
     Owned(Vec<f64>),
     /// A float column in [`PieceBuffers`].
     Encoded(Range<usize>),
+}
+
+impl Values<'_> {
+    /// Takes a float column into [`PieceBuffers::encoded`].
+    pub(crate) fn encoded(column: &[u8], encoded: &mut Vec<u8>) -> Self {
+        let start = encoded.len();
+        encoded.extend_from_slice(column);
+        Self::Encoded(start..encoded.len())
+    }
 }
 
 impl<'a> Piece<'a> {

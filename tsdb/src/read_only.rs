@@ -101,7 +101,7 @@ impl ReadOnlyDb {
         let (mut parts, warnings) = blocks.select(matchers, min_time, max_time, &pace);
         let Replayed { index, groups, .. } = &self.head;
         let Ok(ids) = postings::select(index, matchers, &pace);
-        let found = HeadSeries::take(index, groups, ids, (min_time, max_time), &pace).within(min_time, max_time, &pace);
+        let found = HeadSeries::take(index, groups, ids, (min_time, max_time), &pace).present(&pace);
         let (head, labels) = found.in_order(&self.order, &pace);
         parts.push((Source::Head(head), SeriesLabels::Head(labels)));
         Selection::joined(parts, warnings, &pace).counted(&self.counters)

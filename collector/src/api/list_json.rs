@@ -222,7 +222,6 @@ pub(super) struct ListedTexts {
     /// The piece that the next one is in, and its place there.
     piece: usize,
     next: usize,
-    listed: usize,
 }
 
 impl ListedTexts {
@@ -232,14 +231,14 @@ impl ListedTexts {
         texts.truncate(limit);
         let mut pieces = (0..).map_while(|number| texts.piece(number));
         let escapes = pieces.any(|piece| has_escapes(piece.concatenated().as_bytes()));
-        Self { texts, truncated, escapes, piece: 0, next: 0, listed: 0 }
+        Self { texts, truncated, escapes, piece: 0, next: 0 }
     }
 }
 
 impl Listed for ListedTexts {
     fn push_next(&mut self, out: &mut Vec<u8>) -> bool {
         const AT_ONCE: usize = 4096;
-        let Self { texts, escapes, piece: number, next, listed, .. } = self;
+        let Self { texts, escapes, piece: number, next, .. } = self;
         let piece = loop {
             match texts.piece(*number) {
                 None => return false,
@@ -252,7 +251,8 @@ impl Listed for ListedTexts {
         let mut start = next.checked_sub(1).map_or(0, |before| piece.end(before));
         for at in some.clone() {
             let end = piece.end(at);
-            separate(*listed + at - some.start, out);
+            // no piece is empty
+            separate(*number + at, out);
             if *escapes {
                 push_text_bytes(&all[start..end], out);
                 start = end;
@@ -271,7 +271,6 @@ impl Listed for ListedTexts {
             out.push(b'"');
             start = end;
         }
-        *listed += some.len();
         *next = some.end;
         true
     }
@@ -320,6 +319,33 @@ mod tests {
         }
         let (data, warnings, parts) = read(List::new(ListedTexts::new(Texts::default(), 1), Vec::new(), ()));
         assert_eq!((data, warnings, parts), (serde_json::json!([]), Vec::new(), 1));
+    }
+
+    #[test]
+    fn texts_of_a_block_are_json() {
+        const MINUTE: i64 = 60_000;
+        let values = |escaped: bool| (0..2000).map(move |n| format!("{n:04}{}", if escaped { "\"\n" } else { "" }));
+        for escaped in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let options = tsdb::Options { background: false, ..tsdb::Options::default() };
+            let db = tsdb::Db::open(folder.path(), options).unwrap();
+            for time in [0, 100 * MINUTE, 200 * MINUTE] {
+                let mut appender = db.appender();
+                for value in values(escaped) {
+                    let series = appender.series(&Labels::from_pairs([("__name__", "m"), ("n", &value)])).unwrap();
+                    appender.append(series, time, 1.0).unwrap();
+                }
+                appender.commit().unwrap();
+            }
+            db.maintain().unwrap();
+            let texts = db.label_values("n", &[], 0, MINUTE, None).unwrap().values;
+            assert!(texts.piece(3).is_some(), "they lie in several pieces");
+            for limit in [1, 511, 512, 513, 1999, 2000, 2001] {
+                let (data, warnings, _) = read(list(ListedTexts::new(texts.clone(), limit)));
+                assert_eq!(data, serde_json::json!(values(escaped).take(limit).collect::<Vec<_>>()), "{limit}");
+                assert_eq!(warnings.len() > 1, limit < 2000, "{limit}");
+            }
+        }
     }
 
     /// As a storage has them: many, and here and there something to escape, which is not to be seen in the others.

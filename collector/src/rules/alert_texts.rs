@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use model::{Labels, Timestamp};
 use template::{Limits, Template, Value};
 
-use super::file::{RuleKind, RuleSpec, TEMPLATE_HEAD};
-use super::template_functions::{QueryFunction, TemplateFunctions, has_function};
+use super::file::{RuleKind, RuleSpec, parse_template};
+use super::template_functions::{QueryFunction, TemplateFunctions};
 
 /// The label that has the rule's name.
 const ALERT_NAME: &str = "alertname";
@@ -19,11 +19,11 @@ pub(super) struct Surroundings<'a> {
     pub(super) query: &'a QueryFunction<'a>,
 }
 
-/// The texts of a rule, by name and in the order of the names.
+/// The texts of a rule, by name; the rule's own name is among the labels.
 #[derive(Debug)]
 pub(super) struct AlertTexts {
-    labels: Vec<(String, Text)>,
-    annotations: Vec<(String, Text)>,
+    labels: BTreeMap<String, Text>,
+    annotations: BTreeMap<String, Text>,
 }
 
 #[derive(Debug)]
@@ -35,25 +35,22 @@ enum Text {
 
 impl Text {
     fn new(alert: &str, text: &str) -> Self {
-        if text.contains("{{") {
-            let parsed = Template::parse(&format!("__alert_{alert}"), &format!("{TEMPLATE_HEAD}{text}"), &has_function);
-            Self::Template(parsed)
-        } else {
-            Self::Plain(text.to_owned())
-        }
+        if text.contains("{{") { Self::Template(parse_template(alert, text)) } else { Self::Plain(text.to_owned()) }
     }
 }
 
 impl AlertTexts {
     pub(super) fn new(spec: &RuleSpec) -> Self {
-        let texts = |all: &BTreeMap<String, String>| {
+        let texts = |all: &BTreeMap<String, String>| -> BTreeMap<String, Text> {
             all.iter().map(|(name, text)| (name.clone(), Text::new(spec.name(), text))).collect()
         };
         let annotations = match &spec.kind {
             RuleKind::Alerting { annotations, .. } => texts(annotations),
-            RuleKind::Recording { .. } => Vec::new(),
+            RuleKind::Recording { .. } => BTreeMap::new(),
         };
-        Self { labels: texts(&spec.labels), annotations }
+        let mut labels = texts(&spec.labels);
+        labels.insert(ALERT_NAME.to_owned(), Text::Plain(spec.name().to_owned()));
+        Self { labels, annotations }
     }
 
     /// What writes the texts of the alerts of one evaluation, of the rule `alert`.
@@ -100,9 +97,7 @@ impl Writer<'_> {
                 }),
         };
         let texts: Vec<(&str, String)> = self.texts.labels.iter().map(|(name, text)| (&**name, expand(text))).collect();
-        let mut changes: Vec<(&str, &str)> = texts.iter().map(|(name, value)| (*name, &**value)).collect();
-        changes.retain(|(name, _)| *name != ALERT_NAME);
-        changes.insert(changes.partition_point(|(name, _)| *name < ALERT_NAME), (ALERT_NAME, self.alert));
+        let changes: Vec<(&str, &str)> = texts.iter().map(|(name, value)| (*name, &**value)).collect();
         let annotations = self.texts.annotations.iter().map(|(name, text)| (name.clone(), expand(text))).collect();
         (series.with(&changes), annotations)
     }

@@ -12,8 +12,13 @@ use template::Template;
 use super::template_functions::has_function;
 
 /// The variables that alert templates start with.
-pub(super) const TEMPLATE_HEAD: &str =
+const TEMPLATE_HEAD: &str =
     "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}";
+
+/// A text of an alerting rule as the template it is.
+pub(super) fn parse_template(alert: &str, text: &str) -> Result<Template, template::Error> {
+    Template::parse(&format!("__alert_{alert}"), &format!("{TEMPLATE_HEAD}{text}"), &has_function)
+}
 
 /// A group of a rule file.
 #[derive(Clone, Debug, PartialEq)]
@@ -275,8 +280,7 @@ impl Reader<'_> {
             for (what, field, texts) in [("label", "labels", &w.labels), ("annotation", "annotations", &w.annotations)]
             {
                 for (name, text) in texts {
-                    let template = format!("{TEMPLATE_HEAD}{text}");
-                    if let Err(error) = Template::parse(&format!("__alert_{}", w.alert), &template, &has_function) {
+                    if let Err(error) = parse_template(&w.alert, text) {
                         fault(field, format!("{what} {}: {error}", model::quote(name)));
                     }
                 }

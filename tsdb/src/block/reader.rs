@@ -17,7 +17,7 @@ use crate::encoding::timestamps::{self, NewestRows};
 use crate::error::{Damaged, MaintainError, ReadError};
 use crate::files::{Files, dir_size};
 use crate::head::{Entry, pass_starts, take_starts};
-use crate::piece::{Piece, PieceBuffers};
+use crate::piece::{Piece, PieceBuffers, Values};
 use crate::postings;
 use crate::select::LABELS_WORK;
 use crate::tombstones::{Interval, Tombstones};
@@ -308,7 +308,7 @@ impl BlockSelection {
             let bytes =
                 self.block.data.read_on(&mut read.values, column.offset, column.len as usize, "value column")?;
             let (starts, values) = take_starts(bytes, count).map_err(|e| e.in_file(self.path()))?;
-            let values = buffers.take_encoded(values);
+            let values = Values::encoded(values, &mut buffers.encoded);
             if self.is_alone(column.times) {
                 let from = buffers.times.len();
                 let rows = self.decode_times(column.times, range, &mut read.times, &mut buffers.times)?;

@@ -124,9 +124,11 @@ pub(crate) fn decode<T: Number>(
         page.read(values)?;
         Ok(page.into_src().len())
     };
-    // what lies behind the column is nothing to be read
-    let behind = read().ok().filter(|behind| *behind >= BEHIND);
-    behind.map(|_| ()).ok_or(Damaged("Pcodec column"))
+    match read() {
+        Ok(behind) if behind >= BEHIND => Ok(()),
+        // what lies behind the column is nothing to be read
+        _ => Err(Damaged("Pcodec column")),
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ impl PostingList {
         self.count as usize
     }
 
+    /// The numbers; [`PostingList::iter`] cannot tell how many there will be.
     pub(crate) fn to_vec(&self) -> Vec<u32> {
         let mut ids = Vec::with_capacity(self.len());
         self.iter().for_each(|id| ids.push(id));

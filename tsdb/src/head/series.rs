@@ -18,6 +18,8 @@ pub(crate) struct HeadSeries {
     /// Of their label sets.
     places: Vec<u32>,
     sets: LabelSets,
+    /// Samples outside of this are not wanted.
+    range: (Timestamp, Timestamp),
     snapshot: HeadSnapshot,
 }
 
@@ -35,25 +37,25 @@ impl HeadSeries {
         let ids = if pace.look() { ids } else { Vec::new() };
         let places = ids.iter().map(|id| index.place(*id)).collect();
         let snapshot = HeadSnapshot::take(groups, &ids, range);
-        Self { ids, places, sets: index.label_sets(), snapshot }
+        Self { ids, places, sets: index.label_sets(), range, snapshot }
     }
 
-    /// Those that may have samples in the range, which is all or a part of that they were taken for.
-    pub(crate) fn within(self, min_time: Timestamp, max_time: Timestamp, pace: &Pace<'_>) -> Self {
-        let Self { mut ids, mut places, sets, mut snapshot } = self;
+    /// Those that may have samples in the range.
+    pub(crate) fn present(self, pace: &Pace<'_>) -> Self {
+        let Self { mut ids, mut places, sets, range, mut snapshot } = self;
         snapshot.prepare();
-        let present = snapshot.present(min_time, max_time, pace);
+        let present = snapshot.present(range.0, range.1, pace);
         if present.len() < ids.len() {
             let pick = |of: &[u32]| present.iter().map(|at| of[*at as usize]).collect();
             (ids, places) = (pick(&ids), pick(&places));
             snapshot = snapshot.pick(&present);
         }
-        Self { ids, places, sets, snapshot }
+        Self { ids, places, sets, range, snapshot }
     }
 
     /// The series in the order of their labels.
     pub(crate) fn in_order(self, order: &SeriesOrder, pace: &Pace<'_>) -> (HeadSnapshot, HeadLabels) {
-        let Self { ids, places, sets, snapshot } = self;
+        let Self { ids, places, sets, snapshot, .. } = self;
         let order = order.sort(&sets, &ids, &places, pace);
         let places = order.iter().map(|at| places[*at as usize]).collect();
         (snapshot.pick(&order), HeadLabels { sets, places })

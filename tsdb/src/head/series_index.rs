@@ -203,6 +203,12 @@ impl SeriesIndex {
         pairs_of(self.key(id).unwrap_or_default())
     }
 
+    /// The symbols of a name and a value, and the series with this label; `None` if there never was one.
+    fn list_of(&self, name: &str, value: &str) -> Option<((u32, u32), &PostingList)> {
+        let pair = (self.symbols.find(name)?, self.symbols.find(value)?);
+        Some((pair, self.postings.get(&pair)?))
+    }
+
     /// Whether some series has, or had, a label with this name or value.
     pub(crate) fn has_symbol(&self, text: &str) -> bool {
         self.symbols.find(text).is_some()
@@ -351,21 +357,18 @@ impl LabelIndex for SeriesIndex {
     }
 
     fn with_value(&self, name: &str, value: &str) -> Result<Vec<u32>, Self::Error> {
-        let list = || self.postings.get(&(self.symbols.find(name)?, self.symbols.find(value)?));
-        Ok(list().map(PostingList::to_vec).unwrap_or_default())
+        Ok(self.list_of(name, value).map(|(_, list)| list.to_vec()).unwrap_or_default())
     }
 
     fn rank(&self, matcher: &Matcher) -> usize {
         if matcher.op() != MatchOp::Equal {
             return usize::MAX;
         }
-        let pair = self.symbols.find(&*matcher.name).zip(self.symbols.find(&*matcher.value));
-        pair.and_then(|pair| self.postings.get(&pair)).map_or(0, PostingList::len)
+        self.list_of(&matcher.name, &matcher.value).map_or(0, |(_, list)| list.len())
     }
 
     fn narrow(&self, ids: &mut Vec<u32>, name: &str, value: &str) -> Result<bool, Self::Error> {
-        let pair = self.symbols.find(name).zip(self.symbols.find(value));
-        let Some((pair, list)) = pair.and_then(|pair| Some((pair, self.postings.get(&pair)?))) else {
+        let Some((pair, list)) = self.list_of(name, value) else {
             ids.clear();
             return Ok(true);
         };

@@ -351,15 +351,13 @@ impl HeadSnapshot {
                     open.get_or_init(|| fresh)
                 }
             };
-            let mut read = std::mem::take(&mut buffers.read);
-            let bytes = chunk.column(set, open, column, &mut read)?;
+            let bytes = chunk.column(set, open, column, &mut buffers.read)?;
             let damaged = |e: Damaged| e.in_file(chunk.path());
             let (own, rest) = chunk.take_times(set, bytes)?;
             let shared = own.is_none();
             let times = own.unwrap_or_else(|| Arc::clone(&open.times));
             let (starts, values) = take_starts(rest, times.len()).map_err(damaged)?;
-            let values = buffers.take_encoded(values);
-            buffers.read = read;
+            let values = Values::encoded(values, &mut buffers.encoded);
             out.extend(Piece::new(times, shared, values, starts, (min_time, max_time)));
         }
         if group.tail.rows() > 0 && group.tail.min_time <= max_time && group.tail.max_time >= min_time {

@@ -470,7 +470,11 @@ impl TailColumns {
     pub(crate) fn reuse(self) {
         let mut spare = SPARE.take();
         let room = MOST_SPARE.saturating_sub(spare.len());
-        let values = self.columns.into_iter().map(|column| column.values).filter(|values| values.capacity() <= ROOM);
+        let values = self
+            .columns
+            .into_iter()
+            .map(|column| column.values)
+            .filter(|values| (1..=ROOM).contains(&values.capacity()));
         spare.extend(values.take(room).map(|mut values| {
             values.clear();
             values

@@ -43,10 +43,16 @@ const NO_CACHE: &str = "&nocache=1";
 /// New processes of which each query is asked cold.
 const COLD_RUNS: usize = 3;
 
-/// The one in the middle.
-fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+/// Time and processor time of an answer, in seconds.
+type Measured = (f64, f64);
+
+/// The median of each.
+fn medians(all: &[Measured]) -> Option<Measured> {
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    median(all.iter().map(|one| one.0).collect()).zip(median(all.iter().map(|one| one.1).collect()))
 }
 
 /// What a program answered to a query, and how fast.
@@ -54,7 +60,7 @@ fn median(values: &mut [f64]) -> Option<f64> {
 struct Asked {
     body: Vec<u8>,
     /// The first answers of new processes with nothing of the store in memory, and the processor time of those: the medians.
-    cold: Option<(f64, f64)>,
+    cold: Option<Measured>,
     times: Vec<f64>,
     /// Processor time of a run.
     cpu: f64,
@@ -163,25 +169,21 @@ impl Program<'_> {
     /// Asks each query of several new processes with nothing of the store in memory, and then often of the last of these.
     fn each(&self, queries: &[Query], answers: &mut Answers) -> Result<Vec<Asker>, BenchError> {
         let askers = self.askers();
+        let cold_runs = if self.settings.quick { 1 } else { COLD_RUNS };
         for query in queries {
-            let (mut times, mut cpus) = (Vec::new(), Vec::new());
-            for _ in 1..if self.settings.quick { 1 } else { COLD_RUNS } {
+            let mut cold = Vec::new();
+            for _ in 1..cold_runs {
                 let store = self.start_cold()?;
                 let path = query.path(self.window) + askers[0].1;
-                let ((time, cpu), _) = measured(&store, &mut self.connect(&store)?, &path)?;
-                times.push(time);
-                cpus.push(cpu);
+                cold.push(measured(&store, &mut self.connect(&store)?, &path)?.0);
                 store.running.stop()?;
             }
             let store = self.start_cold()?;
             for (number, (asker, more)) in askers.iter().enumerate() {
-                let mut asked = self.ask(&store, query, &(query.path(self.window) + more))?;
-                if let Some((time, cpu)) = asked.cold.filter(|_| number == 0) {
-                    times.push(time);
-                    cpus.push(cpu);
-                    asked.cold = median(&mut times).zip(median(&mut cpus));
-                } else {
-                    asked.cold = None;
+                let (first, mut asked) = self.ask(&store, query, &(query.path(self.window) + more))?;
+                if number == 0 {
+                    cold.push(first);
+                    asked.cold = medians(&cold);
                 }
                 answers.insert((asker.clone(), query.name.clone()), asked);
             }
@@ -190,7 +192,8 @@ impl Program<'_> {
         Ok(askers.into_iter().map(|a| a.0).collect())
     }
 
-    fn ask(&self, store: &RunningStore, query: &Query, path: &str) -> Result<Asked, BenchError> {
+    /// The first answer's time and processor time, and those of many that follow.
+    fn ask(&self, store: &RunningStore, query: &Query, path: &str) -> Result<(Measured, Asked), BenchError> {
         let runs = match (query.named, self.settings.quick) {
             (true, false) => 100,
             (false, false) => 20,
@@ -198,7 +201,7 @@ impl Program<'_> {
         };
         let mut connection = self.connect(store)?;
         let (first, body) = measured(store, &mut connection, path)?;
-        let mut asked = Asked { body, cold: Some(first), ..Asked::default() };
+        let mut asked = Asked { body, ..Asked::default() };
         store.running.forget_peak()?;
         let before = store.running.processor_time()?;
         let began = Instant::now();
@@ -208,7 +211,7 @@ impl Program<'_> {
         asked.cpu = (store.running.processor_time()? - before).as_secs_f64() / asked.times.len() as f64;
         asked.peak = store.running.memory()?.peak;
         asked.times.sort_by(f64::total_cmp);
-        Ok(asked)
+        Ok((first, asked))
     }
 
     /// Asks all queries one after another, and that several times.
@@ -221,11 +224,10 @@ impl Program<'_> {
             store.running.forget_peak()?;
             for _ in 0..PASSES {
                 for (asked, query) in all.iter_mut().zip(queries) {
-                    let cpu = store.running.processor_time()?;
-                    let (time, body) = once(&store, &mut connection, &(query.path(self.window) + more))?;
-                    let cpu = store.running.processor_time()? - cpu;
+                    let path = query.path(self.window) + more;
+                    let ((time, cpu), body) = measured(&store, &mut connection, &path)?;
                     asked.times.push(time);
-                    asked.cpu += cpu.as_secs_f64() / PASSES as f64;
+                    asked.cpu += cpu / PASSES as f64;
                     asked.body = body;
                 }
             }
@@ -245,12 +247,8 @@ impl Program<'_> {
     }
 }
 
-/// An answer, how long it took, and the processor time.
-fn measured(
-    store: &RunningStore,
-    connection: &mut Connection,
-    path: &str,
-) -> Result<((f64, f64), Vec<u8>), BenchError> {
+/// How long an answer took, and the answer.
+fn measured(store: &RunningStore, connection: &mut Connection, path: &str) -> Result<(Measured, Vec<u8>), BenchError> {
     let before = store.running.processor_time()?;
     let (time, body) = once(store, connection, path)?;
     Ok(((time, (store.running.processor_time()? - before).as_secs_f64()), body))
