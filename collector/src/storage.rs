@@ -161,8 +161,8 @@ impl Store {
         let (matchers, from, to) = (request.matchers, request.mint, request.maxt);
         let watch = &as_of_tsdb(request.watch);
         let selection = match self.readable() {
-            Readable::Whole(db) => db.select_while(matchers, from, to, watch),
-            Readable::Blocks(blocks) => blocks.select_while(matchers, from, to, watch),
+            Readable::Whole(db) => db.select_while(matchers, from, to, request.labels, watch),
+            Readable::Blocks(blocks) => blocks.select_while(matchers, from, to, request.labels, watch),
         };
         let selection = selection.map_err(|e| StorageError(e.to_string()))?;
         Ok(Box::new(Selected(match request.wanted {

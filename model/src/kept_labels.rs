@@ -14,11 +14,15 @@ pub enum KeptLabels<'a> {
 impl KeptLabels<'_> {
     /// The wanted part of a label set.
     pub fn of(&self, labels: &Labels) -> Labels {
-        let among = |names: &[String], name: &str| names.iter().any(|n| n == name);
+        if *self == Self::All { labels.clone() } else { labels.filter(|name| self.keeps(name)) }
+    }
+
+    /// Whether labels with a name are wanted.
+    pub fn keeps(&self, name: &str) -> bool {
         match self {
-            Self::All => labels.clone(),
-            Self::Only(names) => labels.filter(|name| among(names, name)),
-            Self::Without(names) => labels.filter(|name| !among(names, name)),
+            Self::All => true,
+            Self::Only(names) => names.iter().any(|n| n == name),
+            Self::Without(names) => !names.iter().any(|n| n == name),
         }
     }
 }

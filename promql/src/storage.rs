@@ -21,6 +21,8 @@ pub struct SelectRequest<'a> {
     pub maxt: Timestamp,
     /// What of the series is wanted.
     pub wanted: Wanted,
+    /// Labels that the selection will be asked for; others may be missing.
+    pub labels: KeptLabels<'a>,
     /// Asked now and then, while series are looked for, whether to go on.
     pub watch: Watch<'a>,
 }
@@ -28,7 +30,7 @@ pub struct SelectRequest<'a> {
 impl<'a> SelectRequest<'a> {
     /// A request that nobody ends before it is answered.
     pub fn new(matchers: &'a [Matcher], (mint, maxt): (Timestamp, Timestamp), wanted: Wanted) -> Self {
-        Self { matchers, mint, maxt, wanted, watch: Watch::default() }
+        Self { matchers, mint, maxt, wanted, labels: KeptLabels::All, watch: Watch::default() }
     }
 }
 

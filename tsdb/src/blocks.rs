@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Matcher, Timestamp};
+use model::{KeptLabels, Matcher, Timestamp};
 
 use crate::block::Block;
 use crate::engine::{Ask, take};
@@ -35,13 +35,15 @@ impl Blocks<'_> {
         matchers: &[Matcher],
         min_time: Timestamp,
         max_time: Timestamp,
+        kept: KeptLabels<'_>,
         pace: &Pace<'_>,
     ) -> (Parts, Vec<String>) {
         let (mut parts, mut warnings) = (Vec::new(), Vec::new());
         let mut wanted: Vec<_> = self.blocks.iter().filter(|b| b.meta.overlaps(min_time, max_time)).collect();
         wanted.sort_by_key(|b| b.meta.ulid);
+        let kept = if wanted.len() == 1 { kept } else { KeptLabels::All };
         for block in wanted {
-            match block.find(matchers, min_time, max_time, pace) {
+            match block.find(matchers, min_time, max_time, kept, pace) {
                 Ok((selection, labels)) => parts.push((Source::Block(selection), SeriesLabels::Block(labels))),
                 Err(error) => {
                     self.counters.damaged_blocks.add(1);

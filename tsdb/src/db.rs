@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
-use model::{Labels, Matcher, Metadata, Timestamp};
+use model::{KeptLabels, Labels, Matcher, Metadata, Timestamp};
 use parking_lot::Mutex;
 
 use crate::appender::Appender;
@@ -84,7 +84,7 @@ impl Db {
         Ok(self.engine.select(matchers, min_time, max_time))
     }
 
-    /// As [`Db::select`]; `watch` is asked now and then whether to go on.
+    /// As [`Db::select`], for who asks for no labels but those `kept`: others may be missing. `watch` is asked now and then whether to go on.
     ///
     /// # Errors
     /// When it says no.
@@ -93,9 +93,10 @@ impl Db {
         matchers: &[Matcher],
         min_time: Timestamp,
         max_time: Timestamp,
+        kept: KeptLabels<'_>,
         watch: Watch<'_>,
     ) -> Result<Selection, Stopped> {
-        Pace::watched(watch, |pace| self.engine.select_paced(matchers, min_time, max_time, pace))
+        Pace::watched(watch, |pace| self.engine.select_paced(matchers, min_time, max_time, kept, pace))
     }
 
     /// Whether series in the range may have a label: none does if this says no.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use model::{Labels, Matcher, Metadata, Timestamp};
+use model::{KeptLabels, Labels, Matcher, Metadata, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
 use crate::block::Block;
@@ -269,15 +269,16 @@ impl Engine {
     }
 
     pub(crate) fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
-        self.select_paced(matchers, min_time, max_time, &Pace::unwatched())
+        self.select_paced(matchers, min_time, max_time, KeptLabels::All, &Pace::unwatched())
     }
 
-    /// Anything if `pace` has said stop.
+    /// Labels that are not `kept` may be missing. Anything if `pace` has said stop.
     pub(crate) fn select_paced(
         &self,
         matchers: &[Matcher],
         min_time: Timestamp,
         max_time: Timestamp,
+        kept: KeptLabels<'_>,
         pace: &Pace<'_>,
     ) -> Selection {
         // blocks take over from the head under the lock of the groups
@@ -285,7 +286,9 @@ impl Engine {
         let (head, labels) = found.present(pace).in_order(&self.order, pace);
         let damaged = self.damaged.lock().clone();
         let blocks = Blocks { blocks: &blocks, damaged: &damaged, counters: &self.counters };
-        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time, pace);
+        // series of several sources are told apart by all labels
+        let kept = if labels.places.is_empty() { kept } else { KeptLabels::All };
+        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time, kept, pace);
         parts.push((Source::Head(head), SeriesLabels::Head(labels)));
         Selection::joined(parts, warnings, pace).counted(&self.counters)
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use hashbrown::HashSet;
-use model::{Matcher, Timestamp};
+use model::{KeptLabels, Matcher, Timestamp};
 
 use crate::block::Block;
 use crate::blocks::{Blocks, DamagedBlock};
@@ -212,7 +212,7 @@ impl std::fmt::Debug for BlocksView {
 impl BlocksView {
     /// As [`Db::select`], with a warning where samples may be missing.
     pub fn select(&self, matchers: &[Matcher], min_time: Timestamp, max_time: Timestamp) -> Selection {
-        self.select_paced(matchers, min_time, max_time, &Pace::unwatched())
+        self.select_paced(matchers, min_time, max_time, KeptLabels::All, &Pace::unwatched())
     }
 
     /// As [`Db::select_while`], with a warning where samples may be missing.
@@ -224,9 +224,10 @@ impl BlocksView {
         matchers: &[Matcher],
         min_time: Timestamp,
         max_time: Timestamp,
+        kept: KeptLabels<'_>,
         watch: Watch<'_>,
     ) -> Result<Selection, Stopped> {
-        Pace::watched(watch, |pace| self.select_paced(matchers, min_time, max_time, pace))
+        Pace::watched(watch, |pace| self.select_paced(matchers, min_time, max_time, kept, pace))
     }
 
     /// As [`Db::may_have_label`].
@@ -239,9 +240,10 @@ impl BlocksView {
         matchers: &[Matcher],
         min_time: Timestamp,
         max_time: Timestamp,
+        kept: KeptLabels<'_>,
         pace: &Pace<'_>,
     ) -> Selection {
-        let (parts, mut warnings) = self.blocks().select(matchers, min_time, max_time, pace);
+        let (parts, mut warnings) = self.blocks().select(matchers, min_time, max_time, kept, pace);
         warnings.extend(self.missing(max_time));
         Selection::joined(parts, warnings, pace).counted(&self.counters)
     }

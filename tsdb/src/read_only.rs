@@ -2,7 +2,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Matcher, Timestamp};
+use model::{KeptLabels, Matcher, Timestamp};
 
 use crate::block::BlockMeta;
 use crate::blocks::Blocks;
@@ -98,7 +98,7 @@ impl ReadOnlyDb {
         let FoundBlocks { blocks, damaged, .. } = &self.found;
         let blocks = Blocks { blocks, damaged, counters: &self.counters };
         let pace = Pace::unwatched();
-        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time, &pace);
+        let (mut parts, warnings) = blocks.select(matchers, min_time, max_time, KeptLabels::All, &pace);
         let Replayed { index, groups, .. } = &self.head;
         let Ok(ids) = postings::select(index, matchers, &pace);
         let found = HeadSeries::take(index, groups, ids, (min_time, max_time), &pace).present(&pace);

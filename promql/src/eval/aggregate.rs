@@ -73,7 +73,7 @@ impl Evaluator<'_> {
         let inner = expr.unparen();
         if self.steps.count == 1 || !invariant::is_step_invariant(inner) {
             if self.streams(inner)? {
-                return self.stream_rows(inner, expr.pos(), kept, &mut |row| each(&row));
+                return self.stream_rows(inner, expr.pos(), kept, &mut |row| each(row));
             }
             if let Some(filter) = Filter::of(inner)
                 && self.filter_rows(&filter, kept, each)?
@@ -105,11 +105,11 @@ impl Evaluator<'_> {
         expr: &Expr,
         pos: PosRange,
         kept: KeptLabels<'_>,
-        each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+        each: &mut dyn FnMut(&mut Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let mut pass_on = |row: Row| {
+        let mut pass_on = |row: &mut Row| {
             // one that is not kept
-            self.query.note_given(&row);
+            self.query.note_given(row);
             each(row)
         };
         self.query.begin_node(expr);

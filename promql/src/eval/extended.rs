@@ -294,7 +294,7 @@ impl Evaluator<'_> {
         selector: &VectorSelector,
         look: LookAt,
         pos: PosRange,
-        each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+        each: &mut dyn FnMut(&mut Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let lookback = self.query.lookback;
         let shape = WindowShape { look, range: lookback, before: 0, after: lookback };

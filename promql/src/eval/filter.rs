@@ -60,18 +60,18 @@ impl Evaluator<'_> {
         let mut notes = LastNotes::new(self.steps.count);
         let (mut at, mut given) = (0, Extent::default());
         let operand = self.query.mark();
-        self.stream_rows(vector, vector.pos(), kept, &mut |mut row| {
-            all.add(&row);
-            row_with_scalar(binary, (at, &mut row), &values, swapped, expr.pos(), &mut notes);
+        self.stream_rows(vector, vector.pos(), kept, &mut |row| {
+            all.add(row);
+            row_with_scalar(binary, (at, row), &values, swapped, expr.pos(), &mut notes);
             at += 1;
             if row.is_empty() {
                 return Ok(());
             }
-            left.add(&row);
+            left.add(row);
             if self.query.is_explained() {
-                given.add(of_row(&row));
+                given.add(of_row(row));
             }
-            each(&row)
+            each(row)
         })?;
         self.query.keep_operands(operand);
         self.note_streamed(all);

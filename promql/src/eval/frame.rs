@@ -70,6 +70,12 @@ impl Row {
         Self { labels, drop_name, floats: vec![ABSENT; steps], histograms: Vec::new() }
     }
 
+    /// The row, which leaves nothing of its samples behind.
+    pub(crate) fn take(&mut self) -> Self {
+        let (floats, histograms) = (std::mem::take(&mut self.floats), std::mem::take(&mut self.histograms));
+        Self { labels: self.labels.clone(), drop_name: self.drop_name, floats, histograms }
+    }
+
     #[inline]
     pub(crate) fn cell(&self, step: usize) -> Cell<'_> {
         let float = self.floats[step];

@@ -2,6 +2,7 @@
 //! does not depend on how many threads there are.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -47,7 +48,7 @@ pub(super) struct Wants<'a> {
 struct Chunk<'q, T> {
     items: Vec<T>,
     notes: Annotations,
-    /// Counts the memory of the items until they are taken over.
+    /// Counts the memory of the items that nobody has taken over.
     held: Charge,
     /// Counts that of the samples they are made from.
     read: Charge,
@@ -156,11 +157,11 @@ impl Evaluator<'_> {
         let keep =
             |(): &mut (), labels: &Labels, samples: Samples, _: &mut Annotations| Ok(Some((labels.clone(), samples)));
         let wants = Wants { samples: Wanted::Samples, labels: KeptLabels::All };
-        self.work_on_series(matchers, span, wants, || (), keep, &mut |(labels, samples)| each(&labels, samples))
+        self.work_on_series(matchers, span, wants, || (), keep, &mut |(labels, samples)| each(labels, take(samples)))
     }
 
-    /// Reads all series that match, works on them, and calls `each` with what they came to, in label order. What comes to `None`
-    /// is left out. Each thread begins with a `state` of its own.
+    /// Reads all series that match, works on them, and calls `each` with what they came to, in label order; what it does not take over is
+    /// dropped. What comes to `None` is left out. Each thread begins with a `state` of its own.
     pub(super) fn work_on_series<I: Loaded, S, T: Footprint + Send>(
         &self,
         matchers: &[Matcher],
@@ -168,7 +169,7 @@ impl Evaluator<'_> {
         wants: Wants<'_>,
         state: impl Fn() -> S + Sync,
         work: impl Fn(&mut S, &Labels, I, &mut Annotations) -> Result<Option<T>, QueryError> + Sync,
-        each: &mut dyn FnMut(T) -> Result<(), QueryError>,
+        each: &mut dyn FnMut(&mut T) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let read = |state: &mut S, selection: &dyn Selection, range: Range<usize>, chunk: &mut Chunk<'_, T>| {
             let mut result = Ok(());
@@ -188,7 +189,7 @@ impl Evaluator<'_> {
             self.query.note_read(|| extent);
             result
         };
-        self.work_on_chunks(matchers, span, (wants.samples, I::usual_count(span)), state, read, each)
+        self.work_on_chunks(matchers, span, (wants, I::usual_count(span)), state, read, each)
     }
 
     /// As [`Self::work_on_series`], with the newest samples at some times, or those that count at any of them, without start timestamps.
@@ -199,7 +200,7 @@ impl Evaluator<'_> {
         wants: Wants<'_>,
         state: impl Fn() -> S + Sync,
         work: impl Fn(&mut S, &Labels, Lent<'_, Hist>) -> Result<Option<T>, QueryError> + Sync,
-        each: &mut dyn FnMut(T) -> Result<(), QueryError>,
+        each: &mut dyn FnMut(&mut T) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let read = |state: &mut S, selection: &dyn Selection, range: Range<usize>, chunk: &mut Chunk<'_, T>| {
             let mut result = Ok(());
@@ -220,7 +221,7 @@ impl Evaluator<'_> {
             result
         };
         let span = at.span();
-        self.work_on_chunks(matchers, span, (wants.samples, Samples::usual_count(span)), state, read, each)
+        self.work_on_chunks(matchers, span, (wants, Samples::usual_count(span)), state, read, each)
     }
 
     /// Finds series, has them read and worked on chunk by chunk, and calls `each` with what they came to. A series has about so many
@@ -229,14 +230,14 @@ impl Evaluator<'_> {
         &self,
         matchers: &[Matcher],
         span: (Timestamp, Timestamp),
-        (wanted, samples): (Wanted, usize),
+        (wants, samples): (Wants<'_>, usize),
         state: impl Fn() -> S + Sync,
         read: impl Fn(&mut S, &dyn Selection, Range<usize>, &mut Chunk<'_, T>) -> Result<(), QueryError> + Sync,
-        each: &mut dyn FnMut(T) -> Result<(), QueryError>,
+        each: &mut dyn FnMut(&mut T) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         self.query.check()?;
         let mut held = self.query.memory.charge();
-        let selection = self.select(matchers, span, wanted, &mut held)?;
+        let selection = self.select(matchers, span, wants, &mut held)?;
         self.query.check()?;
         let count = selection.len();
         self.query.read_series_more(count)?;
@@ -262,14 +263,15 @@ impl Evaluator<'_> {
             done.read.set(0)?;
             Ok(done)
         };
-        let mut hand_on = |chunk: Chunk<'_, T>| {
-            self.query.merge_annotations(chunk.notes);
-            chunk.items.into_iter().try_for_each(&mut *each)
+        let mut hand_on = |chunk: &mut Chunk<'_, T>| {
+            self.query.merge_annotations(take(&mut chunk.notes));
+            chunk.items.iter_mut().try_for_each(&mut *each)?;
+            chunk.held.set(chunk.items.iter().map(Footprint::bytes).sum())
         };
         if threads == 1 {
             let mut state = state();
             for chunk in 0..chunks {
-                hand_on(do_chunk(&mut state, chunk)?)?;
+                hand_on(&mut do_chunk(&mut state, chunk)?)?;
             }
         } else {
             in_order(threads.min(chunks), chunks, state, do_chunk, hand_on)?;
@@ -283,7 +285,7 @@ impl Evaluator<'_> {
         &self,
         matchers: &[Matcher],
         (mint, maxt): (Timestamp, Timestamp),
-        wanted: Wanted,
+        wants: Wants<'_>,
         held: &mut Charge,
     ) -> Result<Box<dyn Selection + '_>, QueryError> {
         let may_go_on = |progress: Progress| {
@@ -292,8 +294,8 @@ impl Evaluator<'_> {
             held.set(progress.bytes)
         };
         watched(may_go_on, |watch| {
-            let request = SelectRequest::new(matchers, (mint, maxt), wanted);
-            self.query.storage.select(&SelectRequest { watch, ..request })
+            let request = SelectRequest::new(matchers, (mint, maxt), wants.samples);
+            self.query.storage.select(&SelectRequest { labels: wants.labels, watch, ..request })
         })
     }
 
@@ -318,7 +320,10 @@ struct Belt<T> {
 }
 
 struct BeltState<T> {
-    done: BTreeMap<usize, T>,
+    /// With the number of the thread that made each.
+    done: BTreeMap<usize, (usize, T)>,
+    /// What has been taken and looked at, by the thread that made it.
+    spent: Vec<Vec<T>>,
     /// The next number to be taken.
     next: usize,
     /// Whether the one that takes waits for it.
@@ -330,8 +335,15 @@ struct BeltState<T> {
 }
 
 impl<T> Belt<T> {
-    fn new() -> Self {
-        let state = BeltState { done: BTreeMap::new(), next: 0, taker_waits: false, makers_wait: 0, stopped: false };
+    fn new(makers: usize) -> Self {
+        let state = BeltState {
+            done: BTreeMap::new(),
+            spent: (0..makers).map(|_| Vec::new()).collect(),
+            next: 0,
+            taker_waits: false,
+            makers_wait: 0,
+            stopped: false,
+        };
         Self { state: Mutex::new(state), made: Condvar::new(), taken: Condvar::new() }
     }
 
@@ -350,9 +362,9 @@ impl<T> Belt<T> {
         !state.stopped
     }
 
-    fn put(&self, at: usize, made: T) {
+    fn put(&self, at: usize, maker: usize, made: T) {
         let mut state = self.lock();
-        state.done.insert(at, made);
+        state.done.insert(at, (maker, made));
         let awaited = state.taker_waits && state.next == at;
         drop(state);
         if awaited {
@@ -360,8 +372,17 @@ impl<T> Belt<T> {
         }
     }
 
-    /// Waits for the next one; `None` if it does not come.
-    fn take(&self) -> Option<T> {
+    /// Whoever made it drops it: memory that another thread frees is fought over with the one that goes on making.
+    fn give_back(&self, maker: usize, spent: T) {
+        self.lock().spent[maker].push(spent);
+    }
+
+    fn spent(&self, maker: usize) -> Vec<T> {
+        take(&mut self.lock().spent[maker])
+    }
+
+    /// Waits for the next one and says who made it; `None` if it does not come.
+    fn take(&self) -> Option<(usize, T)> {
         let mut state = self.lock();
         let made = loop {
             let next = state.next;
@@ -403,19 +424,19 @@ impl<T> Drop for Worker<'_, T> {
     }
 }
 
-/// Makes `count` things on `threads` threads and takes them in order; few are waiting at any time. The first error in order of
+/// Makes `count` things on `threads` threads and looks at them in order; few are waiting at any time. The first error in order of
 /// the things ends it.
 fn in_order<S, T: Send>(
     threads: usize,
     count: usize,
     state: impl Fn() -> S + Sync,
     make: impl Fn(&mut S, usize) -> Result<T, QueryError> + Sync,
-    mut take: impl FnMut(T) -> Result<(), QueryError>,
+    mut look: impl FnMut(&mut T) -> Result<(), QueryError>,
 ) -> Result<(), QueryError> {
     let ahead = threads * 2;
-    let belt = Belt::new();
+    let belt = Belt::new(threads);
     let begun = AtomicUsize::new(0);
-    let work = || {
+    let work = |maker: usize| {
         let _worker = Worker(&belt);
         let mut state = state();
         loop {
@@ -423,18 +444,23 @@ fn in_order<S, T: Send>(
             if at >= count || !belt.wait_for_room(at, ahead) {
                 return;
             }
-            belt.put(at, make(&mut state, at));
+            drop(belt.spent(maker));
+            belt.put(at, maker, make(&mut state, at));
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(work);
+        let work = &work;
+        for maker in 0..threads {
+            scope.spawn(move || work(maker));
         }
         let _worker = Worker(&belt);
         let result = (0..count).try_for_each(|_| {
             // the end of the scope passes a panic on
-            let made = belt.take().ok_or_else(|| QueryError::execution("the evaluation ended early"))?;
-            take(made?)
+            let (maker, made) = belt.take().ok_or_else(|| QueryError::execution("the evaluation ended early"))?;
+            let mut made = made?;
+            look(&mut made)?;
+            belt.give_back(maker, Ok(made));
+            Ok(())
         });
         belt.stop();
         result
@@ -461,13 +487,35 @@ mod tests {
                     Ok(at)
                 },
                 |at| {
-                    taken.push(at);
+                    taken.push(*at);
                     Ok(())
                 },
             )
             .unwrap();
             assert_eq!(taken, (0..100).collect::<Vec<_>>());
         }
+    }
+
+    /// Says who drops it.
+    struct Dropped<'a>(std::thread::ThreadId, &'a Mutex<Vec<bool>>);
+
+    impl Drop for Dropped<'_> {
+        fn drop(&mut self) {
+            let by_maker = std::thread::current().id() == self.0;
+            self.1.lock().unwrap().push(by_maker);
+        }
+    }
+
+    #[test]
+    fn who_makes_things_drops_them() {
+        let (threads, dropped) = (2, Mutex::new(Vec::new()));
+        let make = |(): &mut (), _| Ok(Dropped(std::thread::current().id(), &dropped));
+        in_order(threads, 100, || (), make, |_| Ok(())).unwrap();
+        let dropped = dropped.into_inner().unwrap();
+        assert_eq!(dropped.len(), 100);
+        // but for those that nobody comes back for
+        let by_others = dropped.iter().filter(|by_maker| !**by_maker).count();
+        assert!(by_others <= threads * 3, "{by_others}");
     }
 
     #[test]
@@ -487,14 +535,14 @@ mod tests {
         );
         assert_eq!((result.unwrap_err().to_string(), taken), ("9".to_owned(), 9));
         let result =
-            in_order(3, 50, || (), |(), at| Ok(at), |at| if at == 4 { Err(QueryError::Canceled) } else { Ok(()) });
+            in_order(3, 50, || (), |(), at| Ok(at), |at| if *at == 4 { Err(QueryError::Canceled) } else { Ok(()) });
         assert!(matches!(result, Err(QueryError::Canceled)));
     }
 
     #[test]
     #[should_panic(expected = "broken")]
     fn a_panic_of_the_one_that_takes_is_passed_on() {
-        let _ = in_order(2, 50, || (), |(), at| Ok(at), |at| if at == 5 { panic!("broken") } else { Ok(()) });
+        let _ = in_order(2, 50, || (), |(), at| Ok(at), |at| if *at == 5 { panic!("broken") } else { Ok(()) });
     }
 
     #[test]

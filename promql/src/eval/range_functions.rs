@@ -143,7 +143,7 @@ impl Evaluator<'_> {
 
     pub(super) fn range_call(&self, call: &Call) -> Result<Frame, QueryError> {
         let mut frame = self.query.frame();
-        self.range_call_rows(call, KeptLabels::All, &mut |row| frame.push(row))?;
+        self.range_call_rows(call, KeptLabels::All, &mut |row| frame.push(row.take()))?;
         Ok(frame)
     }
 
@@ -152,7 +152,7 @@ impl Evaluator<'_> {
         &self,
         call: &Call,
         kept: KeptLabels<'_>,
-        each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+        each: &mut dyn FnMut(&mut Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let name = call.function.name;
         let at = call.function.arg_types.iter().position(|t| *t == ValueType::Matrix).unwrap_or(0);
@@ -185,9 +185,9 @@ impl Evaluator<'_> {
             let samples = row.samples();
             Ok((loaded.largest > 0).then_some((row, (samples, loaded))))
         };
-        let mut keep = |(row, (samples, loaded)): (Row, (usize, Loaded))| {
+        let mut keep = |(row, (samples, loaded)): &mut (Row, (usize, Loaded))| {
             self.query.touch(loaded.largest)?;
-            self.query.hold(samples)?;
+            self.query.hold(*samples)?;
             self.query.touch(loaded.last)?;
             if loaded.any { each(row) } else { Ok(()) }
         };
@@ -204,7 +204,7 @@ impl Evaluator<'_> {
             (_, Some(value)) => {
                 let (mut windows, mut notes) = (state(), Annotations::default());
                 let result = self.subquery_series(value, &mut |series| match work(&mut windows, series, &mut notes)? {
-                    Some(done) => keep(done),
+                    Some(mut done) => keep(&mut done),
                     None => Ok(()),
                 });
                 self.query.merge_annotations(notes);
@@ -336,7 +336,8 @@ impl Evaluator<'_> {
         let mut pace = self.query.pace();
         pace.done(rates.steps.len())?;
         for (at, step) in rates.steps.iter().enumerate() {
-            if let Some(value) = rate::of_floats(call, step, &floats.values, resets, per_second, &mut pace)? {
+            let reach = || windows.reach(&floats.timestamps[step.from as usize..step.to as usize], at);
+            if let Some(value) = rate::of_floats(call, step, &floats.values, resets, per_second, reach, &mut pace)? {
                 row.set_float(at, value);
                 loaded.any = true;
             }

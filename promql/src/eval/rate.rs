@@ -146,7 +146,8 @@ pub(super) fn extrapolated(
     }
 }
 
-/// As [`extrapolated`] for a window of floats without start timestamps, of which all that lies in the times is known.
+/// As [`extrapolated`] for a window of floats without start timestamps, of which what lies in the times is known, and the rest is found out
+/// by `reach`.
 #[inline]
 pub(super) fn of_floats(
     call: &RangeCall<'_>,
@@ -154,6 +155,7 @@ pub(super) fn of_floats(
     values: &[f64],
     resets: Option<&ResetIndex>,
     per_second: bool,
+    reach: impl FnOnce() -> Reach,
     pace: &mut Pace<'_>,
 ) -> Result<Option<f64>, QueryError> {
     let (from, to) = (step.from as usize, step.to as usize);
@@ -169,10 +171,10 @@ pub(super) fn of_floats(
             }
         }
     }
-    let factor = if resets.is_none() || step.reach.is_far_from_zero(first, increase) {
+    let factor = if resets.is_none() || step.is_far_from_zero(first, increase) {
         step.factor
     } else {
-        step.reach.factor(Some((first, increase)), per_second.then_some(call.range_secs))
+        reach().factor(Some((first, increase)), per_second.then_some(call.range_secs))
     };
     Ok(Some(increase * factor))
 }

@@ -20,7 +20,7 @@ pub(super) type SampleTimeFn = fn(Timestamp, Timestamp) -> f64;
 impl Evaluator<'_> {
     pub(super) fn vector_selector(&self, selector: &VectorSelector, pos: PosRange) -> Result<Frame, QueryError> {
         let mut frame = self.query.frame();
-        self.select_rows(selector, pos, KeptLabels::All, &mut |row| frame.push(row))?;
+        self.select_rows(selector, pos, KeptLabels::All, &mut |row| frame.push(row.take()))?;
         Ok(frame)
     }
 
@@ -30,7 +30,7 @@ impl Evaluator<'_> {
         selector: &VectorSelector,
         pos: PosRange,
         kept: KeptLabels<'_>,
-        each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+        each: &mut dyn FnMut(&mut Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let look = self.look_at(&selector.shift)?;
         if selector.extended == Some(Extended::Smoothed) {
@@ -90,10 +90,10 @@ impl Evaluator<'_> {
     /// Holds a row and passes it on.
     pub(super) fn keep(
         &self,
-        (row, samples): (Row, usize),
-        each: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+        (row, samples): &mut (Row, usize),
+        each: &mut dyn FnMut(&mut Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        self.query.hold(samples)?;
+        self.query.hold(*samples)?;
         each(row)
     }
 
@@ -138,7 +138,7 @@ impl Evaluator<'_> {
             }
             Ok(self.counted(row, false, count))
         };
-        let mut push = |row| frame.push(row);
+        let mut push = |row: &mut Row| frame.push(row.take());
         let wants = Wants { samples: Wanted::Samples, labels: KeptLabels::All };
         self.work_on_series(&selector.matchers, shape.span(self.steps), wants, state, work, &mut |row| {
             self.keep(row, &mut push)

@@ -31,7 +31,8 @@ impl RateSteps {
         for (step, &(from, to)) in shape.bounds(timestamps, steps).iter().enumerate() {
             let times = &timestamps[from as usize..to as usize];
             let reach = Reach::new(times, shape.range_at(steps.time(step)), None);
-            rates.steps.push(RateStep { from, to, reach, factor: reach.factor(None, per_seconds) });
+            let factor = reach.factor(None, per_seconds);
+            rates.steps.push(RateStep { from, to, factor, near_zero: reach.near_zero() });
             rates.largest = rates.largest.max(times.len());
             rates.last = times.len();
         }
@@ -170,12 +171,10 @@ impl Reach {
         }
     }
 
-    /// Whether a counter with this first value and increase is sure not to reach zero within the range: a sign that
-    /// [`Reach::factor`] is the same as without them.
-    #[inline]
-    pub(super) fn is_far_from_zero(&self, first: f64, increase: f64) -> bool {
+    /// A counter whose first value is more than so many times its increase is sure not to reach zero within the range.
+    fn near_zero(&self) -> f64 {
         // a little more than rounding can make up for
-        self.sampled * first > self.to_start * increase * 1.000_001
+        self.to_start / self.sampled * 1.000_001
     }
 
     /// By what an increase is multiplied. `counter` is the first value of a counter and its increase: it was not below zero, so it
@@ -197,16 +196,26 @@ impl Reach {
     }
 }
 
-/// What a rate needs to know of the window of a step, beside the values in it.
+/// What a rate needs to know of the window of a step, beside the values in it. There are many of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateStep {
     /// The first sample of the window.
     pub(super) from: u32,
     /// Behind the last sample.
     pub(super) to: u32,
-    pub(super) reach: Reach,
     /// By what an increase is multiplied, unless the counter must have started within the range.
     pub(super) factor: f64,
+    /// See [`Reach::near_zero`].
+    near_zero: f64,
+}
+
+impl RateStep {
+    /// Whether [`Reach::factor`] is sure to be the same for a counter with this first value and increase as without them.
+    #[inline]
+    pub(super) fn is_far_from_zero(&self, first: f64, increase: f64) -> bool {
+        let rises = increase > 0.0;
+        !rises || first > increase * self.near_zero
+    }
 }
 
 /// What the last few timestamp columns came to. Series in label order often have those of some targets in turn.
@@ -251,6 +260,11 @@ impl WindowCache {
         self.bounds.get_or(timestamps, || self.shape.bounds(timestamps, self.steps))
     }
 
+    /// How far the rate at a step reaches, whose window has samples at these times.
+    pub(super) fn reach(&self, times: &[Timestamp], step: usize) -> Reach {
+        Reach::new(times, self.shape.range_at(self.steps.time(step)), None)
+    }
+
     /// What rates of samples at these times have in common; `per_seconds` is the same at each call.
     pub(super) fn rates(&mut self, timestamps: &Arc<[Timestamp]>, per_seconds: Option<f64>) -> Rc<RateSteps> {
         self.rates.get_or(timestamps, || Rc::new(RateSteps::new(timestamps, self.shape, self.steps, per_seconds)))
@@ -279,10 +293,11 @@ mod tests {
             (first, increase, near) in (any::<f64>(), any::<f64>(), 0.999_999..1.000_001f64),
         ) {
             let reach = Reach { sampled, to_start, to_end };
+            let step = RateStep { from: 0, to: 2, factor: reach.factor(None, Some(60.0)), near_zero: reach.near_zero() };
             // one that reaches zero just where it counts
             for first in [first, to_start * increase / sampled * near] {
-                if reach.is_far_from_zero(first, increase) {
-                    prop_assert_eq!(reach.factor(Some((first, increase)), Some(60.0)), reach.factor(None, Some(60.0)));
+                if step.is_far_from_zero(first, increase) {
+                    prop_assert_eq!(reach.factor(Some((first, increase)), Some(60.0)), step.factor);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use model::Timestamp;
+use model::{KeptLabels, Timestamp};
 use parking_lot::Mutex;
 
 use crate::block::index_writer::{NAME, STRIDE, TimesEntry};
@@ -68,10 +68,21 @@ pub(crate) struct TimesPlace {
 /// A value column and where it lies in the data file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ColumnPlace {
-    pub(crate) histogram: bool,
-    pub(crate) times: u32,
     pub(crate) offset: u64,
     pub(crate) len: u32,
+    /// The number of its timestamp column, and whether it has histograms in the last bit.
+    head: u32,
+}
+
+impl ColumnPlace {
+    /// The number of its timestamp column.
+    pub(crate) fn times(self) -> u32 {
+        self.head >> 1
+    }
+
+    pub(crate) fn is_histogram(self) -> bool {
+        self.head & 1 != 0
+    }
 }
 
 /// The symbols and columns of the series that was read last; columns only as far as they are in the range.
@@ -86,6 +97,28 @@ pub(crate) struct SeriesEntry<'a> {
     /// Names and values of its labels, whose texts can be asked for.
     pub(crate) symbols: &'a [(u32, u32)],
     pub(crate) columns: &'a [ColumnPlace],
+}
+
+/// Which names are kept, as far as that is known: they are few, and mostly those of the series before in the same order.
+#[derive(Default)]
+struct KnownNames {
+    names: Vec<(u32, bool)>,
+    next: usize,
+}
+
+impl KnownNames {
+    /// Whether a name is kept; `find_out` says it of a new one.
+    fn keeps(&mut self, name: u32, find_out: impl FnOnce() -> Result<bool, ReadError>) -> Result<bool, ReadError> {
+        if self.names.get(self.next).is_none_or(|known| known.0 != name) {
+            self.next = self.names.iter().position(|known| known.0 == name).unwrap_or(self.names.len());
+        }
+        if self.next == self.names.len() {
+            self.names.push((name, find_out()?));
+        }
+        let keeps = self.names[self.next].1;
+        self.next += 1;
+        Ok(keeps)
+    }
 }
 
 impl Layout {
@@ -213,21 +246,37 @@ impl Tables {
     }
 
     /// Calls `each` with the series `ids` (ascending) until it says no: with nothing for those without a column whose timestamps
-    /// overlap `min_time..=max_time`, and otherwise without the columns that do not.
+    /// overlap `range` (last one included), and otherwise without the columns that do not, and with those labels only that are `kept`.
     pub(crate) fn series(
         &self,
         ids: &[u32],
-        min_time: Timestamp,
-        max_time: Timestamp,
+        range: (Timestamp, Timestamp),
+        kept: KeptLabels<'_>,
         mut each: impl FnMut(u32, Option<SeriesEntry<'_>>) -> bool,
     ) -> Result<(), ReadError> {
+        let all = kept == KeptLabels::All;
         // most of the symbols will be needed
-        if ids.len() > self.layout.series as usize / 2 {
+        if all && ids.len() > self.layout.series as usize / 2 {
             self.symbols.have_all(&self.file, 0..self.symbols.len())?;
         }
-        self.read_each(ids, (min_time, max_time), |id, SeriesBuffers { symbols, columns }| {
+        let (mut names, mut left) = (KnownNames::default(), Vec::new());
+        self.read_each(ids, range, |id, SeriesBuffers { symbols, columns }| {
             if columns.is_empty() {
                 return Ok(each(id, None));
+            }
+            let mut symbols = symbols.as_slice();
+            if !all {
+                left.clear();
+                for pair in symbols {
+                    let keeps = || {
+                        self.symbols.have(&self.file, pair.0)?;
+                        Ok(kept.keeps(self.symbols.text(pair.0)))
+                    };
+                    if names.keeps(pair.0, keeps)? {
+                        left.push(*pair);
+                    }
+                }
+                symbols = &left;
             }
             for (name, value) in symbols {
                 self.symbols.have(&self.file, *name)?;
@@ -332,12 +381,11 @@ fn read_series(
     }
     columns.clear();
     for _ in 0..reader.count(reader.rest.len())? {
-        let head = reader.varint()?;
-        let len = reader.u32()?;
-        let times = u32::try_from(head >> 1).map_err(|_| Damaged(WHAT))?;
-        let range = places.times.get(times as usize).ok_or(Damaged(WHAT))?.entry;
+        let (head, len) = (reader.u32()?, reader.u32()?);
+        let column = ColumnPlace { offset: *offset, len, head };
+        let range = places.times.get(column.times() as usize).ok_or(Damaged(WHAT))?.entry;
         if range.min <= max_time && range.max >= min_time {
-            columns.push(ColumnPlace { histogram: head & 1 != 0, times, offset: *offset, len });
+            columns.push(column);
         }
         *offset = offset.saturating_add(u64::from(len));
     }

@@ -20,6 +20,8 @@ const AHEAD: u64 = 64 * 1024;
 #[derive(Default)]
 pub(crate) struct PageBuffer {
     offset: u64,
+    /// How many of the bytes are of the file; what is behind them was once.
+    len: usize,
     bytes: Vec<u8>,
     /// How much was read ahead the last time.
     ahead: u64,
@@ -27,9 +29,21 @@ pub(crate) struct PageBuffer {
 
 impl PageBuffer {
     fn end(&self) -> u64 {
-        self.offset + self.bytes.len() as u64
+        self.offset + self.len as u64
+    }
+
+    /// Makes room for so many bytes, in new memory if need be: nothing of what is there is kept. Who goes on reading gets as much as it will
+    /// want: it is used only as far as something is read into it.
+    fn make_room(&mut self, len: usize) {
+        if self.bytes.capacity() < len {
+            self.bytes = Vec::new();
+            self.bytes.reserve_exact(if self.ahead > 0 { len.max(MOST_AHEAD) } else { len });
+        }
     }
 }
+
+/// What is read ahead and the pages around it.
+const MOST_AHEAD: usize = AHEAD as usize + 2 * PAGE;
 
 /// CRC-32 of the page's number (u64, little endian) and its payload: a page in another's place is noticed.
 fn checksum(page: u64, payload: &[u8]) -> [u8; CHECKSUM] {
@@ -142,20 +156,19 @@ impl PageReader {
     ) -> Result<&'b [u8], ReadError> {
         let end = offset.saturating_add(len as u64);
         if offset < buffer.offset || end > buffer.end() {
-            let onwards = !buffer.bytes.is_empty() && (buffer.offset..=buffer.end() + AHEAD).contains(&offset);
+            let onwards = buffer.len > 0 && (buffer.offset..=buffer.end() + AHEAD).contains(&offset);
             // whole pages are read in any case
             let from = offset / PAYLOAD as u64 * PAYLOAD as u64;
             let upto = |end: u64| end.next_multiple_of(PAYLOAD as u64).min(self.len).max(end);
             // of what cannot be read nothing is there afterwards
-            buffer.offset = from;
-            let bytes = &mut buffer.bytes;
+            (buffer.offset, buffer.len) = (from, 0);
             if onwards {
                 buffer.ahead = (buffer.ahead * 2).clamp(FIRST_AHEAD, AHEAD);
             }
-            let more = end.saturating_add(buffer.ahead);
-            let is_read = onwards && self.read_into(from, (upto(more) - from) as usize, what, bytes).is_ok();
+            let more = upto(end.saturating_add(buffer.ahead)) - from;
+            let is_read = onwards && self.read_more(buffer, more as usize, what).is_ok();
             if !is_read {
-                self.read_into(from, (upto(end) - from) as usize, what, bytes)?;
+                self.read_more(buffer, (upto(end) - from) as usize, what)?;
             }
         }
         let start = (offset - buffer.offset) as usize;
@@ -165,27 +178,34 @@ impl PageReader {
     /// Reads `len` bytes at `offset`; `what` names them in errors.
     pub(crate) fn read(&self, offset: u64, len: usize, what: &'static str) -> Result<Vec<u8>, ReadError> {
         let mut bytes = Vec::new();
-        self.read_into(offset, len, what, &mut bytes)?;
+        let skip = self.read_pages(offset, len, what, &mut bytes)?;
+        bytes.truncate(skip + len);
+        bytes.drain(..skip);
         Ok(bytes)
     }
 
-    /// As [`PageReader::read`], in the place of what is in `bytes`; that is empty after an error.
-    fn read_into(&self, offset: u64, len: usize, what: &'static str, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
-        let read = self.read_pages(offset, len, what, bytes);
-        read.inspect_err(|_| bytes.clear())
+    /// Reads `len` bytes from where the buffer begins, which is the beginning of a page.
+    fn read_more(&self, buffer: &mut PageBuffer, len: usize, what: &'static str) -> Result<(), ReadError> {
+        buffer.make_room(len.div_ceil(PAYLOAD) * PAGE);
+        self.read_pages(buffer.offset, len, what, &mut buffer.bytes)?;
+        buffer.len = len;
+        Ok(())
     }
 
-    fn read_pages(&self, offset: u64, len: usize, what: &'static str, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
+    /// Reads the pages that `len` bytes at `offset` are in over what is in `bytes`, and gives where in these they begin.
+    fn read_pages(&self, offset: u64, len: usize, what: &'static str, bytes: &mut Vec<u8>) -> Result<usize, ReadError> {
         let damaged = || Damaged(what).in_file(&self.path);
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.len).ok_or_else(damaged)?;
         if len == 0 {
-            bytes.clear();
-            return Ok(());
+            return Ok(0);
         }
         let (first, last) = (offset / PAYLOAD as u64, (end - 1) / PAYLOAD as u64);
         let in_last = (self.len - last * PAYLOAD as u64).min(PAYLOAD as u64) as usize;
-        // what is there is written over
-        bytes.resize((last - first) as usize * PAGE + in_last + CHECKSUM, 0);
+        let size = (last - first) as usize * PAGE + in_last + CHECKSUM;
+        if bytes.len() < size {
+            bytes.resize(size, 0);
+        }
+        let bytes = &mut bytes[..size];
         self.file.read_exact_at(bytes, first * PAGE as u64).map_err(FileError::at("read", &self.path))?;
         let mut to = 0;
         for (at, page) in (first..=last).enumerate() {
@@ -196,13 +216,12 @@ impl PageReader {
                 return Err(damaged());
             }
             // payloads move together
-            bytes.copy_within(from..from + page_len, to);
+            if to < from {
+                bytes.copy_within(from..from + page_len, to);
+            }
             to += page_len;
         }
-        let skip = (offset - first * PAYLOAD as u64) as usize;
-        bytes.truncate(skip + len);
-        bytes.drain(..skip);
-        Ok(())
+        Ok((offset - first * PAYLOAD as u64) as usize)
     }
 }
 
@@ -247,7 +266,7 @@ mod tests {
         // reading ahead does not meet the damage before it is asked for
         let mut buffer = PageBuffer::default();
         assert!(reader.read_on(&mut buffer, 0, 10, "x").is_ok());
-        buffer.bytes.truncate(10);
+        buffer.len = 10;
         assert!(reader.read_on(&mut buffer, 10, 10, "x").is_ok());
         assert!(reader.read_on(&mut buffer, PAYLOAD as u64, 1, "x").is_err());
     }

@@ -2,7 +2,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use model::{Labels, Matcher, NewestAt, Timestamp};
+use model::{KeptLabels, Labels, Matcher, NewestAt, Timestamp};
 use parking_lot::Mutex;
 
 use crate::block::index_reader::{ColumnPlace, IndexReader, Places, Tables, TimesPlace};
@@ -69,16 +69,17 @@ impl Block {
         min_time: Timestamp,
         max_time: Timestamp,
     ) -> Result<(BlockSelection, Vec<Labels>), ReadError> {
-        let (selection, labels) = self.find(matchers, min_time, max_time, &Pace::unwatched())?;
+        let (selection, labels) = self.find(matchers, min_time, max_time, KeptLabels::All, &Pace::unwatched())?;
         Ok((selection, labels.all()))
     }
 
-    /// As [`Block::select`]; anything if `pace` has said stop.
+    /// As [`Block::select`], with those labels only that are `kept`; anything if `pace` has said stop.
     pub(crate) fn find(
         self: &Arc<Self>,
         matchers: &[Matcher],
         min_time: Timestamp,
         max_time: Timestamp,
+        kept: KeptLabels<'_>,
         pace: &Pace<'_>,
     ) -> Result<(BlockSelection, BlockLabels), ReadError> {
         let tables = self.index.tables()?;
@@ -98,9 +99,8 @@ impl Block {
             deleted,
         };
         let mut labels = BlockLabels::new(Arc::clone(&tables));
-        tables.series(&ids, min_time, max_time, |id, entry| {
+        tables.series(&ids, (min_time, max_time), kept, |id, entry| {
             if let Some(entry) = entry {
-                pace.found(1, BlockLabels::bytes(entry.symbols.len()) + size_of_val(entry.columns) + 16);
                 // those that match are mostly alike
                 if selection.ids.is_empty() {
                     selection.columns.reserve((ids.len() * entry.columns.len()).min(MOST_RESERVED));
@@ -108,12 +108,13 @@ impl Block {
                 }
                 selection.ids.push(id);
                 for column in entry.columns {
-                    let uses = &mut selection.uses[column.times as usize];
+                    let uses = &mut selection.uses[column.times() as usize];
                     *uses = uses.saturating_add(1);
                 }
                 selection.columns.extend_from_slice(entry.columns);
                 selection.ends.push(selection.columns.len() as u32);
-                labels.push(entry.symbols);
+                let bytes = labels.push(entry.symbols);
+                pace.found(1, bytes + size_of_val(entry.columns) + 16);
             }
             pace.done(LABELS_WORK)
         })?;
@@ -248,7 +249,7 @@ impl BlockSelection {
     /// the next come from the disk, and what lies between them does not. Gives how many bytes these are.
     pub(crate) fn read_ahead(&self, most: u64) -> u64 {
         let times = self.columns.iter().map(|column| {
-            let TimesPlace { entry, offset } = self.places.times[column.times as usize];
+            let TimesPlace { entry, offset } = self.places.times[column.times() as usize];
             offset..offset.saturating_add(u64::from(entry.len))
         });
         let values =
@@ -303,20 +304,20 @@ impl BlockSelection {
         out: &mut Vec<Piece<'a>>,
     ) -> Result<(), ReadError> {
         let range = (min_time, max_time);
-        for (column, _) in self.overlapping(at, (min_time, max_time)).filter(|(column, _)| !column.histogram) {
-            let count = self.places.times[column.times as usize].entry.rows as usize;
+        for (column, _) in self.overlapping(at, (min_time, max_time)).filter(|(column, _)| !column.is_histogram()) {
+            let count = self.places.times[column.times() as usize].entry.rows as usize;
             let bytes =
                 self.block.data.read_on(&mut read.values, column.offset, column.len as usize, "value column")?;
             let (starts, values) = take_starts(bytes, count).map_err(|e| e.in_file(self.path()))?;
             let values = Values::encoded(values, &mut buffers.encoded);
-            if self.is_alone(column.times) {
+            if self.is_alone(column.times()) {
                 let from = buffers.times.len();
-                let rows = self.decode_times(column.times, range, &mut read.times, &mut buffers.times)?;
+                let rows = self.decode_times(column.times(), range, &mut read.times, &mut buffers.times)?;
                 if !rows.is_empty() {
                     out.push(Piece::alone((from, rows, count), values, starts, buffers));
                 }
             } else {
-                let times = self.times(column.times, &mut read.times)?;
+                let times = self.times(column.times(), &mut read.times)?;
                 out.extend(Piece::new(times, true, values, starts, range));
             }
         }
@@ -327,7 +328,7 @@ impl BlockSelection {
     /// deleted samples to look at.
     pub(crate) fn columns_alone(&self, at: usize, range: (Timestamp, Timestamp), out: &mut Vec<BlockColumn>) -> bool {
         for (place, entry) in self.overlapping(at, range) {
-            if place.histogram || !self.is_alone(place.times) {
+            if place.is_histogram() || !self.is_alone(place.times()) {
                 return false;
             }
             out.push(BlockColumn { place: *place, range: (entry.min, entry.max) });
@@ -346,7 +347,7 @@ impl BlockSelection {
         (rows, out): (&mut [u32], &mut [f64]),
     ) -> Result<(), ReadError> {
         let BlockColumn { place, .. } = column;
-        let TimesPlace { entry, offset } = self.places.times[place.times as usize];
+        let TimesPlace { entry, offset } = self.places.times[place.times() as usize];
         let count = entry.rows as usize;
         let damaged = |e: Damaged| e.in_file(self.path());
         let times = self.block.data.read_on(&mut read.times, offset, entry.len as usize, "timestamp column")?;
@@ -370,17 +371,17 @@ impl BlockSelection {
         }
         let mut newest: Option<(Timestamp, &ColumnPlace, usize)> = None;
         for (column, _) in self.overlapping(at, range) {
-            if column.histogram {
+            if column.is_histogram() {
                 return Ok(NewestFloat::Unclear);
             }
-            if let Some((row, time)) = self.newest_row(column.times, range, read)?
+            if let Some((row, time)) = self.newest_row(column.times(), range, read)?
                 && newest.is_none_or(|(known, ..)| known < time)
             {
                 newest = Some((time, column, row));
             }
         }
         let Some((time, column, row)) = newest else { return Ok(NewestFloat::Sample(None)) };
-        let count = self.places.times[column.times as usize].entry.rows as usize;
+        let count = self.places.times[column.times() as usize].entry.rows as usize;
         let bytes = self.block.data.read_on(&mut read.values, column.offset, column.len as usize, "value column")?;
         let value = pass_starts(bytes)
             .and_then(|values| floats::decode_row(values, count, row, presence, scratch))
@@ -427,8 +428,8 @@ impl BlockSelection {
         read: &mut BlockBuffers,
         out: &mut Vec<Entry>,
     ) -> Result<(), ReadError> {
-        for (column, _) in self.overlapping(at, (min_time, max_time)).filter(|(column, _)| column.histogram) {
-            let times = self.times(column.times, &mut read.times)?;
+        for (column, _) in self.overlapping(at, (min_time, max_time)).filter(|(column, _)| column.is_histogram()) {
+            let times = self.times(column.times(), &mut read.times)?;
             let bytes = self.block.data.read(column.offset, column.len as usize, "histogram column")?;
             let damaged = |e: Damaged| e.in_file(self.path());
             let (starts, rest) = take_starts(&bytes, times.len()).map_err(damaged)?;
@@ -447,7 +448,8 @@ impl BlockSelection {
         at: usize,
         (min_time, max_time): (Timestamp, Timestamp),
     ) -> impl Iterator<Item = (&ColumnPlace, TimesEntry)> {
-        let columns = self.columns_of(at).iter().map(|column| (column, self.places.times[column.times as usize].entry));
+        let columns =
+            self.columns_of(at).iter().map(|column| (column, self.places.times[column.times() as usize].entry));
         columns.filter(move |(_, entry)| entry.min <= max_time && entry.max >= min_time)
     }
 }
