@@ -47,7 +47,7 @@ fn slices_give_the_same_answer() {
         "sum by (instance) (rate(m_total[5m]) * 2)",
         "sum by (instance) (abs(m_total - 3))",
         "topk(3, rate(m_total[5m]))",
-        "bottomk by (instance) (2, -m_total)",
+        "bottomk by (instance) (1, -m_total)",
         "quantile by (le) (0.9, ceil(m_total))",
         "quantile by (le) (1.5, ceil(m_total))",
         "count_values(\"v\", round(m_total / 50)) > 3",

@@ -1,4 +1,4 @@
-//! `topk`, `bottomk`, `limitk` and `limit_ratio`: they pick some of the series of each group.
+//! `limitk` and `limit_ratio`: they pick some of the series of each group. `topk` and `bottomk` are in [`super::best`].
 
 use std::collections::HashMap;
 
@@ -7,27 +7,23 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::Evaluator;
 use super::aggregate::Grouping;
-use super::frame::{Cell, Frame, Row};
+use super::frame::{Frame, Row};
 use super::pace::{LABELS_WORK, SORT_WORK};
-use super::sort::by_value;
 use crate::QueryError;
 use crate::annotations::Annotations;
 use crate::ast::{Aggregate, AggregateOp};
 use crate::go_text::format_general;
 use crate::memory::{Footprint, TABLE_ENTRY};
-use crate::storage::KeptLabels;
 
 impl Evaluator<'_> {
     pub(super) fn aggregate_k(&self, aggregate: &Aggregate) -> Result<Frame, QueryError> {
-        let mut notes = Annotations::default();
         let Some(param) = &aggregate.param else { return Err(QueryError::execution("aggregation needs a parameter")) };
         let values = self.scalar(param)?;
-        if let ([k], AggregateOp::Topk | AggregateOp::Bottomk) = (&values[..], aggregate.op)
-            && (i64::MIN as f64..i64::MAX as f64).contains(k)
-            && *k > i64::MIN as f64
-        {
-            return self.best_at_once(aggregate, *k as i64);
+        let is_whole = |value: &f64| *value > i64::MIN as f64 && *value < i64::MAX as f64;
+        if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk) && values.iter().all(is_whole) {
+            return self.best(aggregate, &values);
         }
+        let mut notes = Annotations::default();
         let frame = self.vector(&aggregate.expr)?;
         let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let min = values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -79,7 +75,7 @@ impl Evaluator<'_> {
         for (step, value) in values.iter().enumerate() {
             for group in &groups {
                 pace.done(SORT_WORK * group.len())?;
-                for at in picker.pick(group, step, *value, &mut notes) {
+                for at in picker.pick(group, step, *value) {
                     let source = &frame.rows[at];
                     let place = match place[at] {
                         Some(place) => place,
@@ -97,50 +93,6 @@ impl Evaluator<'_> {
     }
 }
 
-impl Evaluator<'_> {
-    /// `topk` and `bottomk` at one time: of the series, as they come, only those are kept that are among the best so far.
-    fn best_at_once(&self, aggregate: &Aggregate, k: i64) -> Result<Frame, QueryError> {
-        let k = usize::try_from(k).unwrap_or(0);
-        let top = aggregate.op == AggregateOp::Topk;
-        let grouping = Grouping::of(aggregate);
-        let mut notes = Annotations::default();
-        let mut held = self.query.memory.charge();
-        let mut groups: Vec<WorstFirst<Row>> = Vec::new();
-        let mut by_key: HashMap<Labels, usize> = HashMap::new();
-        self.for_each_row(&aggregate.expr, KeptLabels::All, &mut |row| {
-            let key = grouping.key(&row.labels);
-            let group = match by_key.get(&key) {
-                Some(group) => *group,
-                None => {
-                    held.add(size_of::<WorstFirst<Row>>() + key.bytes() + TABLE_ENTRY)?;
-                    groups.push(WorstFirst { top, entries: Vec::new() });
-                    by_key.insert(key, groups.len() - 1);
-                    groups.len() - 1
-                }
-            };
-            match row.cell(0) {
-                Cell::Empty => {}
-                Cell::Histogram(_) if k == 0 => {}
-                Cell::Histogram(_) => notes.histogram_ignored_in_aggregation(aggregate.op.as_str(), aggregate.pos),
-                Cell::Float(value) => {
-                    if groups[group].entries.len() < k {
-                        held.add(row.bytes())?;
-                    }
-                    groups[group].offer(value, k, || row.clone());
-                }
-            }
-            Ok(())
-        })?;
-        let mut picked = self.query.frame();
-        for mut group in groups {
-            group.entries.sort_by(|a, b| by_value(a.0, b.0, top));
-            group.entries.into_iter().try_for_each(|(_, row)| picked.push(row))?;
-        }
-        self.query.merge_annotations(notes);
-        Ok(picked)
-    }
-}
-
 struct Picker<'a> {
     aggregate: &'a Aggregate,
     frame: &'a Frame,
@@ -150,7 +102,7 @@ struct Picker<'a> {
 
 impl Picker<'_> {
     /// The rows of a group that are picked at a step, in order.
-    fn pick(&self, group: &[usize], step: usize, param: f64, notes: &mut Annotations) -> Vec<usize> {
+    fn pick(&self, group: &[usize], step: usize, param: f64) -> Vec<usize> {
         let rows = &self.frame.rows;
         if self.aggregate.op == AggregateOp::LimitRatio {
             let ratio = param.clamp(-1.0, 1.0);
@@ -163,80 +115,13 @@ impl Picker<'_> {
                 .filter(|at| ratio != 0.0 && rows[*at].has(step) && wanted(self.hashes[*at]))
                 .collect();
         }
-        // cut off as in a conversion to an integer
-        let k = (param as i64).min(rows.len() as i64);
-        let Some(k) = usize::try_from(k).ok().filter(|k| *k > 0) else { return Vec::new() };
-        if self.aggregate.op == AggregateOp::Limitk {
-            return group.iter().copied().filter(|at| rows[*at].has(step)).take(k).collect();
-        }
-        let top = self.aggregate.op == AggregateOp::Topk;
-        let mut heap = WorstFirst { top, entries: Vec::new() };
-        for &at in group {
-            match rows[at].cell(step) {
-                Cell::Empty => {}
-                Cell::Histogram(_) => {
-                    notes.histogram_ignored_in_aggregation(self.aggregate.op.as_str(), self.aggregate.pos);
-                }
-                Cell::Float(value) => heap.offer(value, k, || at),
-            }
-        }
-        heap.entries.sort_by(|a, b| by_value(a.0, b.0, top));
-        heap.entries.into_iter().map(|(_, at)| at).collect()
+        group.iter().copied().filter(|at| rows[*at].has(step)).take(whole(param)).collect()
     }
 }
 
-/// The best entries seen, as a heap with the worst of them first. Which of equal ones stay is as in Prometheus.
-struct WorstFirst<T> {
-    top: bool,
-    entries: Vec<(f64, T)>,
-}
-
-impl<T> WorstFirst<T> {
-    fn is_worse(&self, a: f64, b: f64) -> bool {
-        a.is_nan() || if self.top { a < b } else { a > b }
-    }
-
-    /// Takes an entry if there are fewer than `k`, or a worse one that goes for it.
-    fn offer(&mut self, value: f64, k: usize, entry: impl FnOnce() -> T) {
-        if self.entries.len() < k {
-            self.entries.push((value, entry()));
-            let mut child = self.entries.len() - 1;
-            while child > 0 {
-                let parent = (child - 1) / 2;
-                if !self.is_worse(self.entries[child].0, self.entries[parent].0) {
-                    break;
-                }
-                self.entries.swap(child, parent);
-                child = parent;
-            }
-            return;
-        }
-        let Some((worst, _)) = self.entries.first() else { return };
-        let better = if self.top { *worst < value } else { *worst > value };
-        if better || (worst.is_nan() && !value.is_nan()) {
-            self.entries[0] = (value, entry());
-            self.sink();
-        }
-    }
-
-    fn sink(&mut self) {
-        let mut parent = 0;
-        loop {
-            let mut worst = 2 * parent + 1;
-            if worst >= self.entries.len() {
-                return;
-            }
-            let right = worst + 1;
-            if right < self.entries.len() && self.is_worse(self.entries[right].0, self.entries[worst].0) {
-                worst = right;
-            }
-            if !self.is_worse(self.entries[worst].0, self.entries[parent].0) {
-                return;
-            }
-            self.entries.swap(worst, parent);
-            parent = worst;
-        }
-    }
+/// How many a number says: cut off as in a conversion to an integer, none if it is negative.
+pub(super) fn whole(value: f64) -> usize {
+    usize::try_from(value as i64).unwrap_or(0)
 }
 
 /// Where each series lies between 0 and 1, by the hash Prometheus has for its labels.
@@ -263,47 +148,4 @@ fn hashes(op: AggregateOp, frame: &Frame) -> Vec<f64> {
             xxh64(&bytes, 0) as f64 / u64::MAX as f64
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use model::Labels;
-
-    use crate::result::Value;
-    use crate::testing::MemoryStorage;
-    use crate::{Engine, QueryOptions};
-
-    /// At one time, where series are looked at as they come, the same ones are picked as at one of several times.
-    #[test]
-    fn the_best_of_one_time_are_those_of_a_range() {
-        let mut storage = MemoryStorage::new();
-        for n in 0..200i64 {
-            let labels = [("__name__", "m".to_owned()), ("g", (n % 3).to_string()), ("n", n.to_string())];
-            let value = if n % 11 == 0 { f64::NAN } else { ((n * 37) % 50) as f64 };
-            storage.add_float(&Labels::from_pairs(labels), 0, value, 0);
-        }
-        let engine = Engine::default();
-        let options = QueryOptions::default();
-        for query in [
-            "topk(3, m)",
-            "bottomk by (g) (5, m)",
-            "topk without (n) (1, m)",
-            "topk(0, m)",
-            "bottomk(-1, m)",
-            "topk by (g) (1000, m)",
-            "topk(2.9, max_over_time(m[1m]))",
-            "topk(2, m + m)",
-        ] {
-            let instant = engine.instant(&storage, query, 0, &options).unwrap();
-            let range = engine.range(&storage, query, (0, 1000, 1000), &options).unwrap();
-            let (Value::Vector(instant), Value::Matrix(range)) = (instant.value, range.value) else {
-                panic!("{query}: a vector and a matrix")
-            };
-            let mut picked: Vec<String> = instant.iter().map(|sample| sample.labels.to_string()).collect();
-            let mut expected: Vec<String> = range.iter().map(|series| series.labels.to_string()).collect();
-            picked.sort();
-            expected.sort();
-            assert_eq!(picked, expected, "{query}");
-        }
-    }
 }

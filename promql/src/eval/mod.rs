@@ -4,6 +4,7 @@ mod absent;
 mod aggregate;
 mod aggregate_k;
 mod answer;
+mod best;
 mod binary;
 mod binary_match;
 mod classic;
