@@ -1,11 +1,14 @@
 //! Bodies that are made while they are sent.
 
-use futures::stream::{self, Stream};
+use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::mpsc::{self, Receiver, error::TrySendError};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 /// Parts that wait to be sent while the next one is made.
 const WAITING: usize = 2;
+
+/// Parts that are made by who sends them.
+const IN_TURN: usize = 64;
 
 /// What makes parts, and the part there was no room for.
 type Interrupted<P> = (P, Vec<u8>);
@@ -24,6 +27,23 @@ where
         }
         Ok(job.await?.map(|(parts, part)| (part, make(parts))))
     })
+}
+
+/// The parts of a body, each of which takes little time: the first ones are made when it is their turn to be sent, one in the memory of
+/// the other, which costs less than to hand them over. Where there are more than that, another thread makes those ahead.
+pub(super) fn made_in_turn<P>(parts: P) -> impl Stream<Item = Result<Vec<u8>, JoinError>> + Send
+where
+    P: Iterator<Item = Vec<u8>> + Send + 'static,
+{
+    let next = |(parts, left): (Option<P>, usize)| async move {
+        let mut parts = parts?;
+        if left == 0 {
+            return Some((made_ahead(parts).left_stream(), (None, 0)));
+        }
+        let part = parts.next()?;
+        Some((stream::iter([Ok(part)]).right_stream(), (Some(parts), left - 1)))
+    };
+    stream::unfold((Some(parts), IN_TURN), next).flatten()
 }
 
 /// Makes parts until too many wait, which is where it can go on, or until there are no more.
@@ -51,7 +71,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use futures::{StreamExt, TryStreamExt};
+    use futures::TryStreamExt;
 
     use super::*;
 
@@ -80,6 +100,21 @@ mod tests {
                 let parts: Vec<Vec<u8>> = parts.try_collect().await.unwrap();
                 assert!(parts.into_iter().eq((0..len).map(|number| number.to_le_bytes().to_vec())));
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_are_made_in_turn_and_if_there_are_many_ahead() {
+        for len in [0, 1, 2, IN_TURN - 1, IN_TURN, IN_TURN + 1, IN_TURN + 10] {
+            let (parts, made) = counted(len);
+            let mut parts = pin!(made_in_turn(parts));
+            for number in 0..len {
+                assert_eq!(parts.next().await.unwrap().unwrap(), number.to_le_bytes());
+                if number < IN_TURN {
+                    assert_eq!(made.load(Ordering::SeqCst), number + 1);
+                }
+            }
+            assert!(parts.next().await.is_none());
         }
     }
 

@@ -13,7 +13,7 @@ use super::json_text::{has_escapes, has_quotes_only, push_plain, push_text, push
 use super::query_json::{push_labels, push_list, push_pairs, separate};
 
 /// About so many bytes of JSON are made at a time.
-const PART: usize = 256 << 10;
+const PART: usize = 64 << 10;
 
 /// Label sets that are taken from a selection at a time.
 const AT_ONCE: usize = 256;
@@ -237,7 +237,7 @@ impl ListedTexts {
 
 impl Listed for ListedTexts {
     fn push_next(&mut self, out: &mut Vec<u8>) -> bool {
-        const AT_ONCE: usize = 4096;
+        const AT_ONCE: usize = 1024;
         let Self { texts, escapes, piece: number, next, .. } = self;
         let piece = loop {
             match texts.piece(*number) {
@@ -312,7 +312,8 @@ mod tests {
             let (data, warnings, parts) =
                 read(list(ListedTexts::new(texts.iter().map(String::as_str).collect(), texts.len())));
             assert_eq!(data, serde_json::json!(texts));
-            assert_eq!((&warnings[..], parts), (&["so \"it\" is".to_owned()][..], 2));
+            assert_eq!(warnings, ["so \"it\" is"]);
+            assert!(parts > 3, "{parts}");
             let (data, warnings, _) = read(list(ListedTexts::new(texts.iter().map(String::as_str).collect(), 100)));
             assert_eq!(data, serde_json::json!(texts[..100]));
             assert_eq!(warnings[1..], [TRUNCATED]);

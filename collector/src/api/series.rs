@@ -13,7 +13,7 @@ use super::Server;
 use super::list_json::{List, ListedTexts, MergedSeries, SelectedSeries};
 use super::params::{MAX_TIME, MIN_TIME, Params};
 use super::query::Client;
-use super::response::{ApiError, ApiResult, json_parts};
+use super::response::{ApiError, ApiResult, json_short_parts};
 use super::search::search;
 
 struct Range {
@@ -53,8 +53,10 @@ pub(super) async fn series(State(server): State<Arc<Server>>, client: Client, pa
         // what one selector finds is in order, each once
         let one = if selections.len() == 1 { selections.pop() } else { None };
         Ok(match one {
-            Some(selection) => json_parts(List::new(SelectedSeries::new(selection, range.limit), warnings, search)),
-            None => json_parts(List::new(MergedSeries::new(selections, range.limit), warnings, search)),
+            Some(selection) => {
+                json_short_parts(List::new(SelectedSeries::new(selection, range.limit), warnings, search))
+            }
+            None => json_short_parts(List::new(MergedSeries::new(selections, range.limit), warnings, search)),
         })
     })
     .await
@@ -124,7 +126,7 @@ fn gather(
         values.merge(answer.values);
         warnings.extend(answer.warnings);
     }
-    Ok(json_parts(List::new(ListedTexts::new(values, limit), warnings, search)))
+    Ok(json_short_parts(List::new(ListedTexts::new(values, limit), warnings, search)))
 }
 
 #[cfg(test)]
