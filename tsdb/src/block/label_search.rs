@@ -33,6 +33,17 @@ impl Tables {
         self.symbols.have_all(self.file(), symbols.iter().copied())
     }
 
+    /// The texts of ascending symbols, which are there; anything if `pace` has said stop.
+    fn texts(&self, symbols: &[u32], pace: &Pace<'_>) -> Texts {
+        // they are mostly next to each other
+        let runs = || symbols.chunk_by(|a, b| same_run(*a, *b));
+        if runs().count() <= symbols.len() / SHARED {
+            return Texts::ascending_rows(runs().map(|run| self.symbols.run(run[0], run.len())));
+        }
+        let texts = symbols.iter().map(|symbol| self.symbols.text(*symbol));
+        Texts::ascending(texts.take_while(|_| pace.done(VALUE_WORK)))
+    }
+
     /// Calls `each` with the posting lists of some of a label's values, which are read in one go.
     fn each_list(
         &self,
@@ -142,8 +153,8 @@ impl LabelIndex for Tables {
             Ok(())
         })?;
         self.have_texts(&found)?;
-        let texts = found.iter().map(|symbol| self.symbols.text(*symbol));
-        Ok(Texts::ascending(texts.filter(|text| pace.done(VALUE_WORK) && keep(text))))
+        found.retain(|symbol| pace.done(VALUE_WORK) && keep(self.symbols.text(*symbol)));
+        Ok(self.texts(&found, pace))
     }
 
     fn names(&self) -> Result<Texts, ReadError> {
@@ -170,13 +181,12 @@ impl LabelIndex for Tables {
         let Some(values) = self.values_of(name)? else { return Ok(Texts::default()) };
         let symbols = &values.symbols;
         self.have_texts(symbols)?;
-        // they are mostly next to each other
-        let runs = || symbols.chunk_by(|a, b| same_run(*a, *b));
-        if matchers.is_empty() && runs().count() <= symbols.len() / SHARED {
-            return Ok(Texts::ascending_rows(runs().map(|run| self.symbols.run(run[0], run.len()))));
+        if matchers.is_empty() {
+            return Ok(self.texts(symbols, pace));
         }
-        let texts = symbols.iter().map(|symbol| self.symbols.text(*symbol));
-        let keep = |text: &&str| pace.done(VALUE_WORK) && matchers.iter().all(|m| m.matches(text));
-        Ok(Texts::ascending(texts.filter(keep)))
+        let accepted = |text: &str| matchers.iter().all(|m| m.matches(text));
+        let keep = |symbol: &u32| pace.done(VALUE_WORK) && accepted(self.symbols.text(*symbol));
+        let kept: Vec<u32> = symbols.iter().copied().filter(keep).collect();
+        Ok(self.texts(&kept, pace))
     }
 }
