@@ -86,7 +86,7 @@ impl Evaluator<'_> {
                 Evaluated::Vector(self.set_operation(binary, left, right)?)
             }
             (Evaluated::Vector(left), Evaluated::Vector(right)) => {
-                Evaluated::Vector(self.match_vectors(binary, &left, &right, pos, &mut notes)?)
+                Evaluated::Vector(self.match_vectors(binary, (left, right), pos, &mut notes)?)
             }
             _ => return Err(QueryError::execution("binary operators need numbers or vectors")),
         };

@@ -24,6 +24,7 @@ mod label_functions;
 mod last_notes;
 mod over_time;
 mod pace;
+mod pairing;
 mod parallel;
 mod presence;
 mod quantile;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use model::Labels;
 
 use super::Evaluator;
-use super::binary_match::Signature;
 use super::frame::Frame;
+use super::pairing::Signature;
 use crate::QueryError;
 use crate::ast::{Binary, BinaryOp, VectorMatching};
 use crate::memory::Footprint;
