@@ -14,7 +14,7 @@ use crate::wal::RecordBuilder;
 /// have committed meanwhile and what this transaction has before it (its floats go before its histograms); what is refused
 /// then is counted only.
 pub struct Appender {
-    db: Arc<Engine>,
+    pub(crate) db: Arc<Engine>,
     transaction: u64,
     /// Found with the first sample.
     limits: Option<Limits>,

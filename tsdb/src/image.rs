@@ -15,7 +15,7 @@ use crate::metrics::Counters;
 use crate::replay::Replayed;
 use crate::sample::Exemplar;
 use crate::version::{self, LENGTH_FOLLOWS};
-use crate::wal::{self, Frame, Frames, Known, Packer, RecordBuilder, Segment, record, record_header};
+use crate::wal::{self, Frame, Frames, Known, Packer, Passing, RecordBuilder, Segment, record, record_header};
 
 pub(crate) const MAGIC: [u8; 8] = *b"FWHEAD\x00\x02";
 const PREFIX: &str = "image.";
@@ -38,12 +38,15 @@ pub(crate) struct LastImage {
     bytes: u64,
     /// Bytes the log had been given when it was begun; `None` before the first.
     at: Option<u64>,
+    /// What was not worth compressing in it. The next one is much like it.
+    passing: Passing,
 }
 
 /// When an image is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// The log has grown by so much since the last one that reading it would take long.
+    /// The log has grown by so much since the last one that reading it would take long: by twice as much as that one has, so that images
+    /// are at most half of what is written to the log.
     Grown,
     /// The log has anything that the last one has not.
     Changed,
@@ -58,7 +61,7 @@ pub(crate) fn write_if_due(db: &Engine, when: When) -> Result<(), MaintainError>
     let due = {
         let last = db.image.lock();
         match when {
-            When::Grown => given - last.at.unwrap_or(0) >= interval.max(last.bytes),
+            When::Grown => given - last.at.unwrap_or(0) >= interval.max(last.bytes.saturating_mul(2)),
             When::Changed => last.at != Some(given),
             When::Always => true,
         }
@@ -66,9 +69,10 @@ pub(crate) fn write_if_due(db: &Engine, when: When) -> Result<(), MaintainError>
     if !due {
         return Ok(());
     }
-    match write(db) {
-        Ok(bytes) => {
-            *db.image.lock() = LastImage { bytes, at: Some(given) };
+    let passing = db.image.lock().passing;
+    match write(db, passing) {
+        Ok((bytes, passing)) => {
+            *db.image.lock() = LastImage { bytes, at: Some(given), passing };
             db.counters.images.add(1);
             Ok(())
         }
@@ -84,16 +88,16 @@ fn folder(db: &Engine) -> PathBuf {
 }
 
 /// Writes an image and removes the older ones. The locks are held for as long as it takes to hand the bytes to the system.
-fn write(db: &Engine) -> Result<u64, FileError> {
+fn write(db: &Engine, passing: Passing) -> Result<(u64, Passing), FileError> {
     let (files, dir) = (&db.options.files, folder(db));
     let temporary = dir.join(TEMPORARY);
-    let write = || -> Result<(u64, u64), FileError> {
+    let write = || -> Result<(u64, u64, Passing), FileError> {
         let mut wal = db.wal.lock();
         let index = db.index.read();
         let groups = db.groups.lock();
         wal.rotate()?;
         let number = wal.segment();
-        let mut writer = ImageWriter::create(files, &temporary, number)?;
+        let mut writer = ImageWriter::create(files, &temporary, number, passing)?;
         writer.state(&index, &groups, wal.closed(), &db.aliases.lock())?;
         writer.series(&index, &groups)?;
         for group in groups.each() {
@@ -121,22 +125,22 @@ fn write(db: &Engine) -> Result<u64, FileError> {
         writer.end_record()?;
         writer.payload.push(END);
         writer.end_record()?;
-        let bytes = writer.finish()?;
+        let (bytes, passing) = writer.finish()?;
         // what it refers to is on the disk before it gets its name, and the log before what stands for it
         area.sync()?;
         db.sync_wal()?;
         let path = path(&dir, number);
         files.rename(&temporary, &path).map_err(FileError::at("rename", &temporary))?;
         files.sync_dir(&dir)?;
-        Ok((number, bytes))
+        Ok((number, bytes, passing))
     };
-    let (number, bytes) = write().inspect_err(|_| files.remove_quietly(&temporary))?;
+    let (number, bytes, passing) = write().inspect_err(|_| files.remove_quietly(&temporary))?;
     for (old, path) in list(files, &dir)? {
         if old != number {
             files.remove_quietly(&path);
         }
     }
-    Ok(bytes)
+    Ok((bytes, passing))
 }
 
 fn path(dir: &Path, number: u64) -> PathBuf {
@@ -162,10 +166,10 @@ struct ImageWriter<'a> {
 }
 
 impl<'a> ImageWriter<'a> {
-    fn create(files: &Files, path: &'a Path, number: u64) -> Result<Self, FileError> {
+    fn create(files: &Files, path: &'a Path, number: u64, passing: Passing) -> Result<Self, FileError> {
         let file = files.create(path, false)?;
         let buffer = version::header(MAGIC, number);
-        Ok(Self { path, file, buffer, payload: Vec::new(), packer: Packer::default(), bytes: 0 })
+        Ok(Self { path, file, buffer, payload: Vec::new(), packer: Packer::going_on(passing), bytes: 0 })
     }
 
     fn end_record(&mut self) -> Result<(), FileError> {
@@ -181,10 +185,10 @@ impl<'a> ImageWriter<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<u64, FileError> {
+    fn finish(mut self) -> Result<(u64, Passing), FileError> {
         self.flush()?;
         self.file.sync_data().map_err(FileError::at("sync", self.path))?;
-        Ok(self.bytes)
+        Ok((self.bytes, self.packer.passing()))
     }
 
     fn state(
@@ -382,4 +386,34 @@ pub(crate) fn from_records(number: u64, records: &[Vec<u8>]) -> Vec<u8> {
         bytes.extend_from_slice(payload);
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Labels;
+
+    use super::*;
+    use crate::{Db, Options};
+
+    #[test]
+    fn what_was_not_worth_compressing_in_one_image_is_not_tried_in_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { background: false, image_interval_bytes: Some(1), ..Options::default() };
+        let db = Db::open(dir.path(), options).unwrap();
+        let engine = Arc::clone(&db.appender().db);
+        let mut random = 7u64;
+        let mut passing = Vec::new();
+        for row in 0..2 {
+            let mut appender = db.appender();
+            for name in 0..200 {
+                let series = appender.series(&Labels::from_pairs([("__name__", &*format!("m{name}"))])).unwrap();
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                appender.append(series, row * 1000, f64::from_bits(random >> 2)).unwrap();
+            }
+            appender.commit().unwrap();
+            write_if_due(&engine, When::Always).unwrap();
+            passing.push(engine.image.lock().passing);
+        }
+        assert!(passing[0] != Passing::default() && passing[1] != passing[0], "{passing:?}");
+    }
 }

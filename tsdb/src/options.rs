@@ -24,7 +24,7 @@ pub struct Options {
     pub wal_fsync_interval: Duration,
     /// A log segment is closed when it has this many bytes (128 MiB).
     pub wal_segment_bytes: u64,
-    /// When the log has grown by this many bytes since the last one (and by as much as that one has), an image of the head is written, and
+    /// When the log has grown by this many bytes since the last one (and by twice as much as that one has), an image of the head is written, and
     /// at the close: a start reads it and the log behind it only. `None` writes none (4 MiB).
     pub image_interval_bytes: Option<u64>,
     /// Segments that a [`crate::LogFollower`] has not read are kept while all closed segments from the oldest such one on have at most this

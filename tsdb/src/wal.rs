@@ -7,7 +7,7 @@ pub(crate) mod record;
 mod writer;
 
 pub(crate) use checkpoint::CheckpointWriter;
-pub(crate) use packing::Packer;
+pub(crate) use packing::{Packer, Passing};
 pub(crate) use reader::{Frame, Frames, Known, ReplayStats, TornEnd, list, records, replay};
 pub(crate) use record::{RecordBuilder, Section};
 pub(crate) use writer::{Segment, WalOptions, WalWriter};

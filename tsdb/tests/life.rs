@@ -834,6 +834,32 @@ fn images_follow_the_growth_of_the_log() {
     assert_eq!(all(&open(killed.path())), before);
 }
 
+#[test]
+fn an_image_is_due_when_the_log_has_grown_by_two_of_the_last_one() {
+    let dir = scratch();
+    let db = Db::open(dir.path(), Options { image_interval_bytes: Some(1), ..options() }).unwrap();
+    (0..200).for_each(|i| append(&db, "a", &i.to_string(), &[(0, 1.0)]));
+    db.maintain().unwrap();
+    let image = std::fs::read_dir(dir.path().join("firewatch/head")).unwrap().map(|file| file.unwrap());
+    let bytes: u64 = image
+        .filter(|file| file.file_name().to_str().unwrap().starts_with("image."))
+        .map(|file| file.metadata().unwrap().len())
+        .sum();
+    let given = db.metrics().wal_bytes_written;
+    let mut images = Vec::new();
+    for row in 1.. {
+        append(&db, "a", "1", &[(row * 1000, row as f64)]);
+        let grown = db.metrics().wal_bytes_written - given;
+        db.maintain().unwrap();
+        images.push((grown >= 2 * bytes, db.metrics().images));
+        if grown >= 2 * bytes {
+            break;
+        }
+    }
+    assert!(bytes > 500 && images.len() > 10, "{bytes} {}", images.len());
+    assert!(images.iter().all(|(due, images)| *images == 1 + u64::from(*due)), "{images:?}");
+}
+
 /// With a timestamp column for each series, a query over many would hold all of them to its end.
 #[test]
 fn timestamps_that_one_series_has_are_not_kept_for_others() {

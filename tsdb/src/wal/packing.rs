@@ -24,17 +24,30 @@ const WINDOW: u32 = 17;
 /// again.
 const PASSED: u8 = 15;
 
+/// By the tag that a payload begins with: how many more are not to be tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passing([u8; 16]);
+
 /// Puts payloads into the form in which they are written.
 #[derive(Default)]
 pub(crate) struct Packer {
     /// Made with the first payload that is not short.
     compressor: Option<zstd::bulk::Compressor<'static>>,
     scratch: Vec<u8>,
-    /// By the tag that a payload begins with: how many more are not to be tried.
-    passing: [u8; 16],
+    passing: Passing,
 }
 
 impl Packer {
+    /// One for payloads like those that another one has put.
+    pub(crate) fn going_on(passing: Passing) -> Self {
+        Self { passing, ..Self::default() }
+    }
+
+    /// What the next one is to pass over.
+    pub(crate) fn passing(&self) -> Passing {
+        self.passing
+    }
+
     /// Appends a record: header and payload.
     pub(crate) fn put(&mut self, payload: &[u8], out: &mut Vec<u8>) {
         let packed = payload.len() >= SHORT && !self.passes(payload) && self.compress(payload).is_some();
@@ -49,7 +62,7 @@ impl Packer {
 
     fn left(&mut self, payload: &[u8]) -> &mut u8 {
         let tag = payload.first().map_or(0, |tag| usize::from(*tag));
-        &mut self.passing[tag % 16]
+        &mut self.passing.0[tag % 16]
     }
 
     fn passes(&mut self, payload: &[u8]) -> bool {
@@ -147,6 +160,10 @@ mod tests {
         assert_eq!((0..20).filter(|_| packed(&repeated(2))).count(), 20 - usize::from(PASSED));
         assert!(!packed(&varied));
         assert!(packed(&repeated(9)), "others are tried all the same");
+        let mut next = Packer::going_on(packer.passing());
+        let mut out = Vec::new();
+        next.put(&repeated(2), &mut out);
+        assert!(out.ends_with(&repeated(2)) && next.passing() != packer.passing());
     }
 
     proptest::proptest! {
