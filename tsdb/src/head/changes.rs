@@ -57,24 +57,59 @@ pub(super) fn skip_changes(reader: &mut Reader<'_>, mut count: usize) -> Result<
 /// hundredths likewise after 0x90 + bytes that follow, other values as XOR after 0xff.
 #[inline]
 pub(crate) fn put_change(out: &mut Vec<u8>, before: f64, value: f64) {
-    if let (Some(a), Some(b)) = (exact_integer(before), exact_integer(value)) {
-        let z = varint::zigzag(b - a);
-        if z < 0x80 {
-            out.push(z as u8);
+    let change = Change::between(before, value);
+    out.push(change.first_byte());
+    change.put_rest(out);
+}
+
+/// A change, by how it is written.
+enum Change {
+    /// The first byte, and how many of the lowest bytes of a number follow.
+    Number(u8, u64, usize),
+    Xor(u64),
+}
+
+impl Change {
+    #[inline]
+    fn between(before: f64, value: f64) -> Self {
+        if let (Some(a), Some(b)) = (exact_integer(before), exact_integer(value)) {
+            let z = varint::zigzag(b - a);
+            let len = significant(z);
+            if z < 0x80 { Self::Number(z as u8, 0, 0) } else { Self::Number(0x80 + len as u8, z, len) }
+        } else if let (Some(a), Some(b)) = (exact_hundredths(before), exact_hundredths(value)) {
+            let z = varint::zigzag(b - a);
+            let len = significant(z);
+            Self::Number(0x90 + len as u8, z, len)
         } else {
-            let len = 8 - z.leading_zeros() / 8;
-            out.push(0x80 + len as u8);
-            out.extend_from_slice(&z.to_le_bytes()[..len as usize]);
+            Self::Xor(before.to_bits() ^ value.to_bits())
         }
-    } else if let (Some(a), Some(b)) = (exact_hundredths(before), exact_hundredths(value)) {
-        let z = varint::zigzag(b - a);
-        let len = 8 - z.leading_zeros() / 8;
-        out.push(0x90 + len as u8);
-        out.extend_from_slice(&z.to_le_bytes()[..len as usize]);
-    } else {
-        out.push(0xff);
-        put_xor(out, before.to_bits() ^ value.to_bits());
     }
+
+    #[inline]
+    fn first_byte(&self) -> u8 {
+        match self {
+            Self::Number(first, ..) => *first,
+            Self::Xor(_) => 0xff,
+        }
+    }
+
+    #[inline]
+    fn put_rest(&self, out: &mut Vec<u8>) {
+        match *self {
+            Self::Number(_, number, len) => {
+                // all of them at once: quicker than to copy as many as there are
+                out.extend_from_slice(&number.to_le_bytes());
+                out.truncate(out.len() - 8 + len);
+            }
+            Self::Xor(bits) => put_xor(out, bits),
+        }
+    }
+}
+
+/// Bytes of a number up to the highest that is not 0.
+#[inline]
+fn significant(number: u64) -> usize {
+    8 - number.leading_zeros() as usize / 8
 }
 
 #[inline]
@@ -113,13 +148,9 @@ pub(crate) fn put_values(out: &mut Vec<u8>, values: &[f64]) {
     let heads = out.len();
     out.resize(heads + values.len(), 0);
     for (at, value) in values.iter().enumerate() {
-        let start = out.len();
-        put_change(out, 0.0, *value);
-        out[heads + at] = out[start];
-        if out.len() > start + 1 {
-            out.copy_within(start + 1.., start);
-        }
-        out.truncate(out.len() - 1);
+        let change = Change::between(0.0, *value);
+        out[heads + at] = change.first_byte();
+        change.put_rest(out);
     }
 }
 
