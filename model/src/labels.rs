@@ -163,6 +163,26 @@ impl Labels {
         })
     }
 
+    /// The labels of both sets; `None` if they have one of the same name.
+    pub fn join(&self, other: &Self) -> Option<Self> {
+        let mut twice = false;
+        let joined = Self::written(|bytes| {
+            let (mut ours, mut theirs) = (self.encoded().peekable(), other.encoded().peekable());
+            loop {
+                let order = match (ours.peek(), theirs.peek()) {
+                    (Some((ours, _)), Some((theirs, _))) => ours.cmp(theirs),
+                    (Some(_), None) => Ordering::Less,
+                    (None, _) => Ordering::Greater,
+                };
+                twice |= order == Ordering::Equal;
+                let next = if order == Ordering::Less { ours.next() } else { theirs.next() };
+                let Some((_, label)) = next.filter(|_| !twice) else { break };
+                bytes.extend_from_slice(label);
+            }
+        });
+        (!twice).then_some(joined)
+    }
+
     /// The set with other values of some labels, which are in the order of their names, each once (checked in debug builds); an empty value
     /// removes a label.
     pub fn with(&self, changes: &[(&str, &str)]) -> Self {
@@ -416,6 +436,18 @@ mod tests {
         let mut builder = Labels::from_pairs([("a", "1")]).to_builder();
         builder.set_missing("a", "2").set_missing("b", "3").set_missing("c", "");
         assert_eq!(builder.build().to_string(), r#"{a="1", b="3"}"#);
+    }
+
+    #[test]
+    fn sets_without_a_common_name_are_joined() {
+        let set = |pairs: &[(&str, &str)]| Labels::from_pairs(pairs.iter().copied());
+        let (ab, cd) = (set(&[("a", "1"), ("c", "2")]), set(&[("b", "3"), ("d", "4")]));
+        let all = set(&[("a", "1"), ("b", "3"), ("c", "2"), ("d", "4")]);
+        assert_eq!((ab.join(&cd), cd.join(&ab)), (Some(all.clone()), Some(all.clone())));
+        assert_eq!((ab.join(&Labels::empty()), Labels::empty().join(&cd)), (Some(ab.clone()), Some(cd.clone())));
+        for twice in [&ab, &cd, &set(&[("c", "9")]), &set(&[("d", "4"), ("e", "5")])] {
+            assert_eq!((all.join(twice), twice.join(&all)), (None, None), "{twice}");
+        }
     }
 
     #[test]

@@ -312,9 +312,9 @@ impl Appender {
         let mut wal = db.wal.lock();
         let fresh = self.take_unlogged(&mut db.groups.lock());
         if !fresh.is_empty() {
-            let body = std::mem::take(&mut record.bytes);
-            record.series(fresh.iter().map(|(id, labels)| (*id, labels)));
-            record.bytes.extend_from_slice(&body);
+            let mut names = RecordBuilder::default();
+            names.series(fresh.iter().map(|(id, labels)| (*id, labels)));
+            record.put_first(&names);
         }
         if let Err(error) = db.log(&mut wal, &record) {
             db.groups.lock().unlogged.extend(fresh);

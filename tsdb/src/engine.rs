@@ -140,15 +140,17 @@ impl Engine {
     }
 
     pub(crate) fn series(&self, labels: &Labels, transaction: u64) -> Result<u32, AppendError> {
-        {
+        let key = {
             let index = self.index.read();
-            if let Some(id) = index.find(labels) {
+            let key = index.key_of(labels);
+            if let Some(id) = key.as_ref().and_then(|key| index.find_key(key)) {
                 self.groups.lock().pin_if_idle(id, transaction);
                 return Ok(id);
             }
-        }
+            key
+        };
         let mut index = self.index.write();
-        let (id, created) = index.get_or_create(labels).ok_or(AppendError::TooManySeries)?;
+        let (id, created) = index.get_or_create(labels, key).ok_or(AppendError::TooManySeries)?;
         let mut groups = self.groups.lock();
         if created {
             groups.create(id);

@@ -285,7 +285,7 @@ mod tests {
     fn index() -> SeriesIndex {
         let mut index = SeriesIndex::new();
         for (a, b) in [("1", ""), ("2", "x"), ("10", "y"), ("", "x"), ("1", "x")] {
-            index.get_or_create(&Labels::from_pairs([("n", "m"), ("a", a), ("b", b)])).unwrap();
+            index.get_or_create(&Labels::from_pairs([("n", "m"), ("a", a), ("b", b)]), None).unwrap();
         }
         index
     }
@@ -402,7 +402,7 @@ mod tests {
             let pod = format!("pod-{:03}", n * 7 % 500);
             let zone = if n % 4 == 0 { String::new() } else { format!("z{}", n % 3) };
             let labels = [("__name__", format!("m{}", n % 10)), ("pod", pod), ("zone", zone), ("n", n.to_string())];
-            index.get_or_create(&Labels::from_pairs::<_, String>(labels)).unwrap();
+            index.get_or_create(&Labels::from_pairs::<_, String>(labels), None).unwrap();
         }
         index.remove(&(100..200).collect::<Vec<_>>());
         let texts = |name: &str| match name {

@@ -242,6 +242,6 @@ mod tests {
         let mut state = replay(&files, &wal, state, None, &counters, &ReplayProgress::default(), TornEnd::Cut).unwrap();
         assert_eq!(counters.wal_unknown_series.get(), 1);
         let labels = model::Labels::from_pairs([("__name__", "new")]);
-        assert_eq!(state.index.get_or_create(&labels), Some((8, true)));
+        assert_eq!(state.index.get_or_create(&labels, None), Some((8, true)));
     }
 }

@@ -209,21 +209,7 @@ impl LabelMerge {
 
     /// What [`LabelMerge::merge`] makes, if no label is on both sides and none can be.
     pub(super) fn join(&self, page: &Labels) -> Option<Labels> {
-        if self.honor {
-            return None;
-        }
-        let (mut ours, mut theirs) = (self.target.iter().peekable(), page.iter().peekable());
-        let mut twice = false;
-        let joined = Labels::from_sorted(std::iter::from_fn(|| match (ours.peek(), theirs.peek()) {
-            (Some(a), Some(b)) if a.0 == b.0 => {
-                twice = true;
-                None
-            }
-            (Some(a), Some(b)) if a.0 > b.0 => theirs.next(),
-            (None, _) => theirs.next(),
-            _ => ours.next(),
-        }));
-        (!twice).then_some(joined)
+        if self.honor { None } else { self.target.join(page) }
     }
 
     /// Labels of a page's series with those of the target: where both have one, the target's wins and the page's gets the

@@ -298,7 +298,7 @@ mod tests {
         let mut all: Vec<u32> = Vec::new();
         // the second time few come among many, then many among few
         for (from, to) in [(0, 20_000u32), (20_000, 20_100), (20_100, 20_101), (20_101, 60_000)] {
-            all.extend((from..to).map(|n| index.get_or_create(&labels(n)).unwrap().0));
+            all.extend((from..to).map(|n| index.get_or_create(&labels(n), None).unwrap().0));
             all.dedup();
             check(&order, &index, &all);
             check(&order, &index, &all[all.len() / 3..]);
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn what_is_stopped_leaves_nothing_wrong_behind() {
         let mut index = SeriesIndex::new();
-        let ids: Vec<u32> = (0..50_000).map(|n| index.get_or_create(&labels(n)).unwrap().0).collect();
+        let ids: Vec<u32> = (0..50_000).map(|n| index.get_or_create(&labels(n), None).unwrap().0).collect();
         let sets = index.label_sets();
         let places: Vec<u32> = ids.iter().map(|id| index.place(*id)).collect();
         let order = SeriesOrder::default();

@@ -1,5 +1,10 @@
 use crate::encoding::varint;
 
+/// The C library gives memory in multiples of this many bytes,
+const ALLOCATOR_STEP: usize = 16;
+/// of which it keeps so many for itself.
+const ALLOCATOR_TAKES: usize = 8;
+
 /// Ascending series numbers, as differences of one to five bytes. Grows at the end only, as series numbers do.
 #[derive(Clone, Default)]
 pub(crate) struct PostingList {
@@ -14,7 +19,10 @@ impl PostingList {
         debug_assert!(self.count == 0 || id > self.last);
         if self.bytes.len() + 5 > self.bytes.capacity() {
             // a quarter more rather than twice as much: lists live long
-            self.bytes.reserve_exact((self.bytes.len() / 4).max(6));
+            let needed = self.bytes.len() + (self.bytes.len() / 4).max(6);
+            // as much as the allocator gives anyway: most lists are short
+            let given = (needed + ALLOCATOR_TAKES).next_multiple_of(ALLOCATOR_STEP) - ALLOCATOR_TAKES;
+            self.bytes.reserve_exact(given - self.bytes.len());
         }
         varint::put(&mut self.bytes, u64::from(id - if self.count == 0 { 0 } else { self.last }));
         self.last = id;

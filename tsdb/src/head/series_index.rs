@@ -41,6 +41,13 @@ pub(crate) struct SeriesIndex {
     scratch: Vec<u8>,
 }
 
+/// A label set of which all names and values are known, as it is stored.
+pub(crate) struct LabelKey {
+    symbols: Vec<u8>,
+    /// Since then symbols must not have been numbered anew.
+    generation: u64,
+}
+
 impl SeriesIndex {
     pub(crate) fn new() -> Self {
         Self { next: 1, ..Self::default() }
@@ -52,19 +59,36 @@ impl SeriesIndex {
     }
 
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
-        let mut key = Vec::with_capacity(labels.as_bytes().len());
-        for (name, value) in labels.iter_bytes() {
-            varint::put(&mut key, u64::from(self.symbols.find(name)?));
-            varint::put(&mut key, u64::from(self.symbols.find(value)?));
-        }
-        self.by_labels.find(xxh3_64(&key), |id| self.key(*id) == Some(&key[..])).copied()
+        self.find_key(&self.key_of(labels)?)
     }
 
-    /// The series with these labels, new if there was none; `None` when the numbers are used up.
-    pub(crate) fn get_or_create(&mut self, labels: &Labels) -> Option<(u32, bool)> {
+    /// A label set as it would be stored; `None` if there is no series with one of its names or values.
+    pub(crate) fn key_of(&self, labels: &Labels) -> Option<LabelKey> {
+        let mut symbols = Vec::with_capacity(labels.as_bytes().len());
+        for (name, value) in labels.iter_bytes() {
+            varint::put(&mut symbols, u64::from(self.symbols.find(name)?));
+            varint::put(&mut symbols, u64::from(self.symbols.find(value)?));
+        }
+        Some(LabelKey { symbols, generation: self.generation })
+    }
+
+    pub(crate) fn find_key(&self, key: &LabelKey) -> Option<u32> {
+        self.find_symbols(&key.symbols)
+    }
+
+    fn find_symbols(&self, symbols: &[u8]) -> Option<u32> {
+        self.by_labels.find(xxh3_64(symbols), |id| self.key(*id) == Some(symbols)).copied()
+    }
+
+    /// The series with these labels, new if there was none; `None` when the numbers are used up. `key` is what [`SeriesIndex::key_of`] has
+    /// said of them, if it has been asked.
+    pub(crate) fn get_or_create(&mut self, labels: &Labels, key: Option<LabelKey>) -> Option<(u32, bool)> {
         // mostly there is none, or whoever asks would have found it
-        let key = self.intern(labels);
-        let known = self.by_labels.find(xxh3_64(&key), |id| self.key(*id) == Some(&key[..])).copied();
+        let key = match key.filter(|key| key.generation == self.generation) {
+            Some(key) => key.symbols,
+            None => self.intern(labels),
+        };
+        let known = self.find_symbols(&key);
         let found = match known {
             Some(id) => Some((id, false)),
             None if self.next == u32::MAX => None,
@@ -550,23 +574,23 @@ mod tests {
     #[test]
     fn series_are_found_and_removed() {
         let mut index = SeriesIndex::new();
-        let b = index.get_or_create(&set("b", "x")).unwrap();
-        let a = index.get_or_create(&set("a", "x")).unwrap();
-        assert_eq!((b, a, index.get_or_create(&set("b", "x")).unwrap()), ((1, true), (2, true), (1, false)));
+        let b = index.get_or_create(&set("b", "x"), None).unwrap();
+        let a = index.get_or_create(&set("a", "x"), None).unwrap();
+        assert_eq!((b, a, index.get_or_create(&set("b", "x"), None).unwrap()), ((1, true), (2, true), (1, false)));
         assert_eq!(index.labels(2), set("a", "x"));
         assert_eq!(index.with_value("job", "x").unwrap(), [1, 2]);
         index.remove(&[1]);
         assert_eq!((index.len(), index.contains(1), index.find(&set("b", "x"))), (1, false, None));
         assert_eq!(index.with_value("job", "x").unwrap(), [2]);
         assert_eq!(index.values("__name__", &[], &Pace::unwatched()).unwrap(), ["a"]);
-        assert_eq!(index.get_or_create(&set("b", "x")).unwrap(), (3, true), "numbers are not used again");
+        assert_eq!(index.get_or_create(&set("b", "x"), None).unwrap(), (3, true), "numbers are not used again");
     }
 
     #[test]
     fn rebuilding_keeps_the_living() {
         let mut index = SeriesIndex::new();
         for i in 0..5000 {
-            index.get_or_create(&set("m", &format!("j{i}"))).unwrap();
+            index.get_or_create(&set("m", &format!("j{i}")), None).unwrap();
         }
         let before = index.heap_bytes();
         index.remove(&(1..=4000).collect::<Vec<_>>());
@@ -574,5 +598,23 @@ mod tests {
         assert_eq!(index.labels(4001), set("m", "j4000"));
         assert_eq!(index.find(&set("m", "j4000")), Some(4001));
         assert!(index.heap_bytes() < before / 2);
+    }
+    #[test]
+    fn a_key_is_good_until_symbols_are_numbered_anew() {
+        let mut index = SeriesIndex::new();
+        for i in 0..5000 {
+            index.get_or_create(&set("m", &format!("j{i}")), None).unwrap();
+        }
+        index.get_or_create(&set("n", "j0"), None).unwrap();
+        // there are such labels, not together
+        let (one, other) = (set("n", "j4500"), set("n", "j4600"));
+        let [first, second] = [(); 2].map(|()| index.key_of(&one).unwrap());
+        assert!(index.find_key(&first).is_none() && index.key_of(&set("o", "j0")).is_none());
+        assert_eq!(index.get_or_create(&one, Some(first)), Some((5002, true)));
+        assert_eq!(index.get_or_create(&one, Some(second)), Some((5002, false)), "somebody else was first");
+        let before = index.key_of(&other);
+        index.remove(&(1..=4000).collect::<Vec<_>>());
+        assert_eq!(index.get_or_create(&other, before), Some((5003, true)));
+        assert_eq!([5002, 5003].map(|id| index.labels(id)), [one, other]);
     }
 }

@@ -91,6 +91,15 @@ impl RecordBuilder {
         self.max_time = Some(self.max_time.map_or(time, |t| t.max(time)));
     }
 
+    /// Puts the sections of another record before those there are.
+    pub(crate) fn put_first(&mut self, other: &Self) {
+        let (len, first) = (self.bytes.len(), other.bytes.len());
+        self.bytes.resize(len + first, 0);
+        self.bytes.copy_within(..len, first);
+        self.bytes[..first].copy_from_slice(&other.bytes);
+        self.max_time = self.max_time.max(other.max_time);
+    }
+
     pub(crate) fn series<'a>(&mut self, series: impl ExactSizeIterator<Item = (u32, &'a Labels)>) {
         if series.len() == 0 {
             return;
@@ -380,8 +389,8 @@ mod tests {
     #[test]
     fn sections_read_back() {
         let labels = Labels::from_pairs([("__name__", "up")]);
-        let mut record = RecordBuilder::default();
-        record.series([(7, &labels)].into_iter());
+        let (mut names, mut record) = (RecordBuilder::default(), RecordBuilder::default());
+        names.series([(7, &labels)].into_iter());
         record.row(1000, &[7, 8, 9, 3], &[1.0, f64::NAN, -0.0, 1e300], Some(&[0, 999, 1000, -5]));
         let histogram = HistogramSample::Integer(Arc::default());
         record.histograms(&[(7, 1001, 0, histogram.clone()), (9, 1002, 5, histogram)], false);
@@ -394,9 +403,11 @@ mod tests {
         record.flushed(-77);
         record.samples(&[1003, 7, 1003], &[8, 9, 8], &[0.5, 2.0, -0.0], Some(&[0, 3, 1000]));
         record.end();
+        record.put_first(&names);
         assert_eq!(record.max_time, Some(1003));
         let shown = sections(&record.bytes);
         assert_eq!(shown.len(), 9);
+        assert!(shown[0].starts_with("Series([(7,"), "{}", shown[0]);
         assert_eq!(
             shown[1],
             "Row { time: 1000, series: [7, 8, 9, 3], values: [1.0, NaN, -0.0, 1e300], starts: Some([0, 999, 1000, -5]), late: false }"
