@@ -205,12 +205,17 @@ impl Packer {
         self.last.clear();
     }
 
+    /// A line has been written in another way.
+    fn pass(&mut self, text: &[u8]) {
+        self.last.clear();
+        self.last.extend_from_slice(text);
+    }
+
     /// Writes a line; `packed` is what it is behind the line that was written before it, where that is known ([`Cursor::packed`]).
     fn push(&mut self, text: &[u8], packed: Option<&[u8]>, out: &mut Vec<u8>) {
         if let Some(packed) = packed.filter(|_| !self.last.is_empty()) {
             out.extend_from_slice(packed);
-            self.last.clear();
-            self.last.extend_from_slice(text);
+            self.pass(text);
             return;
         }
         let most = self.last.len().min(text.len()).min(usize::from(u8::MAX));
@@ -231,6 +236,7 @@ impl Packer {
 }
 
 /// Divides lines into blocks of about the same number.
+#[derive(Debug)]
 pub(super) struct Divider {
     size: usize,
     met: usize,
@@ -248,6 +254,12 @@ impl Divider {
         let begins = self.met.is_multiple_of(self.size);
         self.met += 1;
         begins
+    }
+}
+
+impl Default for Divider {
+    fn default() -> Self {
+        Self::new(0)
     }
 }
 
@@ -353,8 +365,13 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// At the first line.
     pub(super) fn new(cache: &'a PageCache) -> Self {
-        let mut cursor = Self { cache, at: 0, block: 0, first: 0, last: 0, start: 0, end: 0, text: Vec::new() };
-        cursor.enter(0);
+        Self::at_block(cache, 0, Vec::new())
+    }
+
+    /// At the first line of a block. The memory of `text` is used for the lines.
+    fn at_block(cache: &'a PageCache, block: usize, text: Vec<u8>) -> Self {
+        let mut cursor = Self { cache, at: 0, block: 0, first: 0, last: 0, start: 0, end: 0, text };
+        cursor.enter(block);
         cursor
     }
 
@@ -387,9 +404,19 @@ impl<'a> Cursor<'a> {
     pub(super) fn seek(&mut self, line: usize) {
         let Some(block) = self.cache.block_of(line) else { return };
         self.enter(block);
-        while self.at < line.min(self.cache.len()) {
+        self.go_on_to(line.min(self.cache.len()));
+    }
+
+    /// Goes on to the line with this number, which must not be behind.
+    fn go_on_to(&mut self, line: usize) {
+        while self.at < line {
             self.advance();
         }
+    }
+
+    /// Whether the line is the last of its block.
+    fn ends_block(&self) -> bool {
+        self.end == self.last
     }
 
     /// Goes where another one is.

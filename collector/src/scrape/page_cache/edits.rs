@@ -79,16 +79,65 @@ impl Edits {
     }
 }
 
-/// Takes a line, and the bytes it has behind the one before it if they are known.
-type PushLine<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
-
 /// Blocks that are written again, put together.
 #[derive(Debug, Default)]
 struct Rewritten {
+    divider: Divider,
     packer: Packer,
     text: Vec<u8>,
     /// The end of each block in the text, and how many lines it has.
     blocks: Vec<(usize, u32)>,
+    /// Memory for the lines that are read.
+    line: Vec<u8>,
+}
+
+impl Rewritten {
+    /// Begins with nothing, for so many lines.
+    fn begin(&mut self, lines: usize) {
+        self.divider = Divider::new(lines);
+        self.text.clear();
+        self.blocks.clear();
+    }
+
+    /// Adds a line.
+    fn push(&mut self, text: &[u8]) {
+        self.begin_line();
+        self.packer.push(text, None, &mut self.text);
+        self.end_line();
+    }
+
+    /// Adds lines of a cache, none of which the cursor is behind. It is at the last of them then.
+    fn push_all(&mut self, lines: Range<usize>, cursor: &mut Cursor<'_>) {
+        for at in lines.clone() {
+            cursor.go_on_to(at);
+            let begins = self.begin_line();
+            // a line behind the same one as before is written as before
+            match cursor.packed().filter(|_| at > lines.start && !begins) {
+                Some(packed) => self.text.extend_from_slice(packed),
+                None => self.packer.push(&cursor.text, None, &mut self.text),
+            }
+            if at + 1 == lines.end || cursor.ends_block() {
+                self.packer.pass(&cursor.text);
+            }
+            self.end_line();
+        }
+    }
+
+    /// Whether a block begins with the line.
+    fn begin_line(&mut self) -> bool {
+        let begins = self.divider.begins();
+        if begins {
+            self.blocks.push((0, 0));
+            self.packer.begin();
+        }
+        begins
+    }
+
+    fn end_line(&mut self) {
+        if let Some(block) = self.blocks.last_mut() {
+            *block = (self.text.len(), block.1 + 1);
+        }
+    }
 }
 
 impl PageCache {
@@ -141,39 +190,16 @@ impl PageCache {
 
     /// Puts these blocks together with these edits, which is so many lines.
     fn rewrite(&self, blocks: &Range<usize>, edits: &[Edit], new: &NewLines, count: usize, to: &mut Rewritten) {
-        let lines = self.lines_of(blocks);
-        let mut divider = Divider::new(count);
-        let Rewritten { packer, text: out, blocks } = to;
-        out.clear();
-        blocks.clear();
-        let mut push = |text: &[u8], packed: Option<&[u8]>| {
-            if divider.begins() {
-                blocks.push((0, 0));
-                packer.begin();
-            }
-            packer.push(text, packed, out);
-            if let Some(block) = blocks.last_mut() {
-                *block = (out.len(), block.1 + 1);
-            }
-        };
-        let mut cursor = Cursor::new(self);
-        let mut stays = |lines: Range<usize>, push: &mut PushLine<'_>| {
-            if lines.is_empty() {
-                return;
-            }
-            cursor.seek(lines.start);
-            for at in lines.clone() {
-                push(&cursor.text, cursor.packed().filter(|_| at > lines.start));
-                cursor.advance();
-            }
-        };
-        let mut from = lines.start;
+        let mut lines = self.lines_of(blocks);
+        to.begin(count);
+        let mut cursor = Cursor::at_block(self, blocks.start, std::mem::take(&mut to.line));
         for Edit { old, new: put } in edits {
-            stays(from..old.start, &mut push);
-            new.range(put.clone()).for_each(|(text, _)| push(text, None));
-            from = old.end;
+            to.push_all(lines.start..old.start, &mut cursor);
+            new.range(put.clone()).for_each(|(text, _)| to.push(text));
+            lines.start = old.end;
         }
-        stays(from..lines.end, &mut push);
+        to.push_all(lines, &mut cursor);
+        to.line = cursor.text;
     }
 
     /// Puts blocks in the place of others if there is room, and otherwise at the end.
