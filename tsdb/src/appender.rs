@@ -4,7 +4,7 @@ use model::{Labels, Metadata, Timestamp};
 
 use crate::engine::Engine;
 use crate::error::{AppendError, CommitError};
-use crate::head::{Entry, Groups, Limits, RowOutcome, Scattered};
+use crate::head::{Entry, Groups, Limits, RowOutcome, RowPlace, Scattered};
 use crate::sample::{Exemplar, HistogramSample, SeriesRef};
 use crate::wal::RecordBuilder;
 
@@ -19,6 +19,8 @@ pub struct Appender {
     /// Found with the first sample.
     limits: Option<Limits>,
     rows: Vec<Row>,
+    /// Where rows lie, as far as that had to be found out: by the place of their first sample in the list of all.
+    places: Vec<(usize, RowPlace)>,
     series: Vec<u32>,
     values: Vec<f64>,
     /// Start timestamps, as many as values, if there is any.
@@ -67,6 +69,7 @@ impl Appender {
             transaction,
             limits: None,
             rows: Vec::new(),
+            places: Vec::new(),
             series: Vec::new(),
             values: Vec::new(),
             starts: Vec::new(),
@@ -162,7 +165,7 @@ impl Appender {
         let from = self.series.len();
         self.series.extend(series.iter().map(|s| u32::try_from(s.0).unwrap_or(0)));
         let ids = std::mem::take(&mut self.series);
-        self.check(time, &ids[from..], values, |at, error| {
+        let place = self.check(time, &ids[from..], values, |at, error| {
             let error = match error {
                 AppendError::UnknownSeries(_) => AppendError::UnknownSeries(series[at]),
                 other => other,
@@ -188,6 +191,7 @@ impl Appender {
         let len = self.series.len() - from;
         if len > 0 {
             self.rows.push(Row { time, len });
+            self.places.extend(place.map(|place| (from, place)));
         }
         report
     }
@@ -275,14 +279,20 @@ impl Appender {
         self.len() == 0
     }
 
-    fn check(&mut self, time: Timestamp, ids: &[u32], values: &[f64], mut refuse: impl FnMut(usize, AppendError)) {
+    fn check(
+        &mut self,
+        time: Timestamp,
+        ids: &[u32],
+        values: &[f64],
+        mut refuse: impl FnMut(usize, AppendError),
+    ) -> Option<RowPlace> {
         let db = &self.db;
         let mut groups = db.groups.lock();
         let limits = *self.limits.get_or_insert_with(|| db.enter(self.transaction, groups.bounds.limits(time)));
         groups.check_row(time, ids, values, limits, self.transaction, |at, error| {
             db.count_refused(&error);
             refuse(at, error);
-        });
+        })
     }
 
     /// Writes the transaction to the log and makes it visible, as a whole.
@@ -294,7 +304,7 @@ impl Appender {
         let mut record = RecordBuilder::default();
         for part in self.parts() {
             match part {
-                Part::Row { time, series, values, starts } => record.row(time, series, values, starts),
+                Part::Row { time, series, values, starts, .. } => record.row(time, series, values, starts),
                 Part::Scattered { times, series, values, starts } => record.samples(&times, series, values, starts),
             }
         }
@@ -325,9 +335,15 @@ impl Appender {
         groups.forget_unlogged();
         groups.pins.forget(|| db.oldest_transaction());
         let mut floats = RowOutcome::default();
+        let mut places = std::mem::take(&mut self.places).into_iter().peekable();
         for part in self.parts() {
             let outcome = match part {
-                Part::Row { time, series, values, starts } => groups.push_row(time, series, values, starts, limits),
+                Part::Row { from, time, series, values, starts } => {
+                    // short rows have gone together
+                    while places.next_if(|(row, _)| *row < from).is_some() {}
+                    let place = places.next_if(|(row, _)| *row == from).map(|(_, place)| place);
+                    groups.push_row(time, series, values, starts, limits, place)
+                }
                 Part::Scattered { times, series, values, starts } => {
                     groups.push_scattered(Scattered { times: &times, series, values, starts }, limits)
                 }
@@ -393,9 +409,9 @@ impl Appender {
             let range = from..from + len;
             from = range.end;
             let starts = self.starts.get(range.clone()).filter(|s| s.iter().any(|t| *t != 0));
-            let (series, values) = (&self.series[range.clone()], &self.values[range]);
+            let (series, values) = (&self.series[range.clone()], &self.values[range.clone()]);
             match rows {
-                [Row { time, .. }] => Part::Row { time: *time, series, values, starts },
+                [Row { time, .. }] => Part::Row { from: range.start, time: *time, series, values, starts },
                 _ => {
                     let mut times = Vec::with_capacity(len);
                     rows.iter().for_each(|row| times.extend(std::iter::repeat_n(row.time, row.len)));
@@ -408,8 +424,20 @@ impl Appender {
 
 /// Float samples of a transaction that go together.
 enum Part<'a> {
-    Row { time: Timestamp, series: &'a [u32], values: &'a [f64], starts: Option<&'a [Timestamp]> },
-    Scattered { times: Vec<Timestamp>, series: &'a [u32], values: &'a [f64], starts: Option<&'a [Timestamp]> },
+    Row {
+        /// Its first sample in the list of all.
+        from: usize,
+        time: Timestamp,
+        series: &'a [u32],
+        values: &'a [f64],
+        starts: Option<&'a [Timestamp]>,
+    },
+    Scattered {
+        times: Vec<Timestamp>,
+        series: &'a [u32],
+        values: &'a [f64],
+        starts: Option<&'a [Timestamp]>,
+    },
 }
 
 impl Drop for Appender {

@@ -21,7 +21,7 @@ mod tail;
 pub(crate) use changes::{put_values, take_change, take_values};
 pub(crate) use chunk::{pass_starts, put_starts, take_starts};
 pub(crate) use group::Group;
-pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome, Scattered};
+pub(crate) use groups::{Bounds, Groups, Limits, RowOutcome, RowPlace, Scattered};
 pub(crate) use histograms::{Entry, HistogramSeries};
 pub(crate) use labels::{HeadLabels, LabelSets};
 pub(crate) use order::SeriesOrder;

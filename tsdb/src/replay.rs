@@ -162,7 +162,7 @@ impl Replayed {
                         self.groups.out_of_order.push_float(*id, time, *value);
                     }
                 } else {
-                    self.groups.push_row(time, &series, &values, starts.as_deref(), Limits::REPLAY);
+                    self.groups.push_row(time, &series, &values, starts.as_deref(), Limits::REPLAY, None);
                 }
             }
             Section::Samples { mut series, mut times, mut values, mut starts } => {

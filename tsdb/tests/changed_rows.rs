@@ -118,3 +118,92 @@ fn rows_that_change_read_back() {
         assert_eq!(read(&db), expected, "seed {seed}");
     }
 }
+
+/// What is stored of rows that are committed one after another.
+#[derive(Default)]
+struct Model {
+    samples: Samples,
+    newest: BTreeMap<usize, i64>,
+}
+
+impl Model {
+    /// Takes a row. How many samples of it are stored.
+    fn take(&mut self, row: &[usize], time: i64) -> usize {
+        let mut taken = 0;
+        for i in row {
+            let newest = self.newest.entry(*i).or_insert(i64::MIN);
+            if time > *newest {
+                *newest = time;
+                self.samples.insert((*i, time), (time as f64 + *i as f64).to_bits());
+                taken += 1;
+            }
+        }
+        taken
+    }
+}
+
+/// Between the check of a row and its commit others commit: the place that was found for it may be another one then.
+#[test]
+fn rows_read_back_whatever_is_committed_between_their_check_and_their_commit() {
+    let labels = |i: &usize| Labels::from_pairs([("__name__", "m"), ("i", &format!("{i:04}"))]);
+    let mut refused_at_commit = 0;
+    for seed in 0..40 {
+        let mut numbers = Numbers(seed);
+        let dir = scratch();
+        let options = || Options { background: false, min_block_duration: 60 * INTERVAL, ..Options::default() };
+        let mut db = Db::open(dir.path(), options()).unwrap();
+        let mut known = [3, 40, 200][seed as usize % 3];
+        let mut row: Vec<usize> = (0..known).collect();
+        let mut model = Model::default();
+        for at in 0..200 {
+            let time = at * INTERVAL;
+            let append = |row: &[usize], time: i64| {
+                let mut appender = db.appender();
+                let series: Vec<SeriesRef> = row.iter().map(|i| appender.series(&labels(i)).unwrap()).collect();
+                let values: Vec<f64> = row.iter().map(|i| time as f64 + *i as f64).collect();
+                let refused = appender.append_row(time, &series, &values).refused;
+                (appender, refused)
+            };
+            let (checked, refused) = append(&row, time);
+            assert_eq!(refused, [], "seed {seed}, row {at}");
+            // others have series of their own, or some of the same ones, or are there first with what is new
+            for _ in 0..below(&mut numbers, 3) {
+                let mut other = row.clone();
+                other.truncate(1 + below(&mut numbers, row.len()));
+                let middle = below(&mut numbers, other.len());
+                match below(&mut numbers, 4) {
+                    0 => other.rotate_left(middle),
+                    1 => other.insert(0, known + 1 + below(&mut numbers, 50)),
+                    2 => other = (0..below(&mut numbers, known) + 1).collect(),
+                    _ => {}
+                }
+                let behind = below(&mut numbers, 4) > 0;
+                let other_time = if behind { time - 1 - below(&mut numbers, 9) as i64 } else { time + 1 };
+                // what is not newer is refused at once
+                let floats = model.take(&other, other_time);
+                let (appender, _) = append(&other, other_time);
+                assert_eq!(appender.commit().unwrap().floats, floats, "seed {seed}, row {at}");
+                known = known.max(other.iter().max().unwrap() + 1);
+            }
+            if at % 20 == 19 {
+                db.maintain().unwrap();
+            }
+            let floats = model.take(&row, time);
+            let report = checked.commit().unwrap();
+            assert_eq!(report.floats, floats, "seed {seed}, row {at}");
+            refused_at_commit += row.len() - floats;
+            change(&mut row, &mut known, &mut numbers);
+            if row.len() < 2 {
+                row.extend(known..known + 10);
+                known += 10;
+            }
+            if at % 50 == 49 {
+                assert_eq!(read(&db), model.samples, "seed {seed}, row {at}");
+                drop(db);
+                db = Db::open(dir.path(), options()).unwrap();
+                assert_eq!(read(&db), model.samples, "seed {seed}, row {at}, opened again");
+            }
+        }
+    }
+    assert!(refused_at_commit > 1000, "{refused_at_commit}");
+}

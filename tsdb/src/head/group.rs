@@ -1,4 +1,3 @@
-use std::ops::Range;
 use std::sync::Arc;
 
 use model::Timestamp;
@@ -47,6 +46,8 @@ pub(crate) struct Group {
     pub(crate) careful: bool,
     pub(crate) tail: Arc<Tail>,
     pub(crate) chunks: Vec<Arc<HeadChunk>>,
+    /// The columns of the last row in its order, if it was another than the layout: the next one is most like it. May be out of date.
+    order: Vec<u32>,
     /// The order of the last row, if it was another than the layout.
     wish: Option<Vec<u32>>,
 }
@@ -75,6 +76,7 @@ impl Group {
             careful: false,
             tail: Arc::default(),
             chunks: Vec::new(),
+            order: Vec::new(),
             wish: None,
         }
     }
@@ -124,17 +126,39 @@ impl Group {
         time > self.max_time && !self.careful && self.series[..self.live].starts_with(series)
     }
 
+    /// So many series of the layout from a place on, if the next row is expected to be the layout.
+    pub(crate) fn layout_at(&self, at: usize, len: usize) -> Option<&[u32]> {
+        if self.order.is_empty() { self.series[..self.live].get(at..at + len) } else { None }
+    }
+
+    /// The column that is expected at a place of the next row.
+    pub(crate) fn expected(&self, at: usize) -> Option<u32> {
+        if self.order.is_empty() {
+            return (at < self.live).then_some(at as u32);
+        }
+        self.order.get(at).copied().filter(|column| (*column as usize) < self.series.len())
+    }
+
+    /// Where a column is expected in the next row, looked for around a place; that place if it is not there.
+    pub(crate) fn place_of(&self, column: u32, near: usize) -> usize {
+        const AROUND: usize = 8;
+        if self.order.is_empty() {
+            return if (column as usize) < self.live { column as usize } else { near };
+        }
+        let from = near.saturating_sub(AROUND).min(self.order.len());
+        let around = &self.order[from..self.order.len().min(near + AROUND)];
+        around.iter().position(|there| *there == column).map_or(near, |at| from + at)
+    }
+
     pub(crate) fn last(&self, column: u32) -> Last {
         self.last[column as usize]
     }
 
-    /// Those of these columns whose series have had no sample at `time` or since then.
-    pub(crate) fn idle_since(&self, time: Timestamp, columns: Range<u32>) -> impl Iterator<Item = u32> {
+    /// Whether the series of a column has had no sample at `time` or since then.
+    pub(crate) fn is_idle_since(&self, time: Timestamp, column: u32) -> bool {
         // in most tails all samples are that new
-        let seen =
-            self.tail.min_time >= time && bits::are_all_set(&self.seen, columns.start as usize..columns.end as usize);
-        let columns = if seen { 0..0 } else { columns };
-        columns.filter(move |column| self.last(*column).time < time)
+        let is_new = self.tail.min_time >= time && is_set(&self.seen, column as usize);
+        !is_new && self.last(column).time < time
     }
 
     pub(crate) fn max_time(&self) -> Timestamp {
@@ -165,6 +189,7 @@ impl Group {
             *all_seen = true;
         }
         self.max_time = time;
+        self.order = Vec::new();
         self.push_starts(starts.into_iter().flatten().enumerate().map(|(c, s)| (c as u32, *s)));
     }
 
@@ -214,41 +239,24 @@ impl Group {
         self.push_starts(cells.map(|(column, .., start)| (column, start)));
     }
 
-    /// Adds a row that is newer than all and has these columns in any order, given as neighbours. Of samples of one column the first
-    /// counts; how many samples there are then.
+    /// Adds a row that is newer than all and has these columns in any order. Of samples of one column the first counts; how many samples
+    /// there are then.
     pub(crate) fn push_columns(
         &mut self,
         time: Timestamp,
-        columns: &[Range<u32>],
+        columns: Vec<u32>,
         values: &[f64],
         starts: Option<&[Timestamp]>,
     ) -> usize {
-        let width = columns.iter().map(|columns| columns.end as usize).max().unwrap_or(0);
+        let width = columns.iter().max().map_or(0, |last| *last as usize + 1);
         // by column, and a bit for each that is there
         let (mut row, mut present) = (vec![0f64; width], vec![0u64; bits::words(width)]);
-        let (mut count, mut first_starts) = (0, Vec::new());
-        let mut rest = 0..0;
-        for columns in columns {
-            let columns = columns.start as usize..columns.end as usize;
-            rest = rest.end..rest.end + columns.len();
-            if starts.is_none() && !bits::is_any_set(&present, columns.clone()) {
-                bits::set_all(&mut present, columns.clone());
-                count += columns.len();
-                row[columns].copy_from_slice(&values[rest.clone()]);
-                continue;
-            }
-            for (column, at) in columns.zip(rest.clone()) {
-                if !is_set(&present, column) {
-                    set(&mut present, column);
-                    count += 1;
-                    row[column] = values[at];
-                    let start = starts.map_or(0, |starts| starts[at]);
-                    if start != 0 {
-                        first_starts.push((column as u32, start));
-                    }
-                }
-            }
+        // from the end on, so that the first is what stays
+        for (column, value) in columns.iter().zip(values).rev() {
+            row[*column as usize] = *value;
+            set(&mut present, *column as usize);
         }
+        let count = present.iter().map(|word| word.count_ones() as usize).sum();
         let Self { tail, last, seen, max_time, .. } = self;
         let tail = Arc::make_mut(tail);
         if is_sparse(count, width) {
@@ -266,7 +274,14 @@ impl Group {
         }
         seen.iter_mut().zip(&present).for_each(|(seen, present)| *seen |= present);
         *max_time = time.max(*max_time);
-        self.push_starts(first_starts.into_iter());
+        // each column's bit is for its first sample
+        let of_first = columns.iter().zip(starts.into_iter().flatten());
+        let of_first = of_first.filter(|(column, _)| bits::clear(&mut present, **column as usize));
+        self.push_starts(of_first.map(|(column, start)| (*column, *start)));
+        // a few columns say little about the next row
+        if !is_sparse(count, width) {
+            self.order = columns;
+        }
         count
     }
 
@@ -301,6 +316,7 @@ impl Group {
                 Err(error) => tracing::error!(?error, "rows of the head are lost until the next start"),
             }
         }
+        self.order = Vec::new();
         let last = self.chunks.last().and_then(|c| c.sets.first()).map(|s| &s.series);
         self.chunks.extend(sealing.finish(last, area).map(Arc::new));
         let used = |c: &usize| is_set(&self.seen, *c);
@@ -407,13 +423,27 @@ impl Group {
         }
         let in_tail = (0..series.len()).rev().find(|c| is_set(&seen, *c)).map_or(0, |c| c + 1);
         let extent = in_tail.max(live);
-        Ok(Self { series, live, extent, last, seen, max_time, all_seen, careful, tail, chunks, wish: None })
+        Ok(Self {
+            series,
+            live,
+            extent,
+            last,
+            seen,
+            max_time,
+            all_seen,
+            careful,
+            tail,
+            chunks,
+            order: Vec::new(),
+            wish: None,
+        })
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.series.capacity() * 4
             + self.last.capacity() * size_of::<Last>()
             + self.seen.capacity() * 8
+            + self.order.capacity() * 4
             + self.tail.heap_bytes()
             + self.chunks.iter().map(|c| c.heap_bytes()).sum::<usize>()
     }
@@ -510,6 +540,34 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_expected_as_the_last_one_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let area = SpillArea::open(&Files::default(), &dir.path().join("spill")).unwrap();
+        let mut group = Group::new();
+        (100..140).for_each(|series| _ = group.add(series, Last::NEVER));
+        group.lay_out();
+        let layout: Vec<u32> = (0..40).collect();
+        let expected = |group: &Group| (0..41).map_while(|at| group.expected(at)).collect::<Vec<_>>();
+        assert_eq!((expected(&group), group.layout_at(38, 2)), (layout.clone(), Some(&[138, 139][..])));
+        assert_eq!((group.layout_at(38, 3), group.place_of(20, 3), group.place_of(40, 3)), (None, 20, 3));
+        let mut row = layout.clone();
+        row.rotate_left(5);
+        group.push_columns(1000, row.clone(), &[1.0; 40], None);
+        assert_eq!((expected(&group), group.layout_at(0, 1)), (row.clone(), None));
+        // where it is near
+        assert_eq!([3, 12, 0, 39, 90].map(|near| group.place_of(5 + 10, near)), [10, 10, 0, 39, 90]);
+        assert_eq!([28, 42].map(|near| group.place_of(4, near)), [28, 39]);
+        // a few samples of others, and the layout again
+        group.push_columns(2000, vec![20, 3], &[1.0; 2], None);
+        assert_eq!(expected(&group), row);
+        group.push_row(3000, &[1.0; 40], None);
+        assert_eq!(expected(&group), layout);
+        group.push_columns(4000, row.clone(), &[1.0; 40], None);
+        group.seal(&area);
+        assert_eq!(expected(&group), layout);
+    }
+
+    #[test]
     fn new_columns_come_before_those_out_of_use() {
         let dir = tempfile::tempdir().unwrap();
         let area = SpillArea::open(&Files::default(), &dir.path().join("spill")).unwrap();
@@ -520,16 +578,16 @@ mod tests {
         group.lay_out();
         group.push_row(1000, &[1.0; 40], None);
         group.seal(&area);
-        assert_eq!(group.push_columns(2000, &[0..10, 10..30], &[2.0; 30], None), 30);
+        assert_eq!(group.push_columns(2000, Vec::from_iter(0..30), &[2.0; 30], None), 30);
         // all of them had a value a tail ago
         assert_eq!(group.add(100, Last::NEVER), (40, None));
         group.seal(&area);
         assert_eq!((group.live, &group.series[28..32]), (30, [28, 29, 30, 31].as_slice()));
         assert_eq!(group.add(101, Last::NEVER), (30, Some((30, 41))));
         // a series comes back: its column must stay
-        group.push_columns(3000, &[0..1, 30..32], &[3.0, 4.0, 5.0], None);
+        group.push_columns(3000, vec![0, 30, 31], &[3.0, 4.0, 5.0], None);
         assert_eq!(group.add(102, Last::NEVER), (32, Some((32, 42))));
-        assert_eq!(group.push_columns(4000, &[32..33, 31..33], &[6.0, 7.0, 8.0], None), 2);
+        assert_eq!(group.push_columns(4000, vec![32, 31, 32], &[6.0, 7.0, 8.0], None), 2);
         let tail = group.tail.decode(group.series.len(), &[0, 30, 31, 32]).unwrap();
         let values: Vec<&[f64]> = tail.columns.iter().map(|c| c.values.as_slice()).collect();
         assert_eq!(values, [[3.0].as_slice(), &[4.0], &[5.0, 7.0], &[6.0]]);

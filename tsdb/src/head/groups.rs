@@ -14,7 +14,7 @@ use crate::{HistogramSample, SeriesRef};
 mod rows;
 mod samples;
 
-pub(crate) use rows::RowOutcome;
+pub(crate) use rows::{RowOutcome, RowPlace};
 pub(crate) use samples::Scattered;
 
 const PAGE: usize = 256;

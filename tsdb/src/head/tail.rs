@@ -200,13 +200,20 @@ impl Tail {
         self.bytes.extend(present.iter().flat_map(|word| word.to_le_bytes()).take(width.div_ceil(8)));
         let changed = self.bytes.len();
         self.bytes.resize(changed + width.div_ceil(8), 0);
-        for column in bits::places(present) {
-            let value = values[column];
-            let last = replace(column, value);
-            if value.to_bits() != last.to_bits() {
-                self.bytes[changed + column / 8] |= 1 << (column % 8);
-                put_change(&mut self.bytes, last, value);
+        for (at, word) in present.iter().enumerate() {
+            let mut changes = 0u64;
+            for bit in bits::ones(*word) {
+                let column = at * 64 + bit;
+                let value = values[column];
+                let last = replace(column, value);
+                if value.to_bits() != last.to_bits() {
+                    changes |= 1 << bit;
+                    put_change(&mut self.bytes, last, value);
+                }
             }
+            let places = changed + at * 8..changed + width.div_ceil(8).min(at * 8 + 8);
+            let len = places.len();
+            self.bytes[places].copy_from_slice(&changes.to_le_bytes()[..len]);
         }
     }
 

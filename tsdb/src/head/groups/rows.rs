@@ -1,8 +1,6 @@
 //! How rows of float samples get into their groups: the row that is expected at once, one that differs a little in one go, and any other
 //! sample by sample.
 
-use std::ops::Range;
-
 use model::Timestamp;
 
 use super::{Groups, Home, Limits, Verdict};
@@ -17,42 +15,23 @@ pub(crate) struct RowOutcome {
     pub(crate) refused: usize,
 }
 
-/// Where the samples of a row lie that differs from the layout of its group.
-struct ChangedRow {
+/// Where the samples of a row lie that differs from the layout of its group. It is found when the row is checked, and holds at the commit
+/// if it [still does](Groups::is_still_place).
+pub(crate) struct RowPlace {
     group: u32,
-    runs: Runs,
-    new: Vec<u32>,
+    /// The column of each sample, [`NEW`] for those of series that are to get one.
+    columns: Vec<u32>,
 }
 
-/// Stands for the column of a series that has none yet.
+/// Stands for the column of a series that has none yet. It is behind all others.
 const NEW: u32 = u32::MAX;
 
-/// Columns of a row one after the other, as neighbours; `NEW..NEW` for each that is to come.
-#[derive(Default)]
-struct Runs(Vec<Range<u32>>);
+/// So many neighbours of a row are compared with the layout at a time.
+const STEP: usize = 16;
 
-impl Runs {
-    fn push(&mut self, columns: Range<u32>) {
-        match self.0.last_mut() {
-            Some(last) if last.end == columns.start => last.end = columns.end,
-            _ => self.0.push(columns),
-        }
-    }
-}
-
-/// Where neighbours of a row lie.
-enum Place {
-    /// In these columns.
-    Columns(Range<u32>),
-    /// In no group yet: they get columns.
-    New,
-}
-
-/// How many numbers two lists have in common from the first on.
-fn equal_at_first(a: &[u32], b: &[u32]) -> usize {
-    const STEP: usize = 16;
-    let whole = a.as_chunks::<STEP>().0.iter().zip(b.as_chunks::<STEP>().0).take_while(|(a, b)| a == b).count() * STEP;
-    whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
+/// Whether lists of equal length are equal. Without a branch for each number, nor a call: most lists are short.
+fn are_equal(a: &[u32], b: &[u32]) -> bool {
+    a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
 impl Groups {
@@ -74,119 +53,96 @@ impl Groups {
             && !(self.late_came_before && self.out_of_order.max_time.is_some_and(|late| time <= late))
     }
 
+    /// The group if it may have a place for a row that differs from its layout: one that is newer than all there is.
+    fn group_for(&self, group: u32, time: Timestamp, limits: Limits) -> Option<&Group> {
+        let may = |group: &&Group| time > group.max_time() && !group.careful && self.is_behind_all_late(time, limits);
+        self.group(group).filter(may)
+    }
+
+    /// Whether a series is in no group and has no histograms: all it has got is a number.
+    fn is_new(&self, series: u32) -> bool {
+        self.home(series) == Home::None && (self.histograms.is_empty() || self.histograms.get(series).is_none())
+    }
+
     /// Finds the place of a row that is newer than all of its group and differs from its layout: series may be missing, stand elsewhere, or
-    /// be new. Calls `each` with neighbours of the row and where they lie. Returns the group; `None` if there is anything to be judged one
-    /// by one.
-    fn place_row(
-        &self,
-        time: Timestamp,
-        series: &[u32],
-        limits: Limits,
-        mut each: impl FnMut(&Group, &[u32], Place),
-    ) -> Option<u32> {
-        let number = series.iter().find_map(|series| self.group_of(*series))?;
-        let group = self.group(number)?;
+    /// be new. `None` if there is anything to be judged one by one.
+    fn place_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<RowPlace> {
         // a few samples are judged as quickly
-        if time <= group.max_time() || group.careful || series.len() < 2 || !self.is_behind_all_late(time, limits) {
+        if series.len() < 2 {
             return None;
         }
-        let layout = &group.series[..group.live];
-        // mostly a series stands behind the one that was before it in the layout too, or has taken the place of one
-        let (mut at, mut next) = (0, 0);
-        while at < series.len() {
-            let alike = equal_at_first(&series[at..], layout.get(next..).unwrap_or_default());
-            if alike > 0 {
-                let columns = next as u32..(next + alike) as u32;
-                each(group, &series[at..at + alike], Place::Columns(columns));
-                (at, next) = (at + alike, next + alike);
+        let number = series.iter().find_map(|series| self.group_of(*series))?;
+        let group = self.group_for(number, time, limits)?;
+        let mut columns = Vec::with_capacity(series.len());
+        // mostly a series stands behind the one that was before it in the last row too, or has taken the place of one
+        let mut next = 0;
+        for part in series.chunks(STEP) {
+            if group.layout_at(next, part.len()).is_some_and(|layout| are_equal(part, layout)) {
+                columns.extend(next as u32..(next + part.len()) as u32);
+                next += part.len();
                 continue;
             }
-            let one = &series[at..=at];
-            match self.home(series[at]) {
-                Home::At(home, column) if home == number => {
-                    let in_layout = (column as usize) < layout.len();
-                    next = if in_layout { column as usize + 1 } else { next + 1 };
-                    each(group, one, Place::Columns(column..column + 1));
-                }
-                Home::None if self.histograms.is_empty() || self.histograms.get(series[at]).is_none() => {
-                    next += 1;
-                    each(group, one, Place::New);
-                }
-                Home::At(..) | Home::None | Home::Gone => return None,
+            for id in part {
+                let expected = group.expected(next).filter(|column| group.series[*column as usize] == *id);
+                let column = match expected {
+                    Some(column) => column,
+                    None => match self.home(*id) {
+                        Home::At(home, column) if home == number => {
+                            next = group.place_of(column, next);
+                            column
+                        }
+                        Home::None if self.is_new(*id) => NEW,
+                        Home::At(..) | Home::None | Home::Gone => return None,
+                    },
+                };
+                columns.push(column);
+                next += 1;
             }
-            at += 1;
         }
-        Some(number)
+        Some(RowPlace { group: number, columns })
     }
 
-    /// The series of a row that [`Groups::place_row`] finds a place for that could be removed before its transaction commits; `None` if it
-    /// finds none.
-    fn idle_in_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<Vec<u32>> {
-        let recent = self.recent();
-        let mut idle = Vec::new();
-        self.place_row(time, series, limits, |group, series, place| match place {
-            // of a series that is in the group and has no histograms the column knows the last sample
-            Place::Columns(columns) => {
-                idle.extend(group.idle_since(recent, columns).map(|column| group.series[column as usize]));
-            }
-            Place::New => idle.extend_from_slice(series),
-        })?;
-        Some(idle)
+    /// Whether a place that was found for a row before is what would be found now: others may have committed meanwhile, and rows been
+    /// sealed or series removed.
+    fn is_still_place(&self, place: &RowPlace, time: Timestamp, series: &[u32], limits: Limits) -> bool {
+        let Some(group) = self.group_for(place.group, time, limits) else { return false };
+        let is_still = |(column, id): (&u32, &u32)| match *column {
+            NEW => self.is_new(*id),
+            column => group.series.get(column as usize) == Some(id),
+        };
+        place.columns.len() == series.len() && place.columns.iter().zip(series).all(is_still)
     }
 
-    /// The place of a row, if [`Groups::place_row`] finds one.
-    fn changed_row(&self, time: Timestamp, series: &[u32], limits: Limits) -> Option<ChangedRow> {
-        let (mut runs, mut new) = (Runs::default(), Vec::new());
-        let group = self.place_row(time, series, limits, |_, series, place| match place {
-            Place::Columns(columns) => runs.push(columns),
-            Place::New => {
-                series.iter().for_each(|_| runs.0.push(NEW..NEW));
-                new.extend_from_slice(series);
-            }
-        })?;
-        Some(ChangedRow { group, runs, new })
-    }
-
-    /// Takes a row of a [`Groups::changed_row`].
-    fn push_changed_row(
+    /// Takes a row whose place has been found.
+    fn push_placed_row(
         &mut self,
-        row: ChangedRow,
+        place: RowPlace,
         time: Timestamp,
         series: &[u32],
         values: &[f64],
         starts: Option<&[Timestamp]>,
     ) -> RowOutcome {
-        let ChangedRow { group, mut runs, new } = row;
-        if !new.is_empty() {
-            let (mut first, mut last) = (NEW, 0);
-            for series in new {
-                // it may be in the row twice
-                if self.home(series) == Home::None
-                    && let Some(column) = self.add_column(group, series, Last::NEVER)
-                {
-                    (first, last) = (first.min(column), last.max(column));
-                }
+        let RowPlace { group, mut columns } = place;
+        let mut first = NEW;
+        for (id, _) in series.iter().zip(&columns).filter(|(_, column)| **column == NEW) {
+            // it may be in the row twice
+            if self.home(*id) == Home::None
+                && let Some(column) = self.add_column(group, *id, Last::NEVER)
+            {
+                first = first.min(column);
             }
-            // only now: what was in the place of a new column has moved
-            let mut at = 0;
-            for columns in std::mem::take(&mut runs.0) {
-                let is_new = columns.start == NEW;
-                let end = at + if is_new { 1 } else { columns.len() };
-                if !is_new && (columns.end <= first || columns.start > last) {
-                    runs.push(columns);
-                } else {
-                    for id in &series[at..end] {
-                        let Home::At(_, column) = self.home(*id) else {
-                            return RowOutcome { refused: series.len(), ..RowOutcome::default() };
-                        };
-                        runs.push(column..column + 1);
-                    }
-                }
-                at = end;
+        }
+        // only now: what was in the place of a new column has moved
+        if first != NEW {
+            for (column, id) in columns.iter_mut().zip(series).filter(|(column, _)| **column >= first) {
+                let Home::At(_, there) = self.home(*id) else {
+                    return RowOutcome { refused: series.len(), ..RowOutcome::default() };
+                };
+                *column = there;
             }
         }
         let Some(Some(g)) = self.groups.get_mut(group as usize) else { return RowOutcome::default() };
-        let in_order = g.push_columns(time, &runs.0, values, starts);
+        let in_order = g.push_columns(time, columns, values, starts);
         if g.is_full() {
             g.wish_order(series);
         }
@@ -196,7 +152,8 @@ impl Groups {
     }
 
     /// Checks a row without taking it; calls `refuse` with the index of each sample that would be refused. Pins series
-    /// that could otherwise be removed before the transaction commits.
+    /// that could otherwise be removed before the transaction commits. Returns the place of the row if it had to be found: then nothing is
+    /// refused, and [`Groups::push_row`] need not find it again.
     pub(crate) fn check_row(
         &mut self,
         time: Timestamp,
@@ -205,17 +162,23 @@ impl Groups {
         limits: Limits,
         transaction: u64,
         mut refuse: impl FnMut(usize, AppendError),
-    ) {
+    ) -> Option<RowPlace> {
         if let Some(group) = self.next_row(time, series, limits, Group::may_begin_row) {
             let recent = self.group(group).is_some_and(|g| g.max_time() >= self.recent());
             if !recent {
                 series.iter().for_each(|s| self.pins.pin(*s, transaction));
             }
-            return;
+            return None;
         }
-        if let Some(idle) = self.idle_in_row(time, series, limits) {
-            idle.into_iter().for_each(|series| self.pins.pin(series, transaction));
-            return;
+        if let Some(place) = self.place_row(time, series, limits) {
+            let recent = self.recent();
+            let Some(Some(group)) = self.groups.get(place.group as usize) else { return None };
+            // of a series that is in the group and has no histograms the column knows the last sample
+            let is_idle = |column: u32| column == NEW || group.is_idle_since(recent, column);
+            for (series, _) in series.iter().zip(&place.columns).filter(|(_, column)| is_idle(**column)) {
+                self.pins.pin(*series, transaction);
+            }
+            return Some(place);
         }
         for (at, (series, value)) in series.iter().zip(values).enumerate() {
             match self.judge(*series, time, Some(*value), limits) {
@@ -223,9 +186,11 @@ impl Groups {
                 Ok(_) => self.pin_if_idle(*series, transaction),
             }
         }
+        None
     }
 
-    /// Takes a row. Samples that are refused by the rules are left out and counted.
+    /// Takes a row. Samples that are refused by the rules are left out and counted. `place` is what [`Groups::check_row`] has returned
+    /// for it, if it has.
     pub(crate) fn push_row(
         &mut self,
         time: Timestamp,
@@ -233,6 +198,7 @@ impl Groups {
         values: &[f64],
         starts: Option<&[Timestamp]>,
         limits: Limits,
+        place: Option<RowPlace>,
     ) -> RowOutcome {
         if let Some(group) = self.next_row(time, series, limits, Group::is_next_row)
             && let Some(Some(g)) = self.groups.get_mut(group as usize)
@@ -242,8 +208,9 @@ impl Groups {
             self.seal_if_full(group);
             return RowOutcome { in_order: series.len(), ..RowOutcome::default() };
         }
-        if let Some(row) = self.changed_row(time, series, limits) {
-            return self.push_changed_row(row, time, series, values, starts);
+        let place = place.filter(|place| self.is_still_place(place, time, series, limits));
+        if let Some(place) = place.or_else(|| self.place_row(time, series, limits)) {
+            return self.push_placed_row(place, time, series, values, starts);
         }
         let mut outcome = RowOutcome::default();
         let mut homeless = Vec::new();
