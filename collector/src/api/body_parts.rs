@@ -7,9 +7,6 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 /// Parts that wait to be sent while the next one is made.
 const WAITING: usize = 2;
 
-/// Parts that are made by who sends them.
-const IN_TURN: usize = 64;
-
 /// What makes parts, and the part there was no room for.
 type Interrupted<P> = (P, Vec<u8>);
 
@@ -29,9 +26,9 @@ where
     })
 }
 
-/// The parts of a body, each of which takes little time: the first ones are made when it is their turn to be sent, one in the memory of
-/// the other, which costs less than to hand them over. Where there are more than that, another thread makes those ahead.
-pub(super) fn made_in_turn<P>(parts: P) -> impl Stream<Item = Result<Vec<u8>, JoinError>> + Send
+/// The parts of a body, of which the first `in_turn` take little time each: they are made when it is their turn to be sent, one in the
+/// memory of the other, which costs less than to hand them over. Where there are more than that, another thread makes those ahead.
+pub(super) fn made_in_turn<P>(parts: P, in_turn: usize) -> impl Stream<Item = Result<Vec<u8>, JoinError>> + Send
 where
     P: Iterator<Item = Vec<u8>> + Send + 'static,
 {
@@ -43,7 +40,7 @@ where
         let part = parts.next()?;
         Some((stream::iter([Ok(part)]).right_stream(), (Some(parts), left - 1)))
     };
-    stream::unfold((Some(parts), IN_TURN), next).flatten()
+    stream::unfold((Some(parts), in_turn), next).flatten()
 }
 
 /// Makes parts until too many wait, which is where it can go on, or until there are no more.
@@ -105,9 +102,10 @@ mod tests {
 
     #[tokio::test]
     async fn parts_are_made_in_turn_and_if_there_are_many_ahead() {
+        const IN_TURN: usize = 20;
         for len in [0, 1, 2, IN_TURN - 1, IN_TURN, IN_TURN + 1, IN_TURN + 10] {
             let (parts, made) = counted(len);
-            let mut parts = pin!(made_in_turn(parts));
+            let mut parts = pin!(made_in_turn(parts, IN_TURN));
             for number in 0..len {
                 assert_eq!(parts.next().await.unwrap().unwrap(), number.to_le_bytes());
                 if number < IN_TURN {

@@ -11,7 +11,7 @@ use promql::{QueryError, QueryOptions, QueryResult, Value};
 
 use super::Server;
 use super::params::{MAX_TIME, MIN_TIME, Params, now};
-use super::query_json::Answer;
+use super::query_json::{Answer, IN_TURN};
 use super::response::{ApiError, ApiResult, ErrorType, json_parts, success, success_raw};
 use crate::query::{AskedQuery, CancelOnDrop, NoTurn, QueryTime};
 use crate::query_log::{Origin, QueryTimings};
@@ -169,7 +169,7 @@ fn answer(
         result.warnings.push("results truncated due to limit".to_owned());
     }
     server.querier.metrics().evaluated.add(timings.evaluated.as_nanos() as u64);
-    Ok(json_parts(Answer::new(result, stats.then_some(timings))))
+    Ok(json_parts(Answer::new(result, stats.then_some(timings)), IN_TURN))
 }
 
 /// Cuts a result to `limit` series (0: none). Gives whether it was longer.

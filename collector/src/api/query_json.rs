@@ -17,6 +17,9 @@ const LATER_PARTS: usize = 256 << 10;
 /// Parts of the first size.
 const FIRST: usize = 16;
 
+/// Parts that are made by who sends them: those of the first size, but for the two that are there from the start.
+pub(super) const IN_TURN: usize = FIRST - 2;
+
 /// The answer to a query, made part by part as it is sent: the result is not held twice, and nothing is made for a client that has
 /// gone away. There is nothing that could go wrong on the way.
 pub(super) struct Answer {

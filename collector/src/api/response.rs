@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use tokio::task::JoinError;
 
-use super::body_parts::{made_ahead, made_in_turn};
+use super::body_parts::made_in_turn;
 use crate::storage::NotReady;
 
 /// Why a request is not answered, as upstream sorts it.
@@ -144,18 +144,12 @@ pub(super) fn success_raw(write: impl FnOnce(&mut Vec<u8>)) -> Response {
     json_bytes(body)
 }
 
-/// JSON that is made while it is sent, a part at a time. What has one part is sent whole.
-pub(super) fn json_parts(mut parts: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response {
+/// JSON that is made while it is sent, a part at a time; the first `in_turn` of them take little time each. What has one part is sent whole.
+pub(super) fn json_parts(mut parts: impl Iterator<Item = Vec<u8>> + Send + 'static, in_turn: usize) -> Response {
     let first = parts.next().unwrap_or_default();
     let Some(second) = parts.next() else { return json_bytes(first) };
     let begun = futures::stream::iter([first, second].map(Ok::<_, JoinError>));
-    json_body(Body::from_stream(begun.chain(made_ahead(parts))))
-}
-
-/// As [`json_parts`], where each part takes little time.
-pub(super) fn json_short_parts(mut parts: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response {
-    let first = parts.next().unwrap_or_default();
-    json_body(Body::from_stream(futures::stream::iter([Ok(first)]).chain(made_in_turn(parts))))
+    json_body(Body::from_stream(begun.chain(made_in_turn(parts, in_turn))))
 }
 
 fn json<T: Serialize>(value: &T) -> Response {

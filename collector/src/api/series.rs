@@ -10,10 +10,10 @@ use promql::{QueryError, Search};
 use tsdb::{Answer, Texts};
 
 use super::Server;
-use super::list_json::{List, ListedTexts, MergedSeries, SelectedSeries};
+use super::list_json::{IN_TURN, List, ListedTexts, MergedSeries, SelectedSeries};
 use super::params::{MAX_TIME, MIN_TIME, Params};
 use super::query::Client;
-use super::response::{ApiError, ApiResult, json_short_parts};
+use super::response::{ApiError, ApiResult, json_parts};
 use super::search::search;
 
 struct Range {
@@ -54,9 +54,9 @@ pub(super) async fn series(State(server): State<Arc<Server>>, client: Client, pa
         let one = if selections.len() == 1 { selections.pop() } else { None };
         Ok(match one {
             Some(selection) => {
-                json_short_parts(List::new(SelectedSeries::new(selection, range.limit), warnings, search))
+                json_parts(List::new(SelectedSeries::new(selection, range.limit), warnings, search), IN_TURN)
             }
-            None => json_short_parts(List::new(MergedSeries::new(selections, range.limit), warnings, search)),
+            None => json_parts(List::new(MergedSeries::new(selections, range.limit), warnings, search), IN_TURN),
         })
     })
     .await
@@ -126,7 +126,7 @@ fn gather(
         values.merge(answer.values);
         warnings.extend(answer.warnings);
     }
-    Ok(json_short_parts(List::new(ListedTexts::new(values, limit), warnings, search)))
+    Ok(json_parts(List::new(ListedTexts::new(values, limit), warnings, search), IN_TURN))
 }
 
 #[cfg(test)]

@@ -599,6 +599,7 @@ mod tests {
         assert_eq!(index.find(&set("m", "j4000")), Some(4001));
         assert!(index.heap_bytes() < before / 2);
     }
+
     #[test]
     fn a_key_is_good_until_symbols_are_numbered_anew() {
         let mut index = SeriesIndex::new();
