@@ -1,9 +1,37 @@
 //! Label sets that are made of symbols when they are asked for.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use hashbrown::HashMap;
 use model::{KeptLabels, LabelPairs, Labels};
+
+/// Which symbols are names of labels that are kept, as far as that has been asked: they are few, and mostly those of the series before in
+/// the same order.
+pub(crate) struct KnownNames<'a> {
+    kept: KeptLabels<'a>,
+    names: Vec<(u32, bool)>,
+    next: usize,
+}
+
+impl<'a> KnownNames<'a> {
+    pub(crate) fn new(kept: KeptLabels<'a>) -> Self {
+        Self { kept, names: Vec::new(), next: 0 }
+    }
+
+    /// Whether labels with a name are kept; `text` gives the text of one that has not been asked for.
+    pub(crate) fn keeps<'t, E>(&mut self, name: u32, text: impl FnOnce() -> Result<&'t str, E>) -> Result<bool, E> {
+        if self.names.get(self.next).is_none_or(|known| known.0 != name) {
+            self.next = self.names.iter().position(|known| known.0 == name).unwrap_or(self.names.len());
+        }
+        if self.next == self.names.len() {
+            self.names.push((name, self.kept.keeps(text()?)));
+        }
+        let keeps = self.names[self.next].1;
+        self.next += 1;
+        Ok(keeps)
+    }
+}
 
 /// Some labels of the series in a range: `pairs` gives the symbols of a series' labels, in the order of names, `text` the text of a
 /// symbol. Equal sets are made once.
@@ -13,22 +41,13 @@ pub(crate) fn kept<'t, P: Iterator<Item = (u32, u32)>>(
     text: impl Fn(u32) -> &'t str,
     pairs: impl Fn(usize) -> P,
 ) -> Vec<Labels> {
-    let (names, without): (&[String], bool) = match kept {
-        KeptLabels::All => {
-            return range.map(|at| Labels::from_sorted(pairs(at).map(|(n, v)| (text(n), text(v))))).collect();
-        }
-        KeptLabels::Only(names) => (names, false),
-        KeptLabels::Without(names) => (names, true),
-    };
-    // names are few, and the same symbols again and again
-    let mut known: Vec<(u32, bool)> = Vec::new();
-    let mut keeps = |name: u32| match known.iter().find(|(known, _)| *known == name) {
-        Some((_, keeps)) => *keeps,
-        None => {
-            let keeps = names.iter().any(|n| n == text(name)) != without;
-            known.push((name, keeps));
-            keeps
-        }
+    if kept == KeptLabels::All {
+        return range.map(|at| Labels::from_sorted(pairs(at).map(|(n, v)| (text(n), text(v))))).collect();
+    }
+    let mut names = KnownNames::new(kept);
+    let mut keeps = |name: u32| {
+        let Ok(keeps) = names.keeps(name, || Ok::<_, Infallible>(text(name)));
+        keeps
     };
     let mut made: HashMap<Box<[(u32, u32)]>, Labels> = HashMap::new();
     let mut key = Vec::new();

@@ -10,19 +10,15 @@ use tsdb::{Db, Exemplar, HistogramSample, LogEntry, LogFollower, LogPosition, Lo
 
 #[path = "shared/scratch.rs"]
 mod scratch;
+#[path = "shared/short_blocks.rs"]
+mod short_blocks;
 use scratch::scratch;
+use short_blocks::short_blocks;
 
 const BLOCK: i64 = 1000;
 
 fn options() -> Options {
-    Options {
-        background: false,
-        min_block_duration: BLOCK,
-        max_block_duration: BLOCK,
-        retention_duration: None,
-        wal_segment_bytes: 2 << 10,
-        ..Options::default()
-    }
+    Options { wal_segment_bytes: 2 << 10, ..short_blocks(BLOCK) }
 }
 
 fn open(dir: &Path) -> Db {

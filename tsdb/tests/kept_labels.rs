@@ -1,11 +1,14 @@
 //! Who asks for some labels of series only gets these, wherever the series lie; what is found is the same.
 
 use model::{KeptLabels, Labels, MatchOp, Matcher};
-use tsdb::{Db, Options};
+use tsdb::Db;
 
 #[path = "shared/scratch.rs"]
 mod scratch;
+#[path = "shared/short_blocks.rs"]
+mod short_blocks;
 use scratch::scratch;
+use short_blocks::short_blocks;
 
 const BLOCK: i64 = 1000;
 const SERIES: i64 = 300;
@@ -35,14 +38,7 @@ fn append(db: &Db, time: i64) {
 #[test]
 fn labels_that_are_asked_for_are_there() {
     let dir = scratch();
-    let options = Options {
-        background: false,
-        min_block_duration: BLOCK,
-        max_block_duration: BLOCK,
-        retention_duration: None,
-        ..Options::default()
-    };
-    let db = Db::open(dir.path(), options).unwrap();
+    let db = Db::open(dir.path(), short_blocks(BLOCK)).unwrap();
     (0..5).for_each(|block| append(&db, block * BLOCK + 500));
     db.maintain().unwrap();
     assert!(db.blocks().len() >= 3, "{} blocks", db.blocks().len());

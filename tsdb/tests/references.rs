@@ -1,11 +1,14 @@
 //! References of series that somebody remembers: good as long as the store knows them, and for a transaction that has asked.
 
 use model::Labels;
-use tsdb::{AppendError, Db, Options, SeriesRef};
+use tsdb::{AppendError, Db, SeriesRef};
 
 #[path = "shared/scratch.rs"]
 mod scratch;
+#[path = "shared/short_blocks.rs"]
+mod short_blocks;
 use scratch::scratch;
+use short_blocks::short_blocks;
 
 const BLOCK: i64 = 1000;
 
@@ -26,14 +29,7 @@ fn append(db: &Db, name: &str, times: std::ops::Range<i64>) -> SeriesRef {
 #[test]
 fn a_reference_is_good_until_the_series_has_left_the_head() {
     let dir = scratch();
-    let options = Options {
-        background: false,
-        min_block_duration: BLOCK,
-        max_block_duration: BLOCK,
-        retention_duration: None,
-        ..Options::default()
-    };
-    let db = Db::open(dir.path(), options).unwrap();
+    let db = Db::open(dir.path(), short_blocks(BLOCK)).unwrap();
     let (gone, kept) = (append(&db, "gone", 0..100), append(&db, "kept", 0..100));
     let mut asking = db.appender();
     let newest =

@@ -15,8 +15,11 @@ use tsdb::{Db, FileFault, FileObserver, FileOperation, Files, LogEntry, LogStart
 mod copy;
 #[path = "shared/scratch.rs"]
 mod scratch;
+#[path = "shared/short_blocks.rs"]
+mod short_blocks;
 use copy::copy;
 use scratch::scratch;
+use short_blocks::short_blocks;
 
 const BLOCK: i64 = 1000;
 
@@ -57,14 +60,7 @@ fn append(db: &Db, name: &str, time: i64) {
 }
 
 fn options() -> Options {
-    Options {
-        background: false,
-        min_block_duration: BLOCK,
-        max_block_duration: BLOCK,
-        retention_duration: None,
-        wal_segment_bytes: 200,
-        ..Options::default()
-    }
+    Options { wal_segment_bytes: 200, ..short_blocks(BLOCK) }
 }
 
 /// A series with a sample every 100 ms, three blocks of them.

@@ -1,6 +1,6 @@
 //! What the labels of a series have to be like to be stored. The texts are what the targets page shows.
 
-use model::{Labels, METRIC_NAME, NameValidation, quote};
+use model::{Labels, METRIC_NAME, NameValidation, is_valid_label_name, quote};
 
 use crate::config::ScrapeConfig;
 
@@ -10,14 +10,8 @@ pub(super) fn check_names(labels: &Labels, names: NameValidation) -> Result<(), 
     if metric.is_empty() {
         return Err("missing metric name (__name__ label)".into());
     }
-    let valid = match names {
-        NameValidation::Legacy => {
-            model::is_legacy_metric_name(metric)
-                && labels.iter().all(|(name, _)| name == METRIC_NAME || model::is_legacy_label_name(name))
-        }
-        // any name but the empty one, which would be the first
-        NameValidation::Utf8 => labels.iter_bytes().next().is_some_and(|(name, _)| !name.is_empty()),
-    };
+    let valid = model::is_valid_metric_name(metric, names)
+        && labels.iter().all(|(name, _)| name == METRIC_NAME || is_valid_label_name(name, names));
     if valid { Ok(()) } else { Err(format!("invalid metric name or label names: {labels}")) }
 }
 

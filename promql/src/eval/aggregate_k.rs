@@ -69,27 +69,45 @@ impl Evaluator<'_> {
             groups[group].push(at);
         }
         let picker = Picker { aggregate, frame: &frame, hashes: hashes(aggregate.op, &frame) };
-        // in the order in which they are picked, for instant queries
-        let mut picked = self.query.frame();
-        let mut place: Vec<Option<usize>> = vec![None; frame.rows.len()];
+        let mut picked = Picked::new(self, frame.rows.len());
         for (step, value) in values.iter().enumerate() {
             for group in &groups {
                 pace.done(SORT_WORK * group.len())?;
                 for at in picker.pick(group, step, *value) {
                     let source = &frame.rows[at];
-                    let place = match place[at] {
-                        Some(place) => place,
-                        None => {
-                            picked.push(Row::new(source.labels.clone(), source.drop_name, self.steps.count))?;
-                            *place[at].insert(picked.rows.len() - 1)
-                        }
-                    };
-                    picked.rows[place].set(step, source.cell(step));
+                    picked.row(at, (&source.labels, source.drop_name))?.set(step, source.cell(step));
                 }
             }
         }
         self.query.merge_annotations(notes);
-        Ok(picked)
+        Ok(picked.frame)
+    }
+}
+
+/// Rows of the series that are picked at some step, in the order in which they are, for instant queries.
+pub(super) struct Picked {
+    pub(super) frame: Frame,
+    steps: usize,
+    /// The row of each series, by its number.
+    places: Vec<Option<usize>>,
+}
+
+impl Picked {
+    /// Of none yet of so many series.
+    pub(super) fn new(evaluator: &Evaluator<'_>, series: usize) -> Self {
+        Self { frame: evaluator.query.frame(), steps: evaluator.steps.count, places: vec![None; series] }
+    }
+
+    /// The row of the series with this number, labels, and sign whether its name is to be removed at the end.
+    pub(super) fn row(&mut self, number: usize, (labels, drop_name): (&Labels, bool)) -> Result<&mut Row, QueryError> {
+        let place = match self.places[number] {
+            Some(place) => place,
+            None => {
+                self.frame.push(Row::new(labels.clone(), drop_name, self.steps))?;
+                *self.places[number].insert(self.frame.rows.len() - 1)
+            }
+        };
+        Ok(&mut self.frame.rows[place])
     }
 }
 

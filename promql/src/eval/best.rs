@@ -6,7 +6,7 @@ use model::Labels;
 
 use super::Evaluator;
 use super::aggregate::Grouping;
-use super::aggregate_k::whole;
+use super::aggregate_k::{Picked, whole};
 use super::frame::{Cell, Frame, Row};
 use super::pace::{LABELS_WORK, SORT_WORK};
 use super::sort::by_value;
@@ -47,28 +47,19 @@ impl Evaluator<'_> {
             }
             groups[at].offer(row, &wanted, &mut known, &mut held)
         })?;
-        // in the order in which they are picked, for instant queries
-        let mut picked = self.query.frame();
-        let mut places: Vec<Option<usize>> = vec![None; known.series.len()];
+        let mut picked = Picked::new(self, known.series.len());
         for step in 0..wanted.len() {
             for group in &mut groups {
                 let best = group.sorted(step);
                 pace.done(SORT_WORK * best.len())?;
                 for (value, number) in best {
-                    let series = &known.series[*number as usize];
-                    let place = match places[*number as usize] {
-                        Some(place) => place,
-                        None => {
-                            picked.push(Row::new(series.labels.clone(), series.drop_name, wanted.len()))?;
-                            *places[*number as usize].insert(picked.rows.len() - 1)
-                        }
-                    };
-                    picked.rows[place].set_float(step, *value);
+                    let Series { labels, drop_name, .. } = &known.series[*number as usize];
+                    picked.row(*number as usize, (labels, *drop_name))?.set_float(step, *value);
                 }
             }
         }
         self.query.merge_annotations(notes);
-        Ok(picked)
+        Ok(picked.frame)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::block::pages::{PageBuffer, PageReader};
 use crate::block::symbols::Symbols;
 use crate::encoding::varint::Reader;
 use crate::error::{Damaged, ReadError};
+use crate::symbol_labels::KnownNames;
 
 /// The last version of blocks whose index has no directory.
 const WITHOUT_DIRECTORY: u32 = 3;
@@ -97,28 +98,6 @@ pub(crate) struct SeriesEntry<'a> {
     /// Names and values of its labels, whose texts can be asked for.
     pub(crate) symbols: &'a [(u32, u32)],
     pub(crate) columns: &'a [ColumnPlace],
-}
-
-/// Which names are kept, as far as that is known: they are few, and mostly those of the series before in the same order.
-#[derive(Default)]
-struct KnownNames {
-    names: Vec<(u32, bool)>,
-    next: usize,
-}
-
-impl KnownNames {
-    /// Whether a name is kept; `find_out` says it of a new one.
-    fn keeps(&mut self, name: u32, find_out: impl FnOnce() -> Result<bool, ReadError>) -> Result<bool, ReadError> {
-        if self.names.get(self.next).is_none_or(|known| known.0 != name) {
-            self.next = self.names.iter().position(|known| known.0 == name).unwrap_or(self.names.len());
-        }
-        if self.next == self.names.len() {
-            self.names.push((name, find_out()?));
-        }
-        let keeps = self.names[self.next].1;
-        self.next += 1;
-        Ok(keeps)
-    }
 }
 
 impl Layout {
@@ -259,7 +238,7 @@ impl Tables {
         if all && ids.len() > self.layout.series as usize / 2 {
             self.symbols.have_all(&self.file, 0..self.symbols.len())?;
         }
-        let (mut names, mut left) = (KnownNames::default(), Vec::new());
+        let (mut names, mut left) = (KnownNames::new(kept), Vec::new());
         self.read_each(ids, range, |id, SeriesBuffers { symbols, columns }| {
             if columns.is_empty() {
                 return Ok(each(id, None));
@@ -268,11 +247,11 @@ impl Tables {
             if !all {
                 left.clear();
                 for pair in symbols {
-                    let keeps = || {
+                    let text = || {
                         self.symbols.have(&self.file, pair.0)?;
-                        Ok(kept.keeps(self.symbols.text(pair.0)))
+                        Ok::<_, ReadError>(self.symbols.text(pair.0))
                     };
-                    if names.keeps(pair.0, keeps)? {
+                    if names.keeps(pair.0, text)? {
                         left.push(*pair);
                     }
                 }
