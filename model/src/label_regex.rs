@@ -4,6 +4,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use regex::{Captures, Regex, RegexBuilder};
 
+use crate::wildcards::Wildcards;
+
 /// A fully anchored regular expression over label values, `^(?s:...)$`, in RE2 syntax.
 #[derive(Clone)]
 pub struct LabelRegex {
@@ -18,33 +20,11 @@ pub struct LabelRegex {
 enum Plan {
     /// One of these exact values (sorted).
     OneOf(Vec<Box<str>>),
-    /// `.*`
-    Anything,
-    /// `.+`
-    NotEmpty,
-    /// A literal text with anything around it.
-    Around(Around),
-    /// Literal characters, and dots for any.
-    Characters(Box<str>),
+    /// Texts with wildcards.
+    Wildcards(Wildcards),
     /// Literal prefix, then the engine.
     Prefix(Box<str>),
     Engine,
-}
-
-/// A literal text, and what may stand before and behind it: nothing, `.*` or `.+`.
-#[derive(Clone, Debug, PartialEq)]
-struct Around {
-    before: Option<Any>,
-    text: Box<str>,
-    behind: Option<Any>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Any {
-    /// `.*`
-    Text,
-    /// `.+`
-    Characters,
 }
 
 /// To compile an expression is what takes longest about most queries, so one that is not longer than this (and so compiles) is compiled
@@ -86,13 +66,7 @@ impl LabelRegex {
     pub fn is_match(&self, value: &str) -> bool {
         match &self.plan {
             Plan::OneOf(values) => values.binary_search_by(|v| (**v).cmp(value)).is_ok(),
-            Plan::Anything => true,
-            Plan::NotEmpty => !value.is_empty(),
-            Plan::Around(around) => around.is_match(value),
-            Plan::Characters(characters) => {
-                let mut wanted = characters.chars();
-                value.chars().all(|c| wanted.next().is_some_and(|w| w == '.' || w == c)) && wanted.next().is_none()
-            }
+            Plan::Wildcards(wildcards) => wildcards.is_match(value),
             Plan::Prefix(prefix) => value.starts_with(&**prefix) && self.engine_matches(value),
             Plan::Engine => self.engine_matches(value),
         }
@@ -110,8 +84,7 @@ impl LabelRegex {
     pub fn prefix(&self) -> &str {
         match &self.plan {
             Plan::Prefix(prefix) => prefix,
-            Plan::Around(Around { before: None, text, .. }) => text,
-            Plan::Characters(characters) => characters.split('.').next().unwrap_or_default(),
+            Plan::Wildcards(wildcards) => wildcards.prefix(),
             _ => "",
         }
     }
@@ -207,48 +180,8 @@ fn is_meta(c: char) -> bool {
     "\\.+*?()|[]{}^$".contains(c)
 }
 
-impl Around {
-    /// The pattern as one, if it is.
-    fn of(pattern: &str) -> Option<Self> {
-        let any = |part: &str| match part {
-            ".*" => Some(Any::Text),
-            ".+" => Some(Any::Characters),
-            _ => None,
-        };
-        let before = pattern.get(..2).and_then(any);
-        let rest = if before.is_some() { &pattern[2..] } else { pattern };
-        let behind = rest.len().checked_sub(2).and_then(|at| rest.get(at..)).and_then(any);
-        let text = if behind.is_some() { &rest[..rest.len() - 2] } else { rest };
-        let literal = !text.is_empty() && !text.contains(is_meta);
-        (literal && (before.is_some() || behind.is_some())).then(|| Self { before, text: text.into(), behind })
-    }
-
-    fn is_match(&self, value: &str) -> bool {
-        let Self { before, text, behind } = self;
-        let mut inner = value.chars();
-        // a character on each side where there must be one
-        if *before == Some(Any::Characters) && inner.next().is_none() {
-            return false;
-        }
-        if *behind == Some(Any::Characters) && inner.next_back().is_none() {
-            return false;
-        }
-        let inner = inner.as_str();
-        match (before, behind) {
-            (None, _) => inner.starts_with(&**text),
-            (_, None) => inner.ends_with(&**text),
-            _ => inner.contains(&**text),
-        }
-    }
-}
-
 impl Plan {
     fn of(pattern: &str) -> Self {
-        match pattern {
-            ".*" => return Self::Anything,
-            ".+" => return Self::NotEmpty,
-            _ => {}
-        }
         let body = pattern.strip_prefix('(').and_then(|p| p.strip_suffix(')')).unwrap_or(pattern);
         if body.split('|').all(|part| !part.contains(is_meta)) {
             let mut values: Vec<Box<str>> = body.split('|').map(Into::into).collect();
@@ -256,11 +189,8 @@ impl Plan {
             values.dedup();
             return Self::OneOf(values);
         }
-        if let Some(around) = Around::of(pattern) {
-            return Self::Around(around);
-        }
-        if !pattern.contains(|c| c != '.' && is_meta(c)) {
-            return Self::Characters(pattern.into());
+        if let Some(wildcards) = Wildcards::of(pattern) {
+            return Self::Wildcards(wildcards);
         }
         // an alternation at any depth could start with something else
         if pattern.contains('|') {
@@ -482,11 +412,13 @@ mod tests {
 
     #[test]
     fn only_what_needs_the_engine_is_compiled() {
-        for pattern in ["a|b", "(GET|LIST)", ".+", "node-1.*", ".*-1.+", "5..", "10.0.0.1:9100"] {
+        for pattern in
+            ["a|b", "(GET|LIST)", ".+", "node-1.*", ".*-1.+", "5..", "10.0.0.1:9100", r"a\.b", "a|b.*", ".*-1[.].*"]
+        {
             assert!(LabelRegex::new(pattern).unwrap().regex.get().is_none(), "{pattern}");
         }
         let long = format!("{}.*", "x".repeat(SURELY_COMPILES));
-        for pattern in ["a|b.*", "[ab]", "a?", &long] {
+        for pattern in ["a|b*", "[ab]", "a?", &long] {
             assert!(LabelRegex::new(pattern).unwrap().regex.get().is_some(), "{pattern}");
         }
     }

@@ -16,6 +16,7 @@ mod newest;
 mod number;
 mod timestamp;
 mod value;
+mod wildcards;
 
 pub use column::{Column, FloatsRef};
 pub use duration::{Duration, DurationError};
