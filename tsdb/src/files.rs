@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSliceMut, Write};
+use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::Advice;
-use rustix::io::ReadWriteFlags;
 
 use crate::error::FileError;
 
@@ -19,7 +18,7 @@ use crate::error::FileError;
 const PART: usize = 1 << 20;
 
 /// What the system is told to read at a time: most disks take as much in one request, and of more than that it may read a part only.
-const READ_AHEAD: usize = 512 << 10;
+const READ_AHEAD: usize = 1 << 20;
 
 /// The file system, as it is or watched.
 #[derive(Clone, Debug, Default)]
@@ -273,23 +272,13 @@ impl StoreFile {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Has the system begin to read a part of the file into its cache, where that seems not to be there. It is no operation that can fail:
+    /// Has the system begin to read a part of the file into its cache, as far as that is not there. It is no operation that can fail:
     /// who reads the file waits for less, or for as long as before.
     pub(crate) fn read_ahead(&self, part: Range<u64>) {
         for from in part.clone().step_by(READ_AHEAD) {
             let len = (part.end - from).min(READ_AHEAD as u64);
-            // to look for each page of what is there would take longer
-            if !self.has_in_memory(from + len / 2) {
-                let _ = rustix::fs::fadvise(&self.file, from, NonZeroU64::new(len), Advice::WillNeed);
-            }
+            let _ = rustix::fs::fadvise(&self.file, from, NonZeroU64::new(len), Advice::WillNeed);
         }
-    }
-
-    /// Whether the system can give a byte of the file without the disk.
-    fn has_in_memory(&self, offset: u64) -> bool {
-        let mut byte = [0];
-        let read = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT);
-        read.is_ok_and(|read| read > 0)
     }
 
     pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {

@@ -201,6 +201,14 @@ impl Source {
         }
     }
 
+    /// For who begins to read.
+    fn buffers(&self) -> BlockBuffers {
+        match self {
+            Self::Block(block) => block.buffers(),
+            Self::Head(_) | Self::Loaded(_) => BlockBuffers::default(),
+        }
+    }
+
     fn path(&self) -> &Path {
         match self {
             Self::Head(_) => Path::new("head"),
@@ -389,7 +397,9 @@ impl Selection {
     fn scratch(&self) -> Scratch<'_> {
         self.read_ahead.call_once(|| self.read_ahead());
         let mut memory = self.idle.lock().pop().unwrap_or_default();
-        memory.read.resize_with(self.sources.len(), BlockBuffers::default);
+        if memory.read.is_empty() {
+            memory.read.extend(self.sources.iter().map(Source::buffers));
+        }
         Scratch {
             memory,
             idle: &self.idle,

@@ -19,6 +19,10 @@ use crate::symbol_labels::KnownNames;
 /// The last version of blocks whose index has no directory.
 const WITHOUT_DIRECTORY: u32 = 3;
 
+/// So much of the end of an index, or a small one as a whole, is read in one go: who asks needs a page here and one there of it, and to ask a
+/// disk for each takes longer.
+const READ_AHEAD: u64 = 1 << 20;
+
 const WHAT: &str = "block index";
 
 /// The index of a block.
@@ -164,6 +168,8 @@ impl IndexReader {
 
 impl Tables {
     fn read(file: &Arc<PageReader>, layout: &Layout) -> Result<Self, ReadError> {
+        let from = if layout.end <= READ_AHEAD { 0 } else { layout.symbols.max(layout.end - READ_AHEAD) };
+        file.read_ahead(from..layout.end);
         let parsed = if layout.version <= WITHOUT_DIRECTORY {
             let bytes = file.read(layout.symbols, (layout.series_table - layout.symbols) as usize, WHAT)?;
             Self::parse_lists(&bytes, layout)
@@ -279,14 +285,16 @@ impl Tables {
         mut each: impl FnMut(u32, &SeriesBuffers) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
         let mut buffers = SeriesBuffers::default();
-        let mut pages = PageBuffer::default();
         let places = self.places()?;
         let damaged = |e: Damaged| e.in_file(self.path());
-        let span = ids.last().map_or(0, |last| last - ids[0]) as usize;
+        let Some((first, last)) = ids.first().zip(ids.last()) else { return Ok(()) };
+        // what lies far apart is not read ahead
+        let is_dense = ids.len() * STRIDE >= (last - first) as usize;
+        let part = self.stride(places, *first)?.1.start..self.stride(places, *last)?.1.end;
+        let mut pages = PageBuffer::through(part);
         for run in ids.chunk_by(|a, b| *a as usize / STRIDE == *b as usize / STRIDE) {
             let (mut id, stride, mut offset) = self.stride(places, run[0])?;
-            // what lies far apart is not read ahead
-            if ids.len() * STRIDE < span {
+            if !is_dense {
                 pages = PageBuffer::default();
             }
             let len = (stride.end - stride.start) as usize;

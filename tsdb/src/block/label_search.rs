@@ -4,6 +4,7 @@ use model::Matcher;
 
 use crate::block::index_reader::Tables;
 use crate::block::label_table::LabelValues;
+use crate::block::pages::PageBuffer;
 use crate::block::posting_lists::{has_posting, take_postings};
 use crate::block::symbols::same_run;
 use crate::error::{Damaged, ReadError};
@@ -49,11 +50,12 @@ impl Tables {
         &self,
         values: &LabelValues,
         places: impl DoubleEndedIterator<Item = usize> + Clone,
+        pages: &mut PageBuffer,
         mut each: impl FnMut(usize, &[u8]) -> Result<(), Damaged>,
     ) -> Result<(), ReadError> {
         let Some((first, last)) = places.clone().next().zip(places.clone().next_back()) else { return Ok(()) };
         let (start, end) = (values.list(first).start, values.list(last).end);
-        let bytes = self.file().read(start, (end - start) as usize, WHAT)?;
+        let bytes = self.file().read_on(pages, start, (end - start) as usize, WHAT)?;
         let mut lists = places.map(|at| {
             let list = values.list(at);
             each(at, &bytes[(list.start - start) as usize..(list.end - start) as usize])
@@ -68,8 +70,10 @@ impl Tables {
         mut each: impl FnMut(usize, &[u8]) -> Result<(), Damaged>,
     ) -> Result<(), ReadError> {
         let count = values.symbols.len();
+        let Some(last) = count.checked_sub(1) else { return Ok(()) };
+        let mut pages = PageBuffer::through(values.list(0).start..values.list(last).end);
         let mut starts = (0..count).step_by(LISTS_AT_ONCE);
-        starts.try_for_each(|from| self.each_list(values, from..count.min(from + LISTS_AT_ONCE), &mut each))
+        starts.try_for_each(|from| self.each_list(values, from..count.min(from + LISTS_AT_ONCE), &mut pages, &mut each))
     }
 
     /// Reads all of the index but its series, for who wants to know whether it can be read.
@@ -97,7 +101,7 @@ impl LabelIndex for Tables {
         let symbol = self.symbols.find(self.file(), value)?;
         let at = symbol.and_then(|symbol| values.symbols.binary_search(&symbol).ok());
         let mut list = Vec::new();
-        self.each_list(values, at.into_iter(), |_, bytes| {
+        self.each_list(values, at.into_iter(), &mut PageBuffer::default(), |_, bytes| {
             list = take_postings(bytes, self.series_count())?;
             Ok(())
         })?;
@@ -118,6 +122,7 @@ impl LabelIndex for Tables {
         let wanted: Vec<usize> = places.filter(|at| keep(self.symbols.text(values.symbols[*at]))).collect();
         // lists of a name lie side by side: one read for those that are near each other
         let mut lists = Vec::with_capacity(wanted.len());
+        let mut pages = PageBuffer::default();
         let mut rest = &wanted[..];
         while let Some(first) = rest.first() {
             let start = values.list(*first).start;
@@ -127,7 +132,7 @@ impl LabelIndex for Tables {
             };
             let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
             let (run, others) = rest.split_at(count);
-            self.each_list(values, run.iter().copied(), |_, bytes| {
+            self.each_list(values, run.iter().copied(), &mut pages, |_, bytes| {
                 lists.push(take_postings(bytes, self.series_count())?);
                 Ok(())
             })?;

@@ -16,6 +16,10 @@ const PAYLOAD: usize = PAGE - CHECKSUM;
 const FIRST_AHEAD: u64 = 16 * 1024;
 const AHEAD: u64 = 64 * 1024;
 
+/// What the system is told to read at a time for who wants all of it: more than it dares to by itself, for a request to the disk takes as
+/// long as half a megabyte.
+const ANNOUNCED: u64 = 128 * PAYLOAD as u64;
+
 /// A part of a file that has been read.
 #[derive(Default)]
 pub(crate) struct PageBuffer {
@@ -25,9 +29,24 @@ pub(crate) struct PageBuffer {
     bytes: Vec<u8>,
     /// How much was read ahead the last time.
     ahead: u64,
+    /// Behind this nothing will be wanted.
+    limit: Option<u64>,
+    /// Up to where the system has been told to read, for who wants all that there is.
+    announced: Option<u64>,
 }
 
 impl PageBuffer {
+    /// For who reads nothing behind this place.
+    pub(crate) fn upto(limit: u64) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+
+    /// For who reads nearly all of a part.
+    pub(crate) fn through(part: Range<u64>) -> Self {
+        let first_page = part.start / PAYLOAD as u64 * PAYLOAD as u64;
+        Self { limit: Some(part.end), announced: Some(first_page), ..Self::default() }
+    }
+
     fn end(&self) -> u64 {
         self.offset + self.len as u64
     }
@@ -141,8 +160,8 @@ impl PageReader {
 
     /// Has the system begin to read a part of the file, in bytes of payload, as far as there is one.
     pub(crate) fn read_ahead(&self, part: Range<u64>) {
-        let page = |offset: u64| offset.min(self.len) / PAYLOAD as u64 * PAGE as u64;
-        self.file.read_ahead(page(part.start)..page(part.end) + PAGE as u64);
+        let (start, end) = (part.start.min(self.len), part.end.min(self.len));
+        self.file.read_ahead(start / PAYLOAD as u64 * PAGE as u64..end.div_ceil(PAYLOAD as u64) * PAGE as u64);
     }
 
     /// Reads `len` bytes at `offset`, out of what has been read before if they are there. Who goes through a file gets more than
@@ -160,12 +179,14 @@ impl PageReader {
             // whole pages are read in any case
             let from = offset / PAYLOAD as u64 * PAYLOAD as u64;
             let upto = |end: u64| end.next_multiple_of(PAYLOAD as u64).min(self.len).max(end);
+            self.announce(buffer, from..end);
             // of what cannot be read nothing is there afterwards
             (buffer.offset, buffer.len) = (from, 0);
             if onwards {
                 buffer.ahead = (buffer.ahead * 2).clamp(FIRST_AHEAD, AHEAD);
             }
-            let more = upto(end.saturating_add(buffer.ahead)) - from;
+            let limit = buffer.limit.map_or(u64::MAX, |limit| limit.max(end));
+            let more = upto(end.saturating_add(buffer.ahead).min(limit)) - from;
             let is_read = onwards && self.read_more(buffer, more as usize, what).is_ok();
             if !is_read {
                 self.read_more(buffer, (upto(end) - from) as usize, what)?;
@@ -173,6 +194,18 @@ impl PageReader {
         }
         let start = (offset - buffer.offset) as usize;
         Ok(&buffer.bytes[start..start + len])
+    }
+
+    /// Has the system begin to read what will be wanted after a part, if all will be.
+    fn announce(&self, buffer: &mut PageBuffer, part: Range<u64>) {
+        if let (Some(announced), Some(limit)) = (&mut buffer.announced, buffer.limit)
+            && part.end.saturating_add(ANNOUNCED / 2) > *announced
+            && *announced < limit
+        {
+            let from = part.start.max(*announced);
+            *announced = from.saturating_add(ANNOUNCED);
+            self.read_ahead(from..limit.min(*announced));
+        }
     }
 
     /// Reads `len` bytes at `offset`; `what` names them in errors.
@@ -253,7 +286,28 @@ mod tests {
             assert_eq!(read, &bytes[offset..offset + len], "{offset} {len}");
         }
         assert!(reader.read_on(&mut buffer, bytes.len() as u64 - 1, 2, "x").is_err());
+        // what nobody wants is not read ahead
+        for (limit, end) in [(PAYLOAD, 1), (PAYLOAD + 1, 2), (3 * PAYLOAD, 3)] {
+            let mut buffer = PageBuffer::upto(limit as u64);
+            for offset in [0, 10, PAYLOAD - 1] {
+                assert_eq!(reader.read_on(&mut buffer, offset as u64, 1, "x").unwrap(), &bytes[offset..=offset]);
+                if offset == 10 {
+                    buffer.len = 10;
+                }
+            }
+            assert_eq!(buffer.end(), (end * PAYLOAD) as u64);
+        }
+        let mut buffer = PageBuffer::through(5..bytes.len() as u64);
+        for offset in (5..bytes.len() - 7).step_by(1000) {
+            assert_eq!(reader.read_on(&mut buffer, offset as u64, 7, "x").unwrap(), &bytes[offset..offset + 7]);
+        }
+        assert_eq!(buffer.announced, Some(ANNOUNCED), "once, as there is no more");
         // what a damaged index says may be anywhere
+        for part in [u64::MAX - 5..u64::MAX, 0..u64::MAX, 7..3] {
+            let mut buffer = PageBuffer::through(part);
+            assert_eq!(reader.read_on(&mut buffer, 3, 7, "x").unwrap(), &bytes[3..10]);
+            assert!(reader.read_on(&mut buffer, u64::MAX - 7, 7, "x").is_err());
+        }
         for part in [0..10, PAYLOAD as u64..2 * PAYLOAD as u64 + 5, 7..u64::MAX, u64::MAX - 5..u64::MAX] {
             reader.read_ahead(part);
         }

@@ -95,6 +95,7 @@ impl Block {
             times: (0..columns).map(|_| OnceLock::new()).collect(),
             newest: OnceLock::new(),
             uses: vec![0; columns],
+            end: (0, 0),
             places: Arc::clone(places),
             deleted,
         };
@@ -118,6 +119,7 @@ impl Block {
             }
             pace.done(LABELS_WORK)
         })?;
+        selection.end = selection.find_end();
         Ok((selection, labels))
     }
 
@@ -219,6 +221,8 @@ pub(crate) struct BlockSelection {
     newest: OnceLock<Vec<OnceLock<NewestInRange>>>,
     /// How many value columns use each of them, as far as that can be told from many.
     uses: Vec<u8>,
+    /// Where the value columns and the timestamp columns end in the data file.
+    end: (u64, u64),
     places: Arc<Places>,
     deleted: Arc<Tombstones>,
 }
@@ -243,6 +247,20 @@ impl BlockSelection {
         (self.columns, self.ends) = (columns, ends);
         let mut keep = keep.iter();
         self.ids.retain(|_| keep.next().is_some_and(|keep| *keep));
+    }
+
+    /// Where the last value column and the last timestamp column end.
+    fn find_end(&self) -> (u64, u64) {
+        let values = self.columns.iter().map(|column| column.offset.saturating_add(u64::from(column.len)));
+        let used = self.places.times.iter().zip(&self.uses).filter(|(_, uses)| **uses > 0);
+        let times = used.map(|(place, _)| place.offset.saturating_add(u64::from(place.entry.len)));
+        (values.max().unwrap_or(0), times.max().unwrap_or(0))
+    }
+
+    /// For who begins to go through the series.
+    pub(crate) fn buffers(&self) -> BlockBuffers {
+        let (values, times) = self.end;
+        BlockBuffers { values: PageBuffer::upto(values), times: PageBuffer::upto(times), in_range: Vec::new() }
     }
 
     /// Has the system begin to read the columns of all series where they lie scattered, at most so many bytes: while the first are decoded
@@ -458,7 +476,7 @@ impl BlockSelection {
 const NEAR: u64 = 32 << 10;
 
 /// Who goes through so much gets the rest in time from the system by itself, and in larger pieces of memory than on demand.
-const LARGE: u64 = 1 << 20;
+const LARGE: u64 = 2 << 20;
 
 /// Calls `each` with where columns lie that are near each other and not very many, until these are `most` bytes, and gives how many they
 /// are. Columns that go back to what has been there are passed over.
