@@ -74,6 +74,23 @@ pub(crate) struct AskedQuery<'a> {
     pub(crate) waited: Duration,
 }
 
+/// A search beside queries as it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskedSearch {
+    /// Under what it is remembered whether it was short, if it may be made on a thread that serves connections.
+    key: Option<Key>,
+    /// How long it has waited for its turn.
+    waited: Duration,
+}
+
+impl AskedSearch {
+    /// One that looks at any time, in milliseconds, for what `text` says; without a text it is never taken for short.
+    pub(crate) fn new(text: Option<&str>, (from, to): (Timestamp, Timestamp), waited: Duration) -> Self {
+        // no query has a step of nothing
+        Self { key: text.map(|text| Key::of(text, QueryTime::Range((from, to, 0)))), waited }
+    }
+}
+
 /// When a query is to be evaluated, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueryTime {
@@ -153,16 +170,12 @@ impl Querier {
         self.turn_in(&self.inner.queue, origin, timeout).await
     }
 
-    /// The same for a search beside queries, and the limits that it has to keep.
+    /// The same for a search beside queries.
     ///
     /// # Errors
     /// See [`NoTurn`]; it is counted.
-    pub(crate) async fn search(&self, origin: &Origin, cancel: CancelToken) -> Result<(Slot, Search), NoTurn> {
-        let (slot, waited) = self.turn_in(&self.inner.searches, origin, None).await?;
-        let engine = &self.inner.engine;
-        // waiting counts
-        let timeout = engine.options().timeout.map(|timeout| timeout.saturating_sub(waited));
-        Ok((slot, engine.search(cancel, timeout)))
+    pub(crate) async fn turn_to_search(&self, origin: &Origin) -> Result<(Slot, Duration), NoTurn> {
+        self.turn_in(&self.inner.searches, origin, None).await
     }
 
     async fn turn_in(
@@ -236,6 +249,44 @@ impl Querier {
             return None;
         }
         Some(self.ended(asked, started.elapsed(), result))
+    }
+
+    /// Looks for something under the limits of a query. Blocks.
+    ///
+    /// # Errors
+    /// See [`QueryError`]; it is counted.
+    pub(crate) fn search<T>(
+        &self,
+        asked: &AskedSearch,
+        cancel: CancelToken,
+        look: impl FnOnce(Search) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let engine = &self.inner.engine;
+        // waiting counts
+        let timeout = engine.options().timeout.map(|timeout| timeout.saturating_sub(asked.waited));
+        let started = Instant::now();
+        let found = look(engine.search(cancel, timeout));
+        if let Some(key) = asked.key {
+            self.inner.short.note(key, found.is_ok().then(|| started.elapsed()));
+        }
+        found.inspect_err(|error| self.metrics().failed(error))
+    }
+
+    /// The same for a search that is known to be short, if it still is, as [`Querier::query_if_short`] has it.
+    pub(crate) fn search_if_short<T>(
+        &self,
+        asked: &AskedSearch,
+        cancel: CancelToken,
+        look: impl FnOnce(Search) -> Result<T, QueryError>,
+    ) -> Option<Result<T, QueryError>> {
+        let key = asked.key?;
+        let _turn = self.inner.short.enter(key)?;
+        let found = look(self.inner.engine.search(cancel, Some(short::LIMIT)));
+        if let Err(QueryError::Timeout | QueryError::MemoryTaken { .. }) = found {
+            self.inner.short.note(key, None);
+            return None;
+        }
+        Some(found.inspect_err(|error| self.metrics().failed(error)))
     }
 
     fn evaluate(&self, asked: &AskedQuery<'_>, options: &QueryOptions) -> Result<QueryResult, QueryError> {
@@ -391,6 +442,7 @@ impl Drop for CancelOnDrop {
 
 #[cfg(test)]
 mod tests {
+    use promql::storage::{Progress, StorageError};
     use tsdb::{Db, Options};
 
     use super::*;
@@ -427,5 +479,29 @@ mod tests {
         assert_eq!(at_once, Some(later));
         assert_eq!(asked("sum(m)", range, true).0, None, "worth several threads");
         assert!(querier.inner.short.enter(Key::of("sum(m)", range)).is_none(), "forgotten");
+
+        let look = |mut search: Search| search.look(|_| Ok(7));
+        let ask = |search: &AskedSearch| querier.search_if_short(search, CancelToken::default(), look);
+        let named = AskedSearch::new(Some("labels"), (0, 60_000), Duration::ZERO);
+        let unnamed = AskedSearch::new(None, (0, 60_000), Duration::ZERO);
+        for search in [&named, &unnamed] {
+            assert!(ask(search).is_none(), "not known");
+            // short, unless something holds it up
+            let known = |_| querier.search(search, CancelToken::default(), look).is_ok() && ask(search).is_some();
+            assert_eq!((0..100).any(known), search.key.is_some());
+        }
+        let later = AskedSearch::new(Some("labels"), (60_000, 120_000), Duration::ZERO);
+        assert!(ask(&later).is_some(), "as much as before");
+        assert!(ask(&AskedSearch::new(Some("labels"), (0, 120_000), Duration::ZERO)).is_none(), "a longer time");
+        let long = |mut search: Search| {
+            search.look(|watch| match watch.go_on(Progress::default()) {
+                true => Ok(std::thread::sleep(2 * short::LIMIT)),
+                false => Err(StorageError(String::new())),
+            })?;
+            search.hold(0)
+        };
+        assert!(querier.search_if_short(&named, CancelToken::default(), long).is_none(), "not short any more");
+        assert!(ask(&named).is_none(), "forgotten");
+        assert!(querier.search(&named, CancelToken::default(), long).is_ok());
     }
 }

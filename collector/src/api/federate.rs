@@ -48,7 +48,7 @@ pub(super) async fn federate(
     let to = now_millis();
     let from = to - server.options.lookback;
     let reader = Arc::clone(&server);
-    let page = search(&server, &client, move |mut search| {
+    let page = search(&server, &client, None, (from, to), move |mut search| {
         let mut found = Vec::new();
         for matchers in &selectors {
             let request = SelectRequest::new(matchers, (from, to), Wanted::Samples);

@@ -138,10 +138,10 @@ async fn run(
     // waiting counts
     let timeout = server.querier.engine().options().timeout.into_iter().chain(options.timeout).min();
     options.timeout = timeout.map(|timeout| timeout.saturating_sub(waited));
-    // a thread more to hand a query to than the one that serves its connection
-    let several = tokio::runtime::Handle::current().metrics().num_workers() > 1;
     let query = AskedQuery { expr: &expr, text: &text, at, origin: &origin, waited };
-    if several && let Some(found) = server.querier.query_if_short(&query, &options) {
+    if super::search::others_serve()
+        && let Some(found) = server.querier.query_if_short(&query, &options)
+    {
         cancel.done();
         return answer(&server, found, asked.limit, asked.stats);
     }

@@ -41,7 +41,8 @@ pub(super) async fn series(State(server): State<Arc<Server>>, client: Client, pa
     }
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
     let store = server.store.clone();
-    search(&server, &client, move |mut search| {
+    let text = text_of("series", &params);
+    search(&server, &client, Some(&text), (range.from, range.to), move |mut search| {
         let mut select = |matchers: &Vec<Matcher>| {
             search.look(|watch| {
                 let request = SelectRequest::new(matchers, (range.from, range.to), Wanted::Labels);
@@ -67,7 +68,9 @@ pub(super) async fn labels(State(server): State<Arc<Server>>, client: Client, pa
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
     let store = server.store.clone();
     let names = move |matchers: &[Matcher], watch: Watch<'_>| store.label_names(matchers, range.from, range.to, watch);
-    search(&server, &client, move |search| gather(&selectors, range.limit, search, names)).await
+    let text = text_of("labels", &params);
+    let look = move |search| gather(&selectors, range.limit, search, &names);
+    search(&server, &client, Some(&text), (range.from, range.to), look).await
 }
 
 /// `/api/v1/label/NAME/values`
@@ -83,9 +86,16 @@ pub(super) async fn label_values(
     }
     let (range, selectors) = (Range::read(&params)?, params.selectors()?);
     let store = server.store.clone();
+    let text = text_of(&format!("values of {name}"), &params);
     let values =
         move |matchers: &[Matcher], watch: Watch<'_>| store.label_values(&name, matchers, range.from, range.to, watch);
-    search(&server, &client, move |search| gather(&selectors, range.limit, search, values)).await
+    let look = move |search| gather(&selectors, range.limit, search, &values);
+    search(&server, &client, Some(&text), (range.from, range.to), look).await
+}
+
+/// What is looked for in all or among some series, as a text.
+fn text_of(what: &str, params: &Params) -> String {
+    std::iter::once(what).chain(params.all("match[]")).collect::<Vec<_>>().join("\n")
 }
 
 /// A name as the "values" escaping scheme puts it into a path (`U__a_2e_b` for `a.b`), or as it is.
