@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::mem::take;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use model::{Labels, Matcher, Timestamp};
@@ -26,7 +25,7 @@ const MAX_CHUNK: usize = 512;
 const MIN_CHUNK: usize = 16;
 /// So many values at all steps are enough for a chunk: what waits to be taken should fit into caches, and each page of memory that is used
 /// for the first time takes as long as some thousand values.
-const CHUNK_VALUES: usize = 1 << 16;
+const CHUNK_VALUES: usize = 1 << 15;
 
 /// Less work is not worth starting threads for: half a millisecond or so, in numbers that are looked at.
 const MIN_PARALLEL: usize = 1 << 17;
@@ -324,8 +323,13 @@ struct BeltState<T> {
     done: BTreeMap<usize, (usize, T)>,
     /// What has been taken and looked at, by the thread that made it.
     spent: Vec<Vec<T>>,
+    /// The next number to be begun, and how many there are.
+    begun: usize,
+    count: usize,
     /// The next number to be taken.
     next: usize,
+    /// How many from there on may be begun.
+    ahead: usize,
     /// Whether the one that takes waits for it.
     taker_waits: bool,
     /// How many wait for more to be begun.
@@ -334,12 +338,34 @@ struct BeltState<T> {
     stopped: bool,
 }
 
+impl<T> BeltState<T> {
+    /// The number of one to be made, if there is room for it.
+    fn begin(&mut self) -> Option<usize> {
+        let begins = !self.stopped && self.begun < self.count.min(self.next + self.ahead);
+        begins.then(|| {
+            self.begun += 1;
+            self.begun - 1
+        })
+    }
+}
+
+/// What the one that takes has to do.
+enum Turn<T> {
+    /// To look at the next one, made by this maker.
+    Look(usize, T),
+    /// To make one of this number itself.
+    Make(usize),
+}
+
 impl<T> Belt<T> {
-    fn new(makers: usize) -> Self {
+    fn new(makers: usize, count: usize) -> Self {
         let state = BeltState {
             done: BTreeMap::new(),
             spent: (0..makers).map(|_| Vec::new()).collect(),
+            begun: 0,
+            count,
             next: 0,
+            ahead: makers * 2,
             taker_waits: false,
             makers_wait: 0,
             stopped: false,
@@ -351,15 +377,18 @@ impl<T> Belt<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `at` is one of the next `ahead`; false if that is not wanted any more.
-    fn wait_for_room(&self, at: usize, ahead: usize) -> bool {
+    /// Waits for room to begin one; `None` if no more is wanted.
+    fn begin(&self) -> Option<usize> {
         let mut state = self.lock();
-        while at >= state.next + ahead && !state.stopped {
+        loop {
+            let begun = state.begin();
+            if begun.is_some() || state.stopped || state.begun == state.count {
+                return begun;
+            }
             state.makers_wait += 1;
             state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.makers_wait -= 1;
         }
-        !state.stopped
     }
 
     fn put(&self, at: usize, maker: usize, made: T) {
@@ -381,16 +410,19 @@ impl<T> Belt<T> {
         take(&mut self.lock().spent[maker])
     }
 
-    /// Waits for the next one and says who made it; `None` if it does not come.
-    fn take(&self) -> Option<(usize, T)> {
+    /// The next one with who made it, or one to be made meanwhile; waits where there is neither. `None` if the next one does not come.
+    fn turn(&self) -> Option<Turn<T>> {
         let mut state = self.lock();
-        let made = loop {
+        let (maker, made) = loop {
             let next = state.next;
             if let Some(made) = state.done.remove(&next) {
                 break made;
             }
             if state.stopped {
                 return None;
+            }
+            if let Some(at) = state.begin() {
+                return Some(Turn::Make(at));
             }
             state.taker_waits = true;
             state = self.made.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -400,10 +432,10 @@ impl<T> Belt<T> {
         let waited_for = state.makers_wait > 0;
         drop(state);
         if waited_for {
-            // each waits for a number of its own
-            self.taken.notify_all();
+            // one of them has room
+            self.taken.notify_one();
         }
-        Some(made)
+        Some(Turn::Look(maker, made))
     }
 
     fn stop(&self) {
@@ -424,8 +456,8 @@ impl<T> Drop for Worker<'_, T> {
     }
 }
 
-/// Makes `count` things on `threads` threads and looks at them in order; few are waiting at any time. The first error in order of
-/// the things ends it.
+/// Makes `count` things on `threads` threads, of which this is one, and looks at them in order; few are waiting at any time. The first error
+/// in order of the things ends it.
 fn in_order<S, T: Send>(
     threads: usize,
     count: usize,
@@ -433,42 +465,51 @@ fn in_order<S, T: Send>(
     make: impl Fn(&mut S, usize) -> Result<T, QueryError> + Sync,
     mut look: impl FnMut(&mut T) -> Result<(), QueryError>,
 ) -> Result<(), QueryError> {
-    let ahead = threads * 2;
-    let belt = Belt::new(threads);
-    let begun = AtomicUsize::new(0);
-    let work = |maker: usize| {
-        let _worker = Worker(&belt);
-        let mut state = state();
-        loop {
-            let at = begun.fetch_add(1, Ordering::Relaxed);
-            if at >= count || !belt.wait_for_room(at, ahead) {
-                return;
-            }
-            drop(belt.spent(maker));
-            belt.put(at, maker, make(&mut state, at));
-        }
+    let belt = Belt::new(threads, count);
+    let make_next = |maker: usize, state: &mut S, at: usize| {
+        drop(belt.spent(maker));
+        belt.put(at, maker, make(state, at));
     };
     std::thread::scope(|scope| {
-        let work = &work;
-        for maker in 0..threads {
-            scope.spawn(move || work(maker));
+        let (belt, make_next, state) = (&belt, &make_next, &state);
+        for maker in 1..threads {
+            scope.spawn(move || {
+                let _worker = Worker(belt);
+                let mut state = state();
+                while let Some(at) = belt.begin() {
+                    make_next(maker, &mut state, at);
+                }
+            });
         }
-        let _worker = Worker(&belt);
-        let result = (0..count).try_for_each(|_| {
+        let _worker = Worker(belt);
+        let (mut state, mut looked) = (state(), 0);
+        let mut take_turn = || {
             // the end of the scope passes a panic on
-            let (maker, made) = belt.take().ok_or_else(|| QueryError::execution("the evaluation ended early"))?;
-            let mut made = made?;
-            look(&mut made)?;
-            belt.give_back(maker, Ok(made));
-            Ok(())
-        });
+            match belt.turn().ok_or_else(|| QueryError::execution("the evaluation ended early"))? {
+                Turn::Make(at) => make_next(0, &mut state, at),
+                Turn::Look(maker, made) => {
+                    let mut made = made?;
+                    look(&mut made)?;
+                    belt.give_back(maker, Ok(made));
+                    looked += 1;
+                }
+            }
+            Ok(looked < count)
+        };
+        let mut result = Ok(count > 0);
+        while let Ok(true) = result {
+            result = take_turn();
+        }
         belt.stop();
-        result
+        result.map(drop)
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -547,8 +588,51 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a scoped thread panicked")]
-    fn a_panic_is_passed_on() {
-        let make = |(): &mut (), at: usize| if at == 5 { panic!("broken") } else { Ok(at) };
+    fn a_panic_of_another_thread_is_passed_on() {
+        let (caller, begun) = (std::thread::current().id(), AtomicBool::new(false));
+        let make = |(): &mut (), at: usize| {
+            if std::thread::current().id() != caller {
+                begun.store(true, Ordering::Release);
+                panic!("broken");
+            }
+            while !begun.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            Ok(at)
+        };
         let _ = in_order(2, 50, || (), make, |_| Ok(()));
+    }
+
+    #[test]
+    #[should_panic(expected = "broken")]
+    fn a_panic_of_the_one_that_makes_as_well_is_passed_on() {
+        let (caller, begun) = (std::thread::current().id(), AtomicBool::new(false));
+        let make = |(): &mut (), at: usize| {
+            if std::thread::current().id() == caller {
+                begun.store(true, Ordering::Release);
+                panic!("broken");
+            }
+            while !begun.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            Ok(at)
+        };
+        let _ = in_order(2, 50, || (), make, |_| Ok(()));
+    }
+
+    #[test]
+    fn the_one_that_takes_makes_some_as_well() {
+        let caller = std::thread::current().id();
+        let makers = Mutex::new(HashSet::new());
+        let make = |(): &mut (), at: usize| {
+            makers.lock().unwrap().insert(std::thread::current().id());
+            // until each has begun one
+            while makers.lock().unwrap().len() < 3 {
+                std::thread::yield_now();
+            }
+            Ok(at)
+        };
+        in_order(3, 50, || (), make, |_| Ok(())).unwrap();
+        assert!(makers.into_inner().unwrap().contains(&caller));
     }
 }
