@@ -34,7 +34,7 @@ use common::http::{MetricsHandlerStats, health_routes, text_response};
 use http::StatusCode;
 use model::{LabelRegex, Timestamp};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -47,7 +47,7 @@ use crate::scrape::{Counter, ScrapeManager};
 use crate::storage::Store;
 
 pub use remote_write::{BucketSpan, WireHistogram};
-pub(crate) use remote_write::{KnownSeries, write_slots};
+pub(crate) use remote_write::{KnownSeries, WriteSlots};
 
 /// What the server was told on the command line, as far as the API is concerned.
 #[derive(Clone, Debug, Default)]
@@ -138,7 +138,7 @@ pub struct Server {
     /// Series that remote writers have named.
     pub(crate) written: KnownSeries,
     /// Those of their requests that are being stored hold one each.
-    pub(crate) write_slots: Arc<Semaphore>,
+    pub(crate) write_slots: WriteSlots,
 }
 
 /// The routes of the server.

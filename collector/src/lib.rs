@@ -230,7 +230,7 @@ impl Collector {
             started: now_millis(),
             metrics: ApiMetrics::default(),
             written: api::KnownSeries::default(),
-            write_slots: api::write_slots(),
+            write_slots: api::WriteSlots::default(),
             store,
             querier,
         });

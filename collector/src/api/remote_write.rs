@@ -15,7 +15,8 @@ use common::http::text_response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use model::{Labels, LabelsBuilder, NameValidation, Timestamp, is_valid_label_name, is_valid_metric_name};
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tsdb::SeriesRef;
 
 use super::Server;
@@ -31,9 +32,57 @@ fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
     text_response(status, format!("{}\n", message.into()))
 }
 
-/// How many requests are decompressed and stored at a time: more would only wait for each other with all they hold.
-pub(crate) fn write_slots() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from).max(2)))
+/// Lets few requests at a time be decompressed and stored: more would only wait for each other with all they hold. What these hold is memory
+/// that those after them use again: given back each time it leaves holes between what stays, of which little is of use to anybody else.
+#[derive(Debug)]
+pub(crate) struct WriteSlots {
+    free: Arc<Semaphore>,
+    idle: Mutex<Vec<WriteBuffers>>,
+}
+
+/// Room for a request, and its memory.
+struct WriteSlot {
+    _permit: OwnedSemaphorePermit,
+    buffers: WriteBuffers,
+}
+
+/// What a request is decompressed and sorted into.
+#[derive(Debug, Default)]
+struct WriteBuffers {
+    message: Vec<u8>,
+    rows: Rows,
+    samples: Vec<(Timestamp, f64)>,
+}
+
+/// Buffers of more bytes are not kept for the next request.
+const KEPT: usize = 4 << 20;
+
+impl Default for WriteSlots {
+    fn default() -> Self {
+        let slots = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+        Self { free: Arc::new(Semaphore::new(slots)), idle: Mutex::default() }
+    }
+}
+
+impl WriteSlots {
+    async fn acquire(&self) -> Option<WriteSlot> {
+        let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
+        let buffers = self.idle.lock().pop().unwrap_or_default();
+        Some(WriteSlot { _permit: permit, buffers })
+    }
+
+    fn release(&self, slot: WriteSlot) {
+        if slot.buffers.bytes() <= KEPT {
+            self.idle.lock().push(slot.buffers);
+        }
+    }
+}
+
+impl WriteBuffers {
+    fn bytes(&self) -> usize {
+        let Self { message, rows, samples } = self;
+        message.capacity() + rows.bytes() + samples.capacity() * size_of::<(Timestamp, f64)>()
+    }
 }
 
 /// Stores what a remote writer sends. 204 means that it is in the log; 400 that some of it never will be.
@@ -49,17 +98,18 @@ pub(super) async fn write(State(server): State<Arc<Server>>, headers: HeaderMap,
         return refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     }
     // of those that wait only the compressed bytes are in memory
-    let slot = Arc::clone(&server.write_slots).acquire_owned().await;
-    // and these go before the request is stored
-    let message = match decompress(&body) {
-        Ok(message) => message,
-        Err(fault) => return refuse(StatusCode::BAD_REQUEST, fault),
+    let Some(mut slot) = server.write_slots.acquire().await else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "no more is stored");
     };
+    // and these go before the request is stored
+    if let Err(fault) = decompress_into(&body, &mut slot.buffers.message) {
+        return refuse(StatusCode::BAD_REQUEST, fault);
+    }
     drop(body);
     let work = tokio::task::spawn_blocking(move || {
-        let stored = store(&server, &message);
+        let stored = store(&server, &mut slot.buffers);
         // and not sooner, even if the client has gone away
-        drop(slot);
+        server.write_slots.release(slot);
         stored
     });
     match work.await {
@@ -102,11 +152,21 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Box<Response>> {
 /// # Errors
 /// What is wrong with it, or that it is too large.
 pub fn decompress(body: &[u8]) -> Result<Vec<u8>, String> {
+    let mut message = Vec::new();
+    decompress_into(body, &mut message)?;
+    Ok(message)
+}
+
+/// The same, over what is in `message`.
+fn decompress_into(body: &[u8], message: &mut Vec<u8>) -> Result<(), String> {
     let len = snap::raw::decompress_len(body).map_err(|e| format!("snappy: {e}"))?;
     if len > MAX_DECODED {
         return Err(format!("the request has {len} bytes, more than the {MAX_DECODED} allowed"));
     }
-    snap::raw::Decoder::new().decompress_vec(body).map_err(|e| format!("snappy: {e}"))
+    message.resize(len, 0);
+    let len = snap::raw::Decoder::new().decompress(body, message).map_err(|e| format!("snappy: {e}"))?;
+    message.truncate(len);
+    Ok(())
 }
 
 /// Why nothing of a request is stored.
@@ -117,12 +177,14 @@ enum WriteFault {
 
 /// Series that have samples of the same times, as the series of a target have them. They are stored time by time, which is how the store
 /// takes them best.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Rows {
     times: Vec<Timestamp>,
     series: Vec<SeriesRef>,
     /// Series by series.
     values: Vec<f64>,
+    /// Those of one time.
+    row: Vec<f64>,
 }
 
 impl Rows {
@@ -140,25 +202,34 @@ impl Rows {
     }
 
     fn store(&mut self, batch: &mut Batch) {
-        let mut row = Vec::with_capacity(self.series.len());
         for (at, time) in self.times.iter().enumerate() {
-            row.clear();
-            row.extend(self.values.iter().skip(at).step_by(self.times.len()));
-            batch.row(*time, &self.series, &row);
+            self.row.clear();
+            self.row.extend(self.values.iter().skip(at).step_by(self.times.len()));
+            batch.row(*time, &self.series, &self.row);
         }
+        self.clear();
+    }
+
+    fn clear(&mut self) {
         self.times.clear();
         self.series.clear();
         self.values.clear();
     }
+
+    fn bytes(&self) -> usize {
+        let numbers = self.times.capacity() + self.values.capacity() + self.row.capacity();
+        numbers * size_of::<f64>() + self.series.capacity() * size_of::<SeriesRef>()
+    }
 }
 
 /// Stores a request in one commit. `Ok(Some)` tells what was refused; the rest is stored.
-fn store(server: &Server, message: &[u8]) -> Result<Option<String>, WriteFault> {
+fn store(server: &Server, buffers: &mut WriteBuffers) -> Result<Option<String>, WriteFault> {
     let mut batch = server.store.batch().map_err(|e| WriteFault::Storage(e.to_string()))?;
     let mut fault = None;
     let newest = model::now_millis() + 10 * 60 * 1000;
-    let mut rows = Rows::default();
-    let mut samples = Vec::new();
+    let WriteBuffers { message, rows, samples } = buffers;
+    // one that was refused may have left some
+    rows.clear();
     let mut sent = 0;
     let mut request = WriteRequest::new(message);
     while let Some(series) = request.next_series().map_err(WriteFault::Malformed)? {
@@ -183,7 +254,7 @@ fn store(server: &Server, message: &[u8]) -> Result<Option<String>, WriteFault> 
         samples.clear();
         samples.extend(series.samples.iter().filter(|(time, _)| *time <= newest));
         batch.refusals.out_of_bounds += series.samples.len() - samples.len();
-        rows.push(&mut batch, reference, &samples);
+        rows.push(&mut batch, reference, samples);
         for histogram in &series.histograms {
             if histogram.timestamp > newest {
                 batch.refusals.out_of_bounds += 1;
