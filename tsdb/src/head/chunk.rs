@@ -9,7 +9,7 @@ use crate::encoding::varint::Reader;
 use crate::encoding::{floats, integers, timestamps, varint};
 use crate::error::{Damaged, ReadError};
 use crate::head::spill::{ImageFiles, SpillArea, Stored};
-use crate::head::tail::{RowSet, TailColumn, TailColumns};
+use crate::head::tail::{RowSet, Tail, TailColumn, TailColumns, TailParts};
 use crate::wal::record::{put_ids, take_ids_up_to};
 
 /// Sealed rows of a group: sets of columns, each set with a timestamp column.
@@ -120,8 +120,27 @@ impl SealingSet {
 }
 
 impl Sealing {
+    /// Adds all columns of a tail; `series` names theirs.
+    pub(crate) fn add_all(&mut self, tail: &Tail, series: &[u32]) {
+        // cannot be: these are our own bytes, never out of memory
+        let lost = |error| tracing::error!(?error, "rows of the head are lost until the next start");
+        let mut parts = match TailParts::new(tail, series.len()) {
+            Ok(parts) => parts,
+            Err(error) => return lost(error),
+        };
+        while let Some((columns, decoded)) = parts.next() {
+            match decoded {
+                Ok(mut decoded) => {
+                    self.add(&mut decoded, &series[columns]);
+                    decoded.reuse();
+                }
+                Err(error) => lost(error),
+            }
+        }
+    }
+
     /// Adds the next columns; `series` names theirs.
-    pub(crate) fn add(&mut self, columns: &mut TailColumns, series: &[u32]) {
+    fn add(&mut self, columns: &mut TailColumns, series: &[u32]) {
         for RowSet { times, members, scattered } in columns.share_rows() {
             let fresh = self.sets.len();
             let number = *self.numbers.entry((times, scattered)).or_insert(fresh);

@@ -16,13 +16,6 @@ const ROWS: u32 = 64;
 const ROWS_NARROW: u32 = 120;
 const NARROW: usize = 32;
 
-/// So many columns of a tail are decoded at a time to be sealed: each takes half a kilobyte then, and what is decoded fits into caches.
-#[cfg(not(test))]
-const DECODED_AT_ONCE: usize = 1 << 14;
-/// So that there are parts in tests too.
-#[cfg(test)]
-const DECODED_AT_ONCE: usize = 3;
-
 /// Series that are sampled together for a while. It says where samples lie, not what belongs together: ordering is
 /// checked per column, and a row may come from anywhere and have any of the columns. A series stays in its group until it
 /// leaves the head.
@@ -305,17 +298,8 @@ impl Group {
     /// have changed their numbers.
     pub(crate) fn seal(&mut self, area: &SpillArea) -> bool {
         let tail = std::mem::take(&mut self.tail);
-        let width = self.series.len();
         let mut sealing = Sealing::default();
-        for from in (0..width).step_by(DECODED_AT_ONCE) {
-            let columns = from..width.min(from + DECODED_AT_ONCE);
-            let wanted: Vec<u32> = columns.clone().map(|column| column as u32).collect();
-            match tail.decode(width, &wanted) {
-                Ok(mut decoded) => sealing.add(&mut decoded, &self.series[columns]),
-                // cannot be: these are our own bytes, never out of memory
-                Err(error) => tracing::error!(?error, "rows of the head are lost until the next start"),
-            }
-        }
+        sealing.add_all(&tail, &self.series);
         self.order = Vec::new();
         let last = self.chunks.last().and_then(|c| c.sets.first()).map(|s| &s.series);
         self.chunks.extend(sealing.finish(last, area).map(Arc::new));

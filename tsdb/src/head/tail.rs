@@ -9,6 +9,10 @@ use crate::error::Damaged;
 use crate::head::bits;
 use crate::head::changes::{put_change, skip_changes, take_change};
 
+mod parts;
+
+pub(crate) use parts::TailParts;
+
 /// All live columns, each with a bit that says whether the value differs from the one before.
 const DENSE: u8 = 0;
 /// As `DENSE`, after a bit for each column that says whether it is in the row.
@@ -458,6 +462,9 @@ impl TailColumn {
             self.values.reserve_exact(room);
         }
         if self.gaps {
+            if self.pending.len() == self.pending.capacity() {
+                self.pending.reserve_exact(room.saturating_sub(self.pending.len()).max(1));
+            }
             self.pending.push(row);
         }
         self.values.push(value);
@@ -581,6 +588,11 @@ mod tests {
             tail.push_dense(10, &[1.0, 2.0], |_| 0.0);
             tail.push_dense(second, &[1.0, 2.0], |_| 0.0);
             assert_eq!(tail.decode(2, &[1]).is_ok(), good, "{second}");
+            // what is damaged costs the part that it is in
+            let mut parts = TailParts::new(&tail, 9).unwrap();
+            let parts = std::iter::from_fn(|| parts.next()).map(|(columns, part)| (columns.start, part.is_ok()));
+            let expected = if good { [(0, true), (3, true), (6, true)] } else { [(0, false), (3, true), (7, true)] };
+            assert_eq!(parts.collect::<Vec<_>>(), expected, "{second}");
             // of other columns they may be any
             let mut tail = Tail::default();
             tail.push_some(10, 2, 1, [(0, 1.0, 0.0)].into_iter());
@@ -591,7 +603,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_read_back(rows in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.7, values()), 9), 1..30), wanted in prop::collection::btree_set(0u32..9, 1..9)) {
+        fn rows_read_back(
+            rows in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.7, values()), 9), 1..30),
+            wanted in prop::collection::btree_set(0u32..9, 1..9),
+            scattered: bool,
+        ) {
             let mut tail = Tail::default();
             let mut before = [0f64; 9];
             let mut last = [None; 9];
@@ -599,12 +615,12 @@ mod tests {
             for (at, row) in rows.iter().enumerate() {
                 let time = at as i64 * 1000 - 7;
                 // these have times of their own, of which some go on from the ones before
-                let own = |column: u32| if at % 3 == 1 { time + i64::from(column) * 31 - i64::from(at as u8 & column as u8) } else { time };
+                let own = |column: u32| if scattered && at % 3 == 1 { time + i64::from(column) * 31 - i64::from(at as u8 & column as u8) } else { time };
                 let cells: Vec<(u32, f64, f64)> = row.iter().enumerate().filter_map(|(c, v)| Some((c as u32, (*v)?, before[c]))).collect();
                 for (c, v, _) in &cells {
                     expected[*c as usize].push((own(*c), v.to_bits()));
                 }
-                if at % 3 == 1 {
+                if scattered && at % 3 == 1 {
                     let cells = cells.iter().map(|(column, value, before)| {
                         let last = last[*column as usize];
                         ScatteredCell { column: *column, time: own(*column), value: *value, last, before: *before }
@@ -626,19 +642,32 @@ mod tests {
                     tail = Tail::take(&mut Reader::new(&image, "test")).unwrap();
                 }
             }
-            let wanted: Vec<u32> = wanted.into_iter().collect();
-            let mut back = tail.decode(100, &wanted).unwrap();
-            let mut got: Vec<Vec<(i64, u64)>> = vec![Vec::new(); 9];
-            for set in back.share_rows() {
-                for at in set.members {
-                    let values = &back.columns[at].values;
-                    prop_assert_eq!(values.len(), set.times.len());
-                    got[wanted[at] as usize] = set.times.iter().copied().zip(values.iter().map(|v| v.to_bits())).collect();
+            let read = |mut back: TailColumns, wanted: &[u32], got: &mut Vec<Vec<(i64, u64)>>| {
+                for set in back.share_rows() {
+                    for at in set.members {
+                        let values = &back.columns[at].values;
+                        assert_eq!(values.len(), set.times.len());
+                        got[wanted[at] as usize] = set.times.iter().copied().zip(values.iter().map(|v| v.to_bits())).collect();
+                    }
                 }
-            }
+            };
+            let wanted: Vec<u32> = wanted.into_iter().collect();
+            let mut got: Vec<Vec<(i64, u64)>> = vec![Vec::new(); 9];
+            read(tail.decode(100, &wanted).unwrap(), &wanted, &mut got);
             for column in wanted {
                 prop_assert_eq!(&got[column as usize], &expected[column as usize]);
             }
+            // all of them, part by part
+            let mut got: Vec<Vec<(i64, u64)>> = vec![Vec::new(); 100];
+            let (mut parts, mut next) = (TailParts::new(&tail, 100).unwrap(), 0);
+            while let Some((columns, back)) = parts.next() {
+                prop_assert_eq!(columns.start, next);
+                next = columns.end;
+                read(back.unwrap(), &columns.map(|column| column as u32).collect::<Vec<_>>(), &mut got);
+            }
+            prop_assert_eq!(next, 100);
+            expected.resize(100, Vec::new());
+            prop_assert_eq!(got, expected);
         }
     }
 }
