@@ -4,7 +4,7 @@ use model::{Labels, Metadata, Timestamp};
 
 use crate::engine::Engine;
 use crate::error::{AppendError, CommitError};
-use crate::head::{Entry, Groups, Limits, RowOutcome, RowPlace, Scattered};
+use crate::head::{Entry, Groups, KnownLabels, Limits, RowOutcome, RowPlace, Scattered};
 use crate::sample::{Exemplar, HistogramSample, SeriesRef};
 use crate::wal::RecordBuilder;
 
@@ -18,6 +18,8 @@ pub struct Appender {
     transaction: u64,
     /// Found with the first sample.
     limits: Option<Limits>,
+    /// Of the series that was asked for last.
+    known: KnownLabels,
     rows: Vec<Row>,
     /// Where rows lie, as far as that had to be found out: by the place of their first sample in the list of all.
     places: Vec<(usize, RowPlace)>,
@@ -68,6 +70,7 @@ impl Appender {
             db,
             transaction,
             limits: None,
+            known: KnownLabels::default(),
             rows: Vec::new(),
             places: Vec::new(),
             series: Vec::new(),
@@ -88,7 +91,7 @@ impl Appender {
         if labels.is_empty() {
             return Err(AppendError::EmptyLabels);
         }
-        self.db.series(labels, self.transaction).map(|id| SeriesRef(u64::from(id)))
+        self.db.series(labels, self.transaction, &mut self.known).map(|id| SeriesRef(u64::from(id)))
     }
 
     /// Whether a reference is still good. If so it stays good until the transaction ends.
@@ -316,6 +319,7 @@ impl Appender {
             return Ok(CommitReport::default());
         }
 
+        self.db.post_series();
         let mut report = CommitReport::default();
         let limits = self.limits.unwrap_or(Limits::REPLAY);
         let db = Arc::clone(&self.db);

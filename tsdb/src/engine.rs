@@ -14,7 +14,9 @@ use crate::db::Answer;
 use crate::error::{AppendError, CommitError, FileError};
 use crate::exemplars::ExemplarStore;
 use crate::follow::Followers;
-use crate::head::{Groups, HeadLabels, HeadSeries, HeadSnapshot, Limits, OrderedSeries, SeriesIndex, SeriesOrder};
+use crate::head::{
+    Groups, HeadLabels, HeadSeries, HeadSnapshot, KnownLabels, Limits, OrderedSeries, SeriesIndex, SeriesOrder,
+};
 use crate::image::LastImage;
 use crate::lock::DirLock;
 use crate::maintain;
@@ -36,6 +38,8 @@ pub(crate) struct Engine {
     /// Held while blocks are made, merged, changed or removed.
     pub(crate) maintenance: Mutex<()>,
     pub(crate) index: RwLock<SeriesIndex>,
+    /// Some of its series may not be found by the values of their labels yet. Changed with the index in hand only.
+    pub(crate) unposted: AtomicBool,
     /// The order of its series, for large selections.
     pub(crate) order: SeriesOrder,
     pub(crate) groups: Mutex<Groups>,
@@ -86,6 +90,7 @@ impl Engine {
             counters,
             maintenance: Mutex::new(()),
             index: RwLock::new(head.index),
+            unposted: AtomicBool::new(false),
             order: SeriesOrder::default(),
             groups: Mutex::new(head.groups),
             wal: Mutex::new(wal),
@@ -139,10 +144,15 @@ impl Engine {
         self.closed.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn series(&self, labels: &Labels, transaction: u64) -> Result<u32, AppendError> {
+    pub(crate) fn series(
+        &self,
+        labels: &Labels,
+        transaction: u64,
+        known: &mut KnownLabels,
+    ) -> Result<u32, AppendError> {
         let key = {
             let index = self.index.read();
-            let key = index.key_of(labels);
+            let key = index.key_of(labels, known);
             if let Some(id) = key.as_ref().and_then(|key| index.find_key(key)) {
                 self.groups.lock().pin_if_idle(id, transaction);
                 return Ok(id);
@@ -153,12 +163,23 @@ impl Engine {
         let (id, created) = index.get_or_create(labels, key).ok_or(AppendError::TooManySeries)?;
         let mut groups = self.groups.lock();
         if created {
+            self.unposted.store(true, Ordering::Release);
             groups.create(id);
             groups.unlogged.insert(id, labels.clone());
             self.counters.series_created.add(1);
         }
         groups.pins.pin(id, transaction);
         Ok(id)
+    }
+
+    /// Makes all series that have been created found by the values of their labels. To be called before samples of them can be seen.
+    pub(crate) fn post_series(&self) {
+        // whoever commits to series that others have created finds out about it as well
+        if self.unposted.load(Ordering::Acquire) {
+            let mut index = self.index.write();
+            index.post_new();
+            self.unposted.store(false, Ordering::Release);
+        }
     }
 
     pub(crate) fn labels(&self, id: u32) -> Option<Labels> {

@@ -287,6 +287,7 @@ mod tests {
         for (a, b) in [("1", ""), ("2", "x"), ("10", "y"), ("", "x"), ("1", "x")] {
             index.get_or_create(&Labels::from_pairs([("n", "m"), ("a", a), ("b", b)]), None).unwrap();
         }
+        index.post_new();
         index
     }
 
@@ -404,6 +405,7 @@ mod tests {
             let labels = [("__name__", format!("m{}", n % 10)), ("pod", pod), ("zone", zone), ("n", n.to_string())];
             index.get_or_create(&Labels::from_pairs::<_, String>(labels), None).unwrap();
         }
+        index.post_new();
         index.remove(&(100..200).collect::<Vec<_>>());
         let texts = |name: &str| match name {
             "__name__" => ["m1", "m3", "m[0-4]", "m1|m2"],

@@ -207,3 +207,33 @@ fn rows_read_back_whatever_is_committed_between_their_check_and_their_commit() {
     }
     assert!(refused_at_commit > 1000, "{refused_at_commit}");
 }
+
+#[test]
+fn a_row_is_in_its_place_though_others_have_moved_columns_since_it_was_checked() {
+    let dir = scratch();
+    let db = open(dir.path(), false);
+    let mut expected = Samples::new();
+    let mut append = |time: i64, row: &[usize]| {
+        let mut appender = db.appender();
+        let labels = |i: &usize| Labels::from_pairs([("__name__", "m"), ("i", &format!("{i:04}"))]);
+        let series: Vec<SeriesRef> = row.iter().map(|i| appender.series(&labels(i)).unwrap()).collect();
+        let values: Vec<f64> = row.iter().map(|i| (*i as i64 * 1000 + time) as f64).collect();
+        assert!(appender.append_row(time, &series, &values).refused.is_empty());
+        expected.extend(row.iter().zip(&values).map(|(i, value)| ((*i, time), value.to_bits())));
+        appender
+    };
+    let all: Vec<usize> = (0..40).collect();
+    // until the columns of ten series are out of use
+    for time in 0..300 {
+        append(time, if time < 10 { &all } else { &all[..30] }).commit().unwrap();
+    }
+    // one of these comes back, in a row that is checked before another one takes its column for a new series
+    let checked = append(302, &all[..31]);
+    append(301, &[&all[..30], &[100]].concat()).commit().unwrap();
+    checked.commit().unwrap();
+    // and one with a new series that somebody else is faster to give a place elsewhere
+    let checked = append(304, &[&all[..30], &[200]].concat());
+    append(303, &[200, 201]).commit().unwrap();
+    checked.commit().unwrap();
+    assert_eq!(read(&db), expected);
+}

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use model::{FloatHistogram, Labels, MatchOp, Matcher, Metadata, MetricType};
 use tsdb::{
-    AppendError, Db, Exemplar, HistogramSample, Lent, Newest, NewestAt, OpenError, Options, Selection, SeriesRef,
-    SeriesSamples,
+    AppendError, Appender, Db, Exemplar, HistogramSample, Lent, Newest, NewestAt, OpenError, Options, Selection,
+    SeriesRef, SeriesSamples,
 };
 
 #[path = "shared/copy.rs"]
@@ -665,6 +665,70 @@ fn series_that_a_commit_creates_are_seen_together() {
             }
         });
         assert_eq!(all(&db).len(), 2000);
+    }
+}
+
+#[test]
+fn series_that_others_have_created_are_found_by_their_labels() {
+    let dir = scratch();
+    let db = open(dir.path());
+    let find = |series: usize| dump(&db, &[Matcher::equal("instance", &series.to_string())], 0, i64::MAX);
+    let found = |series: usize| vec![format!("m@{series} 1000=1")];
+    // more than wait for a commit, and some
+    const MANY: usize = 5000;
+    let create = |appender: &mut Appender, series: usize| appender.series(&labels("m", &series.to_string())).unwrap();
+    let mut first = db.appender();
+    let created: Vec<SeriesRef> = (0..MANY).map(|series| create(&mut first, series)).collect();
+    // found by its labels, and not asked for at all
+    let mut second = db.appender();
+    assert_eq!(create(&mut second, MANY - 1), created[MANY - 1]);
+    for series in [MANY - 1, MANY - 2, 1] {
+        second.append(created[series], 1000, 1.0).unwrap();
+    }
+    assert_eq!(find(1), [""; 0]);
+    second.commit().unwrap();
+    assert_eq!([1, MANY - 2, MANY - 1].map(find), [1, MANY - 2, MANY - 1].map(found));
+    assert_eq!(find(2), [""; 0]);
+    // whoever has created a series need not be the one who gives it a sample
+    drop(first);
+    let mut third = db.appender();
+    let (known, new) = (create(&mut third, 2), create(&mut third, MANY));
+    assert_eq!(known, created[2]);
+    third.append_row(1000, &[known, new, created[3]], &[1.0; 3]);
+    third.commit().unwrap();
+    assert_eq!([2, 3, MANY].map(find), [2, 3, MANY].map(found));
+    assert_eq!(db.select(&[Matcher::equal("__name__", "m")], 0, i64::MAX).unwrap().len(), 6);
+}
+
+#[test]
+fn series_created_side_by_side_are_the_same() {
+    for _ in 0..20 {
+        let dir = scratch();
+        let db = open(dir.path());
+        // all of them add the same series, and the same page shows each twice
+        let page = |time: i64| {
+            let mut appender = db.appender();
+            let names = (0..300).chain(100..400).map(|series| labels("m", &(series % 400).to_string()));
+            let series: Vec<SeriesRef> = names.map(|labels| appender.series(&labels).unwrap()).collect();
+            appender.append_row(time, &series, &vec![time as f64; series.len()]);
+            appender.commit().unwrap();
+            series
+        };
+        let created: Vec<Vec<SeriesRef>> = std::thread::scope(|scope| {
+            let writers = [1000, 2000, 3000].map(|time| scope.spawn(move || page(time)));
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        assert!(created.iter().all(|series| *series == created[0]));
+        let check = |db: &Db| {
+            for series in [0, 150, 399] {
+                let dumped = dump(db, &[Matcher::equal("instance", &series.to_string())], 3000, i64::MAX);
+                assert_eq!(dumped, [format!("m@{series} 3000=3000")]);
+            }
+            assert_eq!(all(db).len(), 400);
+        };
+        check(&db);
+        drop(db);
+        check(&open(dir.path()));
     }
 }
 

@@ -119,17 +119,20 @@ impl Group {
         time > self.max_time && !self.careful && self.series[..self.live].starts_with(series)
     }
 
-    /// So many series of the layout from a place on, if the next row is expected to be the layout.
-    pub(crate) fn layout_at(&self, at: usize, len: usize) -> Option<&[u32]> {
-        if self.order.is_empty() { self.series[..self.live].get(at..at + len) } else { None }
-    }
-
-    /// The column that is expected at a place of the next row.
-    pub(crate) fn expected(&self, at: usize) -> Option<u32> {
+    /// Appends the columns of the first of these series, as many as are expected in the next row one after the other from a place on. How
+    /// many they are.
+    pub(crate) fn take_expected(&self, at: usize, ids: &[u32], columns: &mut Vec<u32>) -> usize {
         if self.order.is_empty() {
-            return (at < self.live).then_some(at as u32);
+            let layout = self.series[..self.live].get(at..).unwrap_or_default();
+            let same = equal_at_first(ids, layout);
+            columns.extend(at as u32..(at + same) as u32);
+            return same;
         }
-        self.order.get(at).copied().filter(|column| (*column as usize) < self.series.len())
+        let order = self.order.get(at..).unwrap_or_default();
+        let is_of = |(id, column): &(&u32, &u32)| self.series.get(**column as usize) == Some(*id);
+        let same = ids.iter().zip(order).take_while(is_of).count();
+        columns.extend_from_slice(&order[..same]);
+        same
     }
 
     /// Where a column is expected in the next row, looked for around a place; that place if it is not there.
@@ -433,6 +436,15 @@ impl Group {
     }
 }
 
+/// How many numbers two lists have in common from the first on.
+fn equal_at_first(a: &[u32], b: &[u32]) -> usize {
+    const STEP: usize = 16;
+    // without a branch for each number, nor a call: most runs are short
+    let equal = |(a, b): &(&[u32], &[u32])| a.iter().zip(*b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0;
+    let whole = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(equal).count() * STEP;
+    whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
+}
+
 /// Rows after which the first tail of a group is sealed: those of groups that began together would be full together for ever after,
 /// and the memory of all of them be at its highest at the same time.
 fn first_rows(series: u32) -> u32 {
@@ -531,13 +543,33 @@ mod tests {
         (100..140).for_each(|series| _ = group.add(series, Last::NEVER));
         group.lay_out();
         let layout: Vec<u32> = (0..40).collect();
-        let expected = |group: &Group| (0..41).map_while(|at| group.expected(at)).collect::<Vec<_>>();
-        assert_eq!((expected(&group), group.layout_at(38, 2)), (layout.clone(), Some(&[138, 139][..])));
-        assert_eq!((group.layout_at(38, 3), group.place_of(20, 3), group.place_of(40, 3)), (None, 20, 3));
+        // whatever series are looked for, one after the other
+        let expected = |group: &Group| {
+            let mut columns = Vec::new();
+            while let Some(id) =
+                group.series.iter().find(|id| group.take_expected(columns.len(), &[**id], &mut Vec::new()) == 1)
+            {
+                group.take_expected(columns.len(), &[*id], &mut columns);
+            }
+            columns
+        };
+        let take = |group: &Group, at: usize, ids: &[u32]| {
+            let mut columns = vec![77];
+            let count = group.take_expected(at, ids, &mut columns);
+            assert_eq!(columns.len(), 1 + count);
+            columns.split_off(1)
+        };
+        assert_eq!(expected(&group), layout);
+        assert_eq!(take(&group, 38, &[138, 139, 140]), [38, 39]);
+        assert_eq!(take(&group, 1, &(101..140).collect::<Vec<_>>()), layout[1..]);
+        assert_eq!(take(&group, 0, &(100..135).chain([9, 136]).collect::<Vec<_>>()), layout[..35]);
+        assert_eq!((take(&group, 3, &[104]), take(&group, 40, &[100]), take(&group, 3, &[])), (vec![], vec![], vec![]));
+        assert_eq!((group.place_of(20, 3), group.place_of(40, 3)), (20, 3));
         let mut row = layout.clone();
         row.rotate_left(5);
         group.push_columns(1000, row.clone(), &[1.0; 40], None);
-        assert_eq!((expected(&group), group.layout_at(0, 1)), (row.clone(), None));
+        assert_eq!(expected(&group), row);
+        assert_eq!(take(&group, 33, &[138, 139, 100, 101, 103]), [38, 39, 0, 1]);
         // where it is near
         assert_eq!([3, 12, 0, 39, 90].map(|near| group.place_of(5 + 10, near)), [10, 10, 0, 39, 90]);
         assert_eq!([28, 42].map(|near| group.place_of(4, near)), [28, 39]);

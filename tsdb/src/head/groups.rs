@@ -87,6 +87,8 @@ enum Verdict {
 pub(crate) struct Groups {
     groups: Vec<Option<Group>>,
     free: Vec<u32>,
+    /// How often a column of some group has been added, moved or removed.
+    layouts: u64,
     homes: Vec<Option<Box<[Home; PAGE]>>>,
     pub(crate) histograms: Histograms,
     pub(crate) out_of_order: OutOfOrder,
@@ -107,6 +109,7 @@ impl Groups {
         Self {
             groups: Vec::new(),
             free: Vec::new(),
+            layouts: 0,
             homes: Vec::new(),
             histograms: Histograms::default(),
             out_of_order: OutOfOrder::default(),
@@ -279,6 +282,7 @@ impl Groups {
     }
 
     fn renumber(&mut self, group: u32) {
+        self.layouts += 1;
         let Some(Some(g)) = self.groups.get(group as usize) else { return };
         for (column, series) in g.series.clone().into_iter().enumerate() {
             self.set_home(series, Home::At(group, column as u32));

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encoding::varint::{self, Reader};
 use crate::error::Damaged;
+use crate::head::known_labels::KnownLabels;
 use crate::head::labels::LabelSets;
 use crate::head::posting_list::PostingList;
 use crate::head::symbols::Symbols;
@@ -18,6 +19,8 @@ use crate::watch::Pace;
 const PAGE: usize = 256;
 /// Bytes in one page of label sets.
 const LABEL_PAGE: usize = 1 << 16;
+/// At most so many series wait for [`SeriesIndex::post_new`]: nobody else gets at the index while it works.
+const UNPOSTED: usize = 1 << 12;
 
 /// The labels of the head's series: sets of symbol numbers, found by set, by number, and by label.
 ///
@@ -35,6 +38,8 @@ pub(crate) struct SeriesIndex {
     postings: HashMap<(u32, u32), PostingList>,
     /// The values each label name has.
     names: HashMap<u32, Values>,
+    /// Series that the postings do not have yet, ascending.
+    unposted: Vec<u32>,
     count: usize,
     next: u32,
     dead: usize,
@@ -59,15 +64,16 @@ impl SeriesIndex {
     }
 
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
-        self.find_key(&self.key_of(labels)?)
+        self.find_key(&self.key_of(labels, &mut KnownLabels::default())?)
     }
 
-    /// A label set as it would be stored; `None` if there is no series with one of its names or values.
-    pub(crate) fn key_of(&self, labels: &Labels) -> Option<LabelKey> {
+    /// A label set as it would be stored; `None` if there is no series with one of its names or values. What it has in common with the set
+    /// that `known` was last used for is not looked up.
+    pub(crate) fn key_of(&self, labels: &Labels, known: &mut KnownLabels) -> Option<LabelKey> {
         let mut symbols = Vec::with_capacity(labels.as_bytes().len());
-        for (name, value) in labels.iter_bytes() {
-            varint::put(&mut symbols, u64::from(self.symbols.find(name)?));
-            varint::put(&mut symbols, u64::from(self.symbols.find(value)?));
+        for (name, value) in known.look_up(labels, &self.symbols, self.generation)? {
+            varint::put(&mut symbols, u64::from(*name));
+            varint::put(&mut symbols, u64::from(*value));
         }
         Some(LabelKey { symbols, generation: self.generation })
     }
@@ -81,7 +87,7 @@ impl SeriesIndex {
     }
 
     /// The series with these labels, new if there was none; `None` when the numbers are used up. `key` is what [`SeriesIndex::key_of`] has
-    /// said of them, if it has been asked.
+    /// said of them, if it has been asked. A new one is found by labels and by number only until [`SeriesIndex::post_new`].
     pub(crate) fn get_or_create(&mut self, labels: &Labels, key: Option<LabelKey>) -> Option<(u32, bool)> {
         // mostly there is none, or whoever asks would have found it
         let key = match key.filter(|key| key.generation == self.generation) {
@@ -95,7 +101,10 @@ impl SeriesIndex {
             None => {
                 let id = self.next;
                 self.insert_key(id, &key);
-                self.post(id);
+                self.unposted.push(id);
+                if self.unposted.len() == UNPOSTED {
+                    self.post_new();
+                }
                 Some((id, true))
             }
         };
@@ -179,25 +188,39 @@ impl SeriesIndex {
         Ok(())
     }
 
-    /// Adds a series to the lists of its labels; numbers must come ascending.
-    fn post(&mut self, id: u32) {
+    /// Adds series to the lists of their labels; numbers must come ascending. Label by label: of those that come together most share most
+    /// of their labels, and a list is then looked up once.
+    fn post(&mut self, ids: &[u32]) {
         let Self { label_pages, places, postings, names, .. } = self;
-        let key = place_of(places, id).and_then(|place| key_at(label_pages, place));
-        for pair in pairs_of(key.unwrap_or_default()) {
-            let list = postings.entry(pair).or_default();
-            if list.len() == 0 {
-                names.entry(pair.0).or_default().push(pair.1);
-            }
-            list.push(id);
+        let key = |id: u32| place_of(places, id).and_then(|place| key_at(label_pages, place));
+        let mut labels = Vec::with_capacity(ids.len() * 8);
+        for id in ids {
+            labels.extend(pairs_of(key(*id).unwrap_or_default()).map(|pair| (pair, *id)));
         }
+        labels.sort_unstable();
+        for series in labels.chunk_by(|a, b| a.0 == b.0) {
+            let (name, value) = series[0].0;
+            let list = postings.entry((name, value)).or_default();
+            if list.len() == 0 {
+                names.entry(name).or_default().push(value);
+            }
+            series.iter().for_each(|(_, id)| list.push(*id));
+        }
+    }
+
+    /// Makes the series that are new found by their labels' values.
+    pub(crate) fn post_new(&mut self) {
+        let ids = std::mem::take(&mut self.unposted);
+        self.post(&ids);
     }
 
     /// Makes all series found by their labels' values, after [`SeriesIndex::insert`]s in any order.
     pub(crate) fn post_all(&mut self) {
         self.postings.clear();
         self.names.clear();
+        self.unposted = Vec::new();
         let ids: Vec<u32> = self.ids().collect();
-        ids.into_iter().for_each(|id| self.post(id));
+        ids.chunks(UNPOSTED).for_each(|ids| self.post(ids));
     }
 
     /// Never gives out a number up to `id`.
@@ -327,8 +350,8 @@ impl SeriesIndex {
         let mut fresh = Self::new();
         for id in self.ids() {
             fresh.insert(id, &self.labels(id));
-            fresh.post(id);
         }
+        fresh.post_all();
         fresh.next = self.next;
         fresh.generation = self.generation + 1;
         *self = fresh;
@@ -353,6 +376,7 @@ impl SeriesIndex {
             + self.postings.allocation_size()
             + self.postings.values().map(PostingList::heap_bytes).sum::<usize>()
             + self.names.values().map(Values::heap_bytes).sum::<usize>()
+            + self.unposted.capacity() * 4
     }
 }
 
@@ -578,6 +602,8 @@ mod tests {
         let a = index.get_or_create(&set("a", "x"), None).unwrap();
         assert_eq!((b, a, index.get_or_create(&set("b", "x"), None).unwrap()), ((1, true), (2, true), (1, false)));
         assert_eq!(index.labels(2), set("a", "x"));
+        assert_eq!(index.with_value("job", "x").unwrap(), [0; 0]);
+        index.post_new();
         assert_eq!(index.with_value("job", "x").unwrap(), [1, 2]);
         index.remove(&[1]);
         assert_eq!((index.len(), index.contains(1), index.find(&set("b", "x"))), (1, false, None));
@@ -609,11 +635,12 @@ mod tests {
         index.get_or_create(&set("n", "j0"), None).unwrap();
         // there are such labels, not together
         let (one, other) = (set("n", "j4500"), set("n", "j4600"));
-        let [first, second] = [(); 2].map(|()| index.key_of(&one).unwrap());
-        assert!(index.find_key(&first).is_none() && index.key_of(&set("o", "j0")).is_none());
+        let key_of = |index: &SeriesIndex, labels: &Labels| index.key_of(labels, &mut KnownLabels::default());
+        let [first, second] = [(); 2].map(|()| key_of(&index, &one).unwrap());
+        assert!(index.find_key(&first).is_none() && key_of(&index, &set("o", "j0")).is_none());
         assert_eq!(index.get_or_create(&one, Some(first)), Some((5002, true)));
         assert_eq!(index.get_or_create(&one, Some(second)), Some((5002, false)), "somebody else was first");
-        let before = index.key_of(&other);
+        let before = key_of(&index, &other);
         index.remove(&(1..=4000).collect::<Vec<_>>());
         assert_eq!(index.get_or_create(&other, before), Some((5003, true)));
         assert_eq!([5002, 5003].map(|id| index.labels(id)), [one, other]);

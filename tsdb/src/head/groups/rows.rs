@@ -21,18 +21,14 @@ pub(crate) struct RowPlace {
     group: u32,
     /// The column of each sample, [`NEW`] for those of series that are to get one.
     columns: Vec<u32>,
+    /// Which samples these are.
+    new: Vec<usize>,
+    /// [`Groups::layouts`] when it was found.
+    layouts: u64,
 }
 
 /// Stands for the column of a series that has none yet. It is behind all others.
 const NEW: u32 = u32::MAX;
-
-/// So many neighbours of a row are compared with the layout at a time.
-const STEP: usize = 16;
-
-/// Whether lists of equal length are equal. Without a branch for each number, nor a call: most lists are short.
-fn are_equal(a: &[u32], b: &[u32]) -> bool {
-    a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
-}
 
 impl Groups {
     /// The group that takes a row on the fast path, if there is one. `fits` compares the row with the group's layout.
@@ -73,44 +69,39 @@ impl Groups {
         }
         let number = series.iter().find_map(|series| self.group_of(*series))?;
         let group = self.group_for(number, time, limits)?;
-        let mut columns = Vec::with_capacity(series.len());
+        let (mut columns, mut new) = (Vec::with_capacity(series.len()), Vec::new());
         // mostly a series stands behind the one that was before it in the last row too, or has taken the place of one
-        let mut next = 0;
-        for part in series.chunks(STEP) {
-            if group.layout_at(next, part.len()).is_some_and(|layout| are_equal(part, layout)) {
-                columns.extend(next as u32..(next + part.len()) as u32);
-                next += part.len();
-                continue;
-            }
-            for id in part {
-                let expected = group.expected(next).filter(|column| group.series[*column as usize] == *id);
-                let column = match expected {
-                    Some(column) => column,
-                    None => match self.home(*id) {
-                        Home::At(home, column) if home == number => {
-                            next = group.place_of(column, next);
-                            column
-                        }
-                        Home::None if self.is_new(*id) => NEW,
-                        Home::At(..) | Home::None | Home::Gone => return None,
-                    },
-                };
-                columns.push(column);
-                next += 1;
-            }
+        let (mut next, mut left) = (0, series);
+        loop {
+            let expected = group.take_expected(next, left, &mut columns);
+            next += expected;
+            let Some((id, behind)) = left[expected..].split_first() else { break };
+            left = behind;
+            let column = match self.home(*id) {
+                Home::At(home, column) if home == number => {
+                    next = group.place_of(column, next);
+                    column
+                }
+                Home::None if self.is_new(*id) => {
+                    new.push(columns.len());
+                    NEW
+                }
+                Home::At(..) | Home::None | Home::Gone => return None,
+            };
+            columns.push(column);
+            next += 1;
         }
-        Some(RowPlace { group: number, columns })
+        Some(RowPlace { group: number, columns, new, layouts: self.layouts })
     }
 
     /// Whether a place that was found for a row before is what would be found now: others may have committed meanwhile, and rows been
     /// sealed or series removed.
     fn is_still_place(&self, place: &RowPlace, time: Timestamp, series: &[u32], limits: Limits) -> bool {
         let Some(group) = self.group_for(place.group, time, limits) else { return false };
-        let is_still = |(column, id): (&u32, &u32)| match *column {
-            NEW => self.is_new(*id),
-            column => group.series.get(column as usize) == Some(id),
-        };
-        place.columns.len() == series.len() && place.columns.iter().zip(series).all(is_still)
+        let same_column = |(column, id): (&u32, &u32)| *column == NEW || group.series.get(*column as usize) == Some(id);
+        place.columns.len() == series.len()
+            && place.new.iter().all(|at| self.is_new(series[*at]))
+            && (place.layouts == self.layouts || place.columns.iter().zip(series).all(same_column))
     }
 
     /// Takes a row whose place has been found.
@@ -122,12 +113,12 @@ impl Groups {
         values: &[f64],
         starts: Option<&[Timestamp]>,
     ) -> RowOutcome {
-        let RowPlace { group, mut columns } = place;
+        let RowPlace { group, mut columns, new, .. } = place;
         let mut first = NEW;
-        for (id, _) in series.iter().zip(&columns).filter(|(_, column)| **column == NEW) {
+        for id in new.iter().map(|at| series[*at]) {
             // it may be in the row twice
-            if self.home(*id) == Home::None
-                && let Some(column) = self.add_column(group, *id, Last::NEVER)
+            if self.home(id) == Home::None
+                && let Some(column) = self.add_column(group, id, Last::NEVER)
             {
                 first = first.min(column);
             }
@@ -311,6 +302,7 @@ impl Groups {
     /// such group.
     pub(super) fn add_column(&mut self, group: u32, series: u32, last: Last) -> Option<u32> {
         let g = self.groups.get_mut(group as usize)?.as_mut()?;
+        self.layouts += 1;
         let (column, moved) = g.add(series, last);
         // the last sample was a histogram
         g.careful |= last.time != Timestamp::MIN;
