@@ -156,6 +156,9 @@ fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<For
 /// So many bytes of a body are expected because the answer says so; more are believed when they come.
 const MOST_EXPECTED: u64 = 1 << 20;
 
+/// Pages seldom become shorter than one in so many.
+const LIKELY_RATIO: usize = 32;
+
 /// The first bytes of a member of a gzip file.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 8];
 
@@ -185,7 +188,9 @@ fn gunzip(compressed: &[u8], limit: u64) -> Result<Bytes, FetchError> {
     }
     let mut decompressor = libdeflater::Decompressor::new();
     loop {
-        let mut out = PageBuffer::new(size as usize);
+        // what the trailer claims may be far more than there is
+        let likely = compressed.len().saturating_mul(LIKELY_RATIO);
+        let mut out = PageBuffer::new(size as usize, likely);
         match decompressor.gzip_decompress(compressed, out.room()) {
             Ok(len) => return Ok(out.page(len)),
             Err(libdeflater::DecompressionError::InsufficientSpace) if size < limit => size = (size * 2).min(limit),

@@ -299,7 +299,8 @@ impl<'a> Reading<'a, '_> {
             match entry {
                 Entry::Sample(_) if converted => {}
                 Entry::Sample(sample) => {
-                    let line = self.line_of(sample.series, sample.timestamp)?;
+                    let behind = memchr::memchr(b'\n', before).map_or(&before[..0], |end| &before[end + 1..]);
+                    let line = self.line_of(sample.series, sample.timestamp, behind)?;
                     self.sample(line, &sample)?;
                 }
                 Entry::Histogram(histogram) => self.histogram(&histogram)?,
@@ -396,15 +397,15 @@ impl<'a> Reading<'a, '_> {
         self.changes.get_or_insert_with(|| Changes::new(cache, same, track))
     }
 
-    /// What a line that was not compared with the cache leads to.
-    fn line_of(&mut self, series: &[u8], timestamp: Option<Timestamp>) -> Result<Line, IngestError> {
+    /// What a line that was not compared with the cache leads to; `behind` is what follows it on the page, where there are lines.
+    fn line_of(&mut self, series: &[u8], timestamp: Option<Timestamp>, behind: &[u8]) -> Result<Line, IngestError> {
         // one that is refused for its labels has been scraped too
         self.counts.scraped += 1;
         if let Some(line) = self.expected(series, timestamp) {
             return Ok(line);
         }
         self.differs();
-        let found = self.finder.find(series, &mut self.cursor);
+        let found = self.finder.find(series, behind, &mut self.cursor);
         let line = match found {
             Some(line) if self.stays(line) => self.kind(line, timestamp),
             _ => self.resolve(series, timestamp)?,
@@ -431,6 +432,25 @@ impl<'a> Reading<'a, '_> {
 
     /// The labels a series of the page is stored under; `None` if relabelling drops it.
     fn labels(&self, series: &[u8]) -> Result<Option<Labels>, IngestError> {
+        let is_plain = self.config.metric_relabel_configs.is_empty() && self.metadata_labels.is_none();
+        let simple = if is_plain { self.merge.simple(series, self.metric_type) } else { None };
+        let labels = match simple {
+            Some(labels) => labels,
+            None => match self.merged_labels(series)? {
+                Some(labels) => labels,
+                None => return Ok(None),
+            },
+        };
+        if labels.is_empty() {
+            return Ok(None);
+        }
+        check_names(&labels, self.config.metric_name_validation_scheme).map_err(IngestError::Labels)?;
+        check_limits(&labels, self.config).map_err(IngestError::Labels)?;
+        Ok(Some(labels))
+    }
+
+    /// The labels of the page and of the target, by all rules that there may be; `None` if relabelling drops the series.
+    fn merged_labels(&self, series: &[u8]) -> Result<Option<Labels>, IngestError> {
         let page = labels_of_typed(series, self.metric_type).map_err(|e| IngestError::Labels(e.to_string()))?;
         let page = match &self.metadata_labels {
             Some(metadata) => metadata.add(&page, self.metric_type),
@@ -441,25 +461,15 @@ impl<'a> Reading<'a, '_> {
             let pairs = SeriesLabels::new(series).into_iter().flatten().flatten();
             pairs.into_iter().any(|(n, value)| n == name && value.is_empty())
         };
-        let names = self.config.metric_name_validation_scheme;
         let rules = &self.config.metric_relabel_configs;
-        let joined = if rules.is_empty() { self.merge.join(&page) } else { None };
-        let labels = match joined {
-            Some(joined) => joined,
-            None => {
-                let mut builder = self.merge.merge(&page, is_blank);
-                if !relabel::apply(&mut builder, rules, names) {
-                    return Ok(None);
-                }
-                builder.build()
-            }
-        };
-        if labels.is_empty() {
-            return Ok(None);
+        if rules.is_empty()
+            && let Some(joined) = self.merge.join(&page)
+        {
+            return Ok(Some(joined));
         }
-        check_names(&labels, names).map_err(IngestError::Labels)?;
-        check_limits(&labels, self.config).map_err(IngestError::Labels)?;
-        Ok(Some(labels))
+        let mut builder = self.merge.merge(&page, is_blank);
+        let kept = relabel::apply(&mut builder, rules, self.config.metric_name_validation_scheme);
+        Ok(kept.then(|| builder.build()))
     }
 
     #[inline]
@@ -526,7 +536,7 @@ impl<'a> Reading<'a, '_> {
     }
 
     fn histogram(&mut self, entry: &HistogramEntry<'_>) -> Result<(), IngestError> {
-        let line = self.line_of(entry.series, entry.timestamp)?;
+        let line = self.line_of(entry.series, entry.timestamp, b"")?;
         let is_new = std::mem::take(&mut self.is_new);
         if line != Line::Dropped {
             match &entry.histogram {
@@ -591,7 +601,7 @@ impl<'a> Reading<'a, '_> {
             return;
         }
         self.differs();
-        match self.finder.find(text, &mut self.cursor) {
+        match self.finder.find(text, b"", &mut self.cursor) {
             Some(known) => self.pass(known, line),
             None => self.differs().add(text, line),
         };

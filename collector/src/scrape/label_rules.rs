@@ -10,8 +10,9 @@ pub(super) fn check_names(labels: &Labels, names: NameValidation) -> Result<(), 
     if metric.is_empty() {
         return Err("missing metric name (__name__ label)".into());
     }
+    let is_valid = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| is_valid_label_name(name, names));
     let valid = model::is_valid_metric_name(metric, names)
-        && labels.iter().all(|(name, _)| name == METRIC_NAME || is_valid_label_name(name, names));
+        && labels.iter_bytes().all(|(name, _)| name == METRIC_NAME.as_bytes() || is_valid(name));
     if valid { Ok(()) } else { Err(format!("invalid metric name or label names: {labels}")) }
 }
 

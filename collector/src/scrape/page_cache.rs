@@ -472,14 +472,19 @@ impl<'a> Finder<'a> {
     }
 
     /// Moves the cursor to the line with this text, looked for from there on and then, if many have not been found like that,
-    /// anywhere.
-    pub(super) fn find(&mut self, text: &[u8], near: &mut Cursor<'a>) -> Option<Line> {
+    /// anywhere. `behind` is what follows the line on its page: if that is the line behind the cursor, this one has come in the place of
+    /// the one at the cursor, which is passed.
+    pub(super) fn find(&mut self, text: &[u8], behind: &[u8], near: &mut Cursor<'a>) -> Option<Line> {
         self.probe.go_to(near);
-        for _ in 0..LOOK_AHEAD {
+        for ahead in 0..LOOK_AHEAD {
             match self.probe.line() {
                 Some((known, line)) if known == text => {
                     std::mem::swap(near, &mut self.probe);
                     return Some(line);
+                }
+                Some((known, _)) if ahead == 1 && !known.is_empty() && behind.starts_with(known) => {
+                    std::mem::swap(near, &mut self.probe);
+                    return None;
                 }
                 Some(_) => self.probe.advance(),
                 None => break,
@@ -562,7 +567,7 @@ mod tests {
         let mut finder = Finder::new(&cache);
         let mut find = |text: &[u8], at: usize| {
             near.seek(at);
-            (finder.find(text, &mut near).map(|line| (near.at(), line)), finder.by_hash.is_some())
+            (finder.find(text, b"", &mut near).map(|line| (near.at(), line)), finder.by_hash.is_some())
         };
         let at = |i: usize| Some((i, Line::Series(SeriesRef(i as u64))));
         assert_eq!(find(b"m{i=\"5\"}", 3), (at(5), false));
@@ -576,6 +581,35 @@ mod tests {
         assert_eq!(find(b"nope", 100).0, None);
         assert_eq!(finder.is_at(&text(42), 41, &mut near), None);
         assert_eq!((finder.is_at(&text(42), 42, &mut near), near.at()), (at(42).map(|(_, line)| line), 42));
+    }
+
+    #[test]
+    fn a_line_that_has_come_in_the_place_of_another_is_passed() {
+        let cache = cache(&[32, 68]);
+        let mut finder = Finder::new(&cache);
+        let mut find = |text: &[u8], behind: &[u8], at: usize| {
+            let mut near = Cursor::new(&cache);
+            near.seek(at);
+            (finder.find(text, behind, &mut near).is_some(), near.at())
+        };
+        for _ in 0..cache.len() {
+            assert_eq!(find(b"new", b"m{i=\"6\"} 1\n", 5), (false, 6));
+            assert_eq!(find(b"new", b"m{i=\"32\"} 1\n", 31), (false, 32));
+        }
+        assert!(finder.by_hash.is_none(), "nothing was missed");
+        let mut find = |text: &[u8], behind: &[u8], at: usize| {
+            let mut near = Cursor::new(&cache);
+            near.seek(at);
+            (finder.find(text, behind, &mut near).is_some(), near.at())
+        };
+        // further lines have come or gone
+        for behind in [&b"m{i=\"7\"} 1\n"[..], b"m{i=\"5\"} 1\n", b"m{i=\"6", b""] {
+            assert_eq!(find(b"new", behind, 5), (false, 5));
+        }
+        assert_eq!(find(b"new", b"m{i=\"7\"} 1\n", 99), (false, 99));
+        assert_eq!(find(b"m{i=\"6\"}", b"m{i=\"7\"} 1\n", 5), (true, 6));
+        // a line without text says nothing about what is behind
+        assert_eq!(find(b"new", b"m{i=\"7\"} 1\n", 49), (false, 49));
     }
 
     #[test]

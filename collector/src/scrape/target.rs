@@ -1,6 +1,8 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
-use model::{INSTANCE, JOB, Labels, Timestamp, quote};
+use common::exposition::SeriesLabels;
+use model::{BUCKET_LABEL, INSTANCE, JOB, Labels, MetricType, QUANTILE_LABEL, Timestamp, quote};
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
@@ -207,6 +209,28 @@ impl LabelMerge {
         Self { target: target.clone(), honor }
     }
 
+    /// What a page's series below a `# TYPE` line is stored under, in one go. `None` if there is anything to it: a fault, a label twice, on
+    /// both sides or empty, a number that is to be written anew.
+    pub(super) fn simple(&self, series: &[u8], metric_type: MetricType) -> Option<Labels> {
+        let number = match metric_type {
+            MetricType::Histogram => BUCKET_LABEL,
+            MetricType::Summary => QUANTILE_LABEL,
+            _ => "",
+        };
+        let mut labels = Vec::with_capacity(16);
+        for label in SeriesLabels::new(series).ok()? {
+            let (name, value) = label.ok()?;
+            if value.is_empty() || name == number {
+                return None;
+            }
+            labels.push((name, value));
+        }
+        labels.extend(self.target.iter().map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value))));
+        labels.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let twice = labels.windows(2).any(|two| two[0].0 == two[1].0);
+        (!self.honor && !twice).then(|| Labels::from_sorted(labels.iter().map(|(name, value)| (&**name, &**value))))
+    }
+
     /// What [`LabelMerge::merge`] makes, if no label is on both sides and none can be.
     pub(super) fn join(&self, page: &Labels) -> Option<Labels> {
         if self.honor { None } else { self.target.join(page) }
@@ -278,6 +302,32 @@ mod tests {
         );
         assert_eq!((target.url.as_str(), &*target.times[0]), ("http://h:1/m%3Fa=b%20c?p=z&p=y", "90m"));
         assert_eq!(target.discovered.value("__scrape_timeout__"), "10s");
+    }
+
+    #[test]
+    fn labels_in_one_go_are_those_of_the_longer_way() {
+        use MetricType::{Counter, Histogram, Summary};
+        let target = Labels::from_pairs([("instance", "h:1"), ("job", "j"), ("zone", "a")]);
+        let check = |series: &str, metric_type, honor, is_simple: bool| {
+            let merge = LabelMerge::new(&target, honor);
+            let simple = merge.simple(series.as_bytes(), metric_type);
+            assert_eq!(simple.is_some(), is_simple, "{series}");
+            if let Some(labels) = simple {
+                let page = common::exposition::labels_of_typed(series.as_bytes(), metric_type).unwrap();
+                assert_eq!(labels, merge.merge(&page, |_| false).build(), "{series}");
+                assert_eq!(Some(labels), merge.join(&page));
+            }
+        };
+        for simple in ["up", "up{}", r#"m{z="1",a="2",le="1"}"#, r#"{"a.b",y="x\\\"\n",k="é"}"#, r#"{a="1"}"#, ""] {
+            check(simple, Counter, false, !simple.is_empty());
+            check(simple, Counter, true, false);
+        }
+        check(r#"m{le="1"}"#, Histogram, false, false);
+        check(r#"m{quantile="1"}"#, Histogram, false, true);
+        check(r#"m{quantile="1"}"#, Summary, false, false);
+        for odd in [r#"m{a=""}"#, r#"m{a="1",a="1"}"#, r#"m{job="x"}"#, r#"m{a="1"#, r#"m{__name__="x"}"#] {
+            check(odd, Counter, false, false);
+        }
     }
 
     #[test]

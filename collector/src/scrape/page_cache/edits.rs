@@ -79,6 +79,15 @@ impl Edits {
     }
 }
 
+/// Blocks that others are put in the place of.
+struct Replaced {
+    old: Range<usize>,
+    /// Where those that come end in the list of all that do.
+    end: usize,
+    /// By how much the numbers of lines behind them have changed.
+    moved: i64,
+}
+
 /// Blocks that are written again, put together.
 #[derive(Debug, Default)]
 struct Rewritten {
@@ -144,17 +153,19 @@ impl PageCache {
     /// Takes lines out and puts others in their places. There must be lines.
     pub(in crate::scrape) fn edit(&mut self, edits: &Edits) {
         let Edits { edits, new } = edits;
-        let mut blocks = Vec::with_capacity(super::with_spare(self.blocks.len()));
+        let (mut places, mut blocks) = (Vec::new(), Vec::new());
         let mut rewritten = Rewritten::default();
         // blocks so far, and by how much the numbers of lines behind them have changed
         let (mut done, mut moved) = (0, 0i64);
         let mut left = edits.as_slice();
         while let Some(first) = left.first() {
-            let Some(mut touched) = self.touched(first) else { break };
+            let Some(mut touched) = self.touched(first, done) else { break };
             let (mut count, mut taken, mut put) = (1, first.old.len(), first.new.len());
+            let mut last = touched.end - 1;
             let lines = loop {
-                let next = left.get(count).and_then(|next| Some((next, self.touched(next)?)));
+                let next = left.get(count).and_then(|next| Some((next, self.touched(next, last)?)));
                 if let Some((next, blocks)) = next.filter(|(_, blocks)| blocks.start < touched.end) {
+                    last = blocks.end - 1;
                     touched.end = touched.end.max(blocks.end);
                     (count, taken, put) = (count + 1, taken + next.old.len(), put + next.new.len());
                     continue;
@@ -167,25 +178,31 @@ impl PageCache {
             };
             let (now, later) = left.split_at(count);
             left = later;
-            blocks.extend(self.blocks[done..touched.start].iter().map(|block| block.moved(moved)));
             self.rewrite(&touched, now, new, lines, &mut rewritten);
             let line = self.blocks[touched.start].moved(moved).line;
             done = touched.end;
-            self.place(touched, line, &rewritten, &mut blocks);
+            self.place(touched.clone(), line, &rewritten, &mut blocks);
             moved += put as i64 - taken as i64;
+            places.push(Replaced { old: touched, end: blocks.len(), moved });
         }
-        blocks.extend(self.blocks[done..].iter().map(|block| block.moved(moved)));
-        self.blocks = blocks;
+        self.replace_blocks(&places, &blocks);
         self.replace_lines(edits, new, (self.len() as i64 + moved) as usize);
         if self.unused > self.text.len() / UNUSED {
             self.write_anew();
         }
     }
 
-    /// The blocks that an edit changes; `None` where there are none at all. What comes behind all lines goes to the last block.
-    fn touched(&self, edit: &Edit) -> Option<Range<usize>> {
+    /// The blocks that an edit changes, none of which is before `from`; `None` where there are none at all. What comes behind all lines goes
+    /// to the last block.
+    fn touched(&self, edit: &Edit, from: usize) -> Option<Range<usize>> {
         let last = edit.old.end.max(edit.old.start + 1) - 1;
-        Some(self.block_of(edit.old.start)?..self.block_of(last)? + 1)
+        // edits ascend: mostly it is not far
+        let block_of = |line: usize, from: usize| {
+            let behind = self.blocks.get(from + 1..)?;
+            Some(from + behind.iter().take_while(|block| block.line as usize <= line).count())
+        };
+        let first = block_of(edit.old.start, from)?;
+        Some(first..block_of(last, first)? + 1)
     }
 
     /// Puts these blocks together with these edits, which is so many lines.
@@ -229,6 +246,32 @@ impl PageCache {
             line += lines;
         }
         self.unused += places.map(|old| old.room as usize).sum::<usize>();
+    }
+
+    /// Puts new blocks in the place of old ones.
+    fn replace_blocks(&mut self, places: &[Replaced], new: &[Block]) {
+        let mut from = 0;
+        // mostly lines have come in the place of as many others
+        let same = |place: &Replaced| {
+            place.moved == 0 && place.end - std::mem::replace(&mut from, place.end) == place.old.len()
+        };
+        if places.iter().all(same) {
+            let mut from = 0;
+            for Replaced { old, end, .. } in places {
+                self.blocks[old.clone()].copy_from_slice(&new[from..*end]);
+                from = *end;
+            }
+            return;
+        }
+        let mut blocks = Vec::with_capacity(super::with_spare(self.blocks.len()));
+        let (mut from, mut done, mut moved) = (0, 0, 0);
+        for place in places {
+            blocks.extend(self.blocks[done..place.old.start].iter().map(|block| block.moved(moved)));
+            blocks.extend_from_slice(&new[from..place.end]);
+            (from, done, moved) = (place.end, place.old.end, place.moved);
+        }
+        blocks.extend(self.blocks[done..].iter().map(|block| block.moved(moved)));
+        self.blocks = blocks;
     }
 
     /// There are `count` lines afterwards.
