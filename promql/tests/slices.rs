@@ -64,7 +64,9 @@ fn slices_give_the_same_answer() {
         "count(label_replace(m_total, \"x\", \"$1\", \"n\", \".(.).\")) by (x)",
     ] {
         let whole = run(&storage, query, usize::MAX).unwrap();
-        let limit = usize::try_from(whole.stats.peak_bytes).unwrap() * 6 / 10;
+        // the result is two thirds of what that takes
+        let tenths = if query.starts_with("topk") { 9 } else { 6 };
+        let limit = usize::try_from(whole.stats.peak_bytes).unwrap() * tenths / 10;
         let sliced = run(&storage, query, limit).unwrap_or_else(|e| panic!("{query}: {e}"));
         assert!(usize::try_from(sliced.stats.peak_bytes).unwrap() <= limit, "{query}");
         assert!(!matches!(&whole.value, Value::Matrix(matrix) if matrix.is_empty()), "{query}");
