@@ -586,15 +586,15 @@ mod tests {
         let _ = in_order(2, 50, || (), |(), at| Ok(at), |at| if *at == 5 { panic!("broken") } else { Ok(()) });
     }
 
-    #[test]
-    #[should_panic(expected = "a scoped thread panicked")]
-    fn a_panic_of_another_thread_is_passed_on() {
-        let (caller, begun) = (std::thread::current().id(), AtomicBool::new(false));
+    /// One of two threads panics, which is the one that takes or the other one.
+    fn panic_on(by_taker: bool) {
+        let (taker, begun) = (std::thread::current().id(), AtomicBool::new(false));
         let make = |(): &mut (), at: usize| {
-            if std::thread::current().id() != caller {
+            if (std::thread::current().id() == taker) == by_taker {
                 begun.store(true, Ordering::Release);
                 panic!("broken");
             }
+            // that it comes to it
             while !begun.load(Ordering::Acquire) {
                 std::thread::yield_now();
             }
@@ -604,20 +604,15 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "a scoped thread panicked")]
+    fn a_panic_of_another_thread_is_passed_on() {
+        panic_on(false);
+    }
+
+    #[test]
     #[should_panic(expected = "broken")]
     fn a_panic_of_the_one_that_makes_as_well_is_passed_on() {
-        let (caller, begun) = (std::thread::current().id(), AtomicBool::new(false));
-        let make = |(): &mut (), at: usize| {
-            if std::thread::current().id() == caller {
-                begun.store(true, Ordering::Release);
-                panic!("broken");
-            }
-            while !begun.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
-            Ok(at)
-        };
-        let _ = in_order(2, 50, || (), make, |_| Ok(()));
+        panic_on(true);
     }
 
     #[test]
