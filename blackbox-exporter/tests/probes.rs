@@ -449,7 +449,7 @@ modules:
   ssh: {prober: tcp, tcp: {query_response: [{expect: "^SSH-2.0-"}]}}
   echo: {prober: tcp, tcp: {query_response: [{send: ping}, {expect: "^p(.)ng$", send: "got $1"}, {expect: "got i"}]}}
   bytes: {prober: tcp, tcp: {query_response: [{expect_bytes: "SSH"}]}}
-  wrong_bytes: {prober: tcp, tcp: {query_response: [{expect_bytes: "XXX"}]}}
+  wrong_bytes: {prober: tcp, tcp: {query_response: [{expect_bytes: "FTP"}]}}
   more_bytes: {prober: tcp, tcp: {query_response: [{expect_bytes: "SSH-2.0-test and more than there is"}]}}
   unix: {prober: unix, unix: {query_response: [{send: PING}, {expect: PONG}]}}
   unix_plain: {prober: unix}

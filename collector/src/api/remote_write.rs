@@ -42,7 +42,8 @@ pub(crate) struct WriteSlots {
 
 /// Room for a request, and its memory.
 struct WriteSlot {
-    _permit: OwnedSemaphorePermit,
+    /// There always is one: the semaphore is never closed.
+    _permit: Option<OwnedSemaphorePermit>,
     buffers: WriteBuffers,
 }
 
@@ -65,10 +66,10 @@ impl Default for WriteSlots {
 }
 
 impl WriteSlots {
-    async fn acquire(&self) -> Option<WriteSlot> {
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
+    async fn acquire(&self) -> WriteSlot {
+        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
         let buffers = self.idle.lock().pop().unwrap_or_default();
-        Some(WriteSlot { _permit: permit, buffers })
+        WriteSlot { _permit: permit, buffers }
     }
 
     fn release(&self, slot: WriteSlot) {
@@ -98,9 +99,7 @@ pub(super) async fn write(State(server): State<Arc<Server>>, headers: HeaderMap,
         return refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     }
     // of those that wait only the compressed bytes are in memory
-    let Some(mut slot) = server.write_slots.acquire().await else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "no more is stored");
-    };
+    let mut slot = server.write_slots.acquire().await;
     // and these go before the request is stored
     if let Err(fault) = decompress_into(&body, &mut slot.buffers.message) {
         return refuse(StatusCode::BAD_REQUEST, fault);

@@ -122,7 +122,6 @@ impl LabelIndex for Tables {
         let wanted: Vec<usize> = places.filter(|at| keep(self.symbols.text(values.symbols[*at]))).collect();
         // lists of a name lie side by side: one read for those that are near each other
         let mut lists = Vec::with_capacity(wanted.len());
-        let mut pages = PageBuffer::default();
         let mut rest = &wanted[..];
         while let Some(first) = rest.first() {
             let start = values.list(*first).start;
@@ -132,7 +131,8 @@ impl LabelIndex for Tables {
             };
             let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
             let (run, others) = rest.split_at(count);
-            self.each_list(values, run.iter().copied(), &mut pages, |_, bytes| {
+            // what lies between them is not read
+            self.each_list(values, run.iter().copied(), &mut PageBuffer::default(), |_, bytes| {
                 lists.push(take_postings(bytes, self.series_count())?);
                 Ok(())
             })?;
